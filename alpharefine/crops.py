@@ -1,0 +1,133 @@
+"""The search-region crop and its exact inverse (geometry ``exact``).
+
+A *window* is the integer rectangle of the picture around a box that is cut out and resized to a square *crop*. Points go
+from the picture to the crop and back through the same window, so a label and the box mapped back are exact inverses.
+Source: the Alpha-Refine paper (arXiv 2012.06815, section 3), with the consistent geometry described in `docs/geometry.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+CROP_SIZE = 256
+"""Side of the square crop in pixels (Alpha-Refine, section 4.1)."""
+
+SEARCH_FACTOR = 2.0
+"""Side of the window over side of the box (Alpha-Refine, section 4.1)."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """An integer rectangle of a picture, which may reach over its borders.
+
+    Attributes:
+        x0: left edge in image pixels.
+        y0: top edge in image pixels.
+        width: in pixels, at least 1.
+        height: in pixels, at least 1.
+    """
+
+    x0: int
+    y0: int
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> Window:
+        """The window of a box: ``search_factor`` times its size, with the same centre, on whole pixels.
+
+        Args:
+            box_xywh: ``(4,)`` in image pixels, positive size.
+            search_factor: side of the window over side of the box.
+
+        Raises:
+            ValueError: if a number is not finite or a side is not positive.
+        """
+        x, y, w, h = (float(v) for v in box_xywh)
+        if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
+            raise ValueError(f"`box_xywh` must be four finite numbers with a positive width and height, got {[x, y, w, h]}.")
+        width, height = int(np.ceil(search_factor * w)), int(np.ceil(search_factor * h))
+        return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
+
+    def overlaps(self, image_size: tuple[int, int]) -> bool:
+        """Whether any pixel of a picture of this height and width lies in the window."""
+        height, width = image_size
+        return self.x0 < width and self.y0 < height and self.x0 + self.width > 0 and self.y0 + self.height > 0
+
+    def cut(self, image: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
+        """Cut the window out of a picture and resize it to a square; black outside of the picture.
+
+        Only the pixels inside the window are read.
+
+        Args:
+            image: ``(H, W)`` or ``(H, W, C)``, uint8.
+            crop_size: side of the square in pixels.
+
+        Returns:
+            ``(crop_size, crop_size)`` or ``(crop_size, crop_size, C)``, uint8.
+        """
+        height, width = image.shape[:2]
+        left, top = max(self.x0, 0), max(self.y0, 0)
+        right, bottom = min(self.x0 + self.width, width), min(self.y0 + self.height, height)
+        if left >= right or top >= bottom:
+            return np.zeros((crop_size, crop_size, *image.shape[2:]), dtype=image.dtype)
+        patch = image[top:bottom, left:right]
+        if patch.shape[:2] != (self.height, self.width):
+            padded = np.zeros((self.height, self.width, *image.shape[2:]), dtype=image.dtype)
+            padded[top - self.y0 : bottom - self.y0, left - self.x0 : right - self.x0] = patch
+            patch = padded
+        return cv2.resize(patch, (crop_size, crop_size), interpolation=cv2.INTER_LINEAR)
+
+    def to_crop(self, boxes_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
+        """Map boxes from the picture to the crop, not clamped.
+
+        Args:
+            boxes_xyxy: ``(..., 4)`` in image pixels.
+            crop_size: side of the crop in pixels.
+
+        Returns:
+            ``(..., 4)`` xyxy in crop pixels.
+        """
+        return (np.asarray(boxes_xyxy, dtype=np.float64) - self._origin) * (crop_size / self._size)
+
+    def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
+        """Map boxes from the crop back to the picture; the inverse of `to_crop`.
+
+        Args:
+            crop_xyxy: ``(..., 4)`` in crop pixels.
+            crop_size: side of the crop in pixels.
+
+        Returns:
+            ``(..., 4)`` xyxy in image pixels.
+        """
+        return np.asarray(crop_xyxy, dtype=np.float64) * (self._size / crop_size) + self._origin
+
+    def paste(self, crop_mask: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+        """Put a mask of the crop back where it belongs in the picture.
+
+        Args:
+            crop_mask: ``(S, S)`` float32 probabilities.
+            image_size: height and width of the picture.
+
+        Returns:
+            ``(H, W)`` float32 probabilities, 0 outside of the window.
+        """
+        height, width = image_size
+        mask = np.zeros((height, width), dtype=np.float32)
+        if self.overlaps(image_size):
+            left, top = max(self.x0, 0), max(self.y0, 0)
+            right, bottom = min(self.x0 + self.width, width), min(self.y0 + self.height, height)
+            full = cv2.resize(crop_mask, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+            mask[top:bottom, left:right] = full[top - self.y0 : bottom - self.y0, left - self.x0 : right - self.x0]
+        return mask
+
+    @property
+    def _origin(self) -> np.ndarray:
+        return np.array([self.x0, self.y0, self.x0, self.y0], dtype=np.float64)
+
+    @property
+    def _size(self) -> np.ndarray:
+        return np.array([self.width, self.height, self.width, self.height], dtype=np.float64)

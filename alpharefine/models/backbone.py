@@ -1,0 +1,98 @@
+"""The shared backbone: a ResNet from its stem to ``layer3``, nothing after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from alpharefine.errors import UserError
+
+BackboneName = Literal["resnet18", "resnet34"]
+
+_UNUSED_PREFIXES = ("layer4.", "fc.")
+"""Parts of an ImageNet classifier that the network does not have."""
+
+
+class Taps(NamedTuple):
+    """Feature maps of one batch of crops; sizes for crops of 256 px.
+
+    Attributes:
+        conv1: ``(B, 64, 128, 128)``, after batch norm and ReLU, before the max pool.
+        layer1: ``(B, 64, 64, 64)``.
+        layer2: ``(B, 128, 32, 32)``.
+        layer3: ``(B, 256, 16, 16)``.
+    """
+
+    conv1: Tensor
+    layer1: Tensor
+    layer2: Tensor
+    layer3: Tensor
+
+
+class ResNetTrunk(nn.Module):
+    """ResNet-18 or ResNet-34 up to ``layer3``, with torchvision's parameter names.
+
+    Args:
+        name: which ResNet.
+    """
+
+    def __init__(self, name: BackboneName) -> None:
+        super().__init__()
+        resnet = getattr(torchvision.models, name)(weights=None)
+        self.conv1, self.bn1, self.maxpool = resnet.conv1, resnet.bn1, resnet.maxpool
+        self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+
+    def forward(self, images: Tensor) -> Taps:
+        """Compute the four maps of ``(B, 3, S, S)`` normalised images."""
+        conv1 = torch.relu(self.bn1(self.conv1(images)))  # (B, 64, S/2, S/2)
+        layer1 = self.layer1(self.maxpool(conv1))  # (B, 64, S/4, S/4)
+        layer2 = self.layer2(layer1)  # (B, 128, S/8, S/8)
+        return Taps(conv1, layer1, layer2, self.layer3(layer2))  # (B, 256, S/16, S/16)
+
+
+def imagenet_weights(name: BackboneName) -> dict[str, Tensor]:
+    """ImageNet weights of torchvision's first set (``IMAGENET1K_V1``), downloaded once to torch's cache."""
+    enum = torchvision.models.get_model_weights(name)
+    return cast("dict[str, Tensor]", enum.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True))
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict from a ``.safetensors`` file or a torch file, executing nothing.
+
+    Raises:
+        UserError: if the file is missing or is neither of the two.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"Backbone weights: no file {path}. Give 'imagenet', an existing file, or null.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return cast("dict[str, Tensor]", torch.load(path, map_location="cpu", weights_only=True))
+    except (SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise UserError(f"Backbone weights: {path} is not a readable weight file ({error}).") from error
+
+
+def load_backbone_weights(trunk: ResNetTrunk, name: BackboneName, source: str) -> None:
+    """Fill a trunk with pretrained weights.
+
+    Args:
+        trunk: the network to fill, in place.
+        name: which ResNet it is.
+        source: ``imagenet`` for torchvision's weights, else the path of a file with torchvision's names.
+
+    Raises:
+        UserError: if the file is not of this network.
+    """
+    state = imagenet_weights(name) if source == "imagenet" else read_weights(source)
+    state = {key: value for key, value in state.items() if not key.startswith(_UNUSED_PREFIXES)}
+    try:
+        trunk.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"Backbone weights: {source} does not hold a {name} up to layer3: {error}") from error
