@@ -48,7 +48,9 @@ class Window:
         """
         x, y, w, h = (float(v) for v in box_xywh)
         if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
-            raise ValueError(f"`box_xywh` must be four finite numbers with a positive width and height, got {[x, y, w, h]}.")
+            raise ValueError(
+                f"`box_xywh` must be four finite numbers with a positive width and height, got {[x, y, w, h]}."
+            )
         width, height = int(np.ceil(search_factor * w)), int(np.ceil(search_factor * h))
         return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
 

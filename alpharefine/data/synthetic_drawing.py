@@ -1,7 +1,7 @@
 """What synthetic scenes are drawn with: palettes, textures, outlines and sprites.
 
-A *sprite* is a textured shape in its own small picture. It is drawn once and then put into frames through affine maps, so
-that a frame costs no more than a few small warps. Everything random comes from the generator that is passed in.
+A *sprite* is a textured shape in its own small picture. It is drawn once and then put into frames through affine maps,
+so that a frame costs no more than a few small warps. Everything random comes from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Pattern = Literal["noise", "stripes", "checks"]
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
 _DETAIL = 1.4
-"""Sprite pixels for one frame pixel at scale 1: between the sharpest and the smallest size at which a sprite is seen."""
+"""Sprite pixels for one frame pixel at scale 1: a compromise of the largest and the smallest size it is seen at."""
 
 _OUTLINE_POINTS = 96
 """Vertices of a curved outline."""
@@ -79,7 +79,7 @@ def noise_field(rng: np.random.Generator, size: tuple[int, int], coarsest: float
         fine = cv2.resize(grid, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
         total += amplitude * fine[:height, :width]
         cell, amplitude = cell / 2, 0.6 * amplitude
-    return np.asarray(cv2.normalize(total, None, 0.0, 1.0, cv2.NORM_MINMAX))
+    return np.asarray((total - total.min()) / np.ptp(total))
 
 
 def _wave(rng: np.random.Generator, size: tuple[int, int], period: float, angle: float) -> np.ndarray:
@@ -144,7 +144,7 @@ def draw_outline(rng: np.random.Generator, shape: Shape) -> np.ndarray:
         radius = (1 + np.cos(angles[:, None] * orders + phases) @ amplitudes).clip(min=0.3)
     points = radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     if shape == "polygon":
-        points = _cut_corners(_cut_corners(_cut_corners(points)))
+        points = _cut_corners(_cut_corners(points))
     low, high = points.min(0), points.max(0)
     return np.asarray((points - (low + high) / 2) / ((high - low) / 2))
 
@@ -152,7 +152,7 @@ def draw_outline(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 def _cut_corners(points: np.ndarray) -> np.ndarray:
     """One round of Chaikin's corner cutting of a closed polygon: ``(K, 2)`` to ``(2 K, 2)``."""
     following = np.roll(points, -1, axis=0)
-    cut = np.stack([0.8 * points + 0.2 * following, 0.2 * points + 0.8 * following], axis=1)
+    cut = np.stack([0.85 * points + 0.15 * following, 0.15 * points + 0.85 * following], axis=1)
     return cut.reshape(-1, 2)
 
 
@@ -300,11 +300,11 @@ def draw_background(rng: np.random.Generator, size: tuple[int, int], palette: Pa
         half_width, half_height = rng.uniform(0.03, 0.13, size=2) * min(size)
         sprite = Sprite.draw(rng, SHAPES[rng.integers(len(SHAPES))], (half_width, half_height), near)
         angle = rng.uniform(0, 2 * np.pi)
-        sprite.place(affine_matrix(angle), rng.random(2) * (width, height)).paint(picture)
+        sprite.place(scale_and_rotate(angle), rng.random(2) * (width, height)).paint(picture)
     return picture
 
 
-def affine_matrix(angle: float, scale_x: float = 1.0, scale_y: float = 1.0) -> np.ndarray:
+def scale_and_rotate(angle: float, scale_x: float = 1.0, scale_y: float = 1.0) -> np.ndarray:
     """Scale along the sprite's own axes, then rotate by an angle in radians: ``(2, 2)``."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.array([[cosine * scale_x, -sine * scale_y], [sine * scale_x, cosine * scale_y]])

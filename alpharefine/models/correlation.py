@@ -70,7 +70,11 @@ class PixelCorrelationNeck(nn.Module):
         channels = self.out_channels
         widths = (channels, 2 * channels, 2 * channels, channels)
         self.post_correlation = nn.Sequential(
-            *(layer for c_in, c_out in zip(widths, widths[1:], strict=False) for layer in conv_norm_relu(c_in, c_out, 1))
+            *(
+                layer
+                for c_in, c_out in zip(widths, widths[1:], strict=False)
+                for layer in conv_norm_relu(c_in, c_out, 1)
+            )
         )
         self.gate = ChannelGate(channels)
 

@@ -92,7 +92,9 @@ class AlphaRefineNet(nn.Module):
         """
         wanted = self.heads if heads is None else heads
         if not set(wanted) <= set(self.heads):
-            raise ValueError(f"This network has the heads {list(self.heads)}, not {sorted(set(wanted) - set(self.heads))}.")
+            raise ValueError(
+                f"This network has the heads {list(self.heads)}, not {sorted(set(wanted) - set(self.heads))}."
+            )
         taps = self.backbone(self._normalise(search))
         fused = self.neck(taps.layer3, kernel)
         corners = mask_logits = None
@@ -100,5 +102,7 @@ class AlphaRefineNet(nn.Module):
             corners = self.corner_head(fused)
         if self.mask_head is not None and "mask" in wanted:
             half_size = self.mask_head(fused, taps).float()  # (B, S/2, S/2)
-            mask_logits = F.interpolate(half_size[:, None], search.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+            mask_logits = F.interpolate(half_size[:, None], search.shape[-2:], mode="bilinear", align_corners=False)[
+                :, 0
+            ]
         return Prediction(corners, mask_logits)

@@ -1,0 +1,105 @@
+"""LaSOT (arXiv 1809.07845) in its official layout, for training and for one-pass evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from alpharefine.boxes import is_valid
+from alpharefine.data.reader import Reader, Record, require_equal_counts, require_sequences
+from alpharefine.data.text import read_flags, read_rows
+from alpharefine.errors import UserError
+
+NUM_IDS = 20
+"""Sequences of each of the 70 classes: ``<class>-1`` to ``<class>-20``."""
+
+
+def official_testing_set() -> list[str]:
+    """The 280 test sequences of the official protocol (testing_set.txt of the LaSOT evaluation toolkit)."""
+    return (resources.files("alpharefine.data") / "lasot_testing_set.txt").read_text().split()
+
+
+def official_training_set() -> list[str]:
+    """The 1120 training sequences of the official protocol: every sequence that is not a test sequence."""
+    testing = official_testing_set()
+    classes = sorted({name.rpartition("-")[0] for name in testing})
+    return [f"{c}-{i}" for c in classes for i in range(1, NUM_IDS + 1) if f"{c}-{i}" not in set(testing)]
+
+
+class LaSOT(Reader):
+    """Sequences ``<root>/<class>/<class>-<n>/`` or ``<root>/<class>-<n>/``.
+
+    Each holds ``img/%08d.jpg`` from 1, ``groundtruth.txt`` (x,y,w,h a row), ``full_occlusion.txt`` and ``out_of_view.txt``
+    (one flag a frame). The split is ``<root>/training_set.txt`` or ``testing_set.txt`` where it exists, else the official
+    one of 1120 and 280 sequences.
+
+    Args:
+        root: the folder of the classes, or of the sequences.
+        split: ``train`` or ``test``.
+        sequences: names to read in place of a split.
+    """
+
+    def __init__(
+        self, root: str | Path, split: Literal["train", "test"] = "train", sequences: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(root)
+        self.split = split
+        self.split_file = self.root / f"{split}ing_set.txt"
+        self.names = list(sequences) or self._split_names()
+
+    def _split_names(self) -> list[str]:
+        if self.split_file.is_file():
+            return require_sequences(self.split_file.read_text().split(), self.split_file)
+        return official_training_set() if self.split == "train" else official_testing_set()
+
+    def options(self) -> dict[str, object]:
+        """The names."""
+        return {"names": self.names}
+
+    def folder(self, name: str) -> Path:
+        """Where a sequence lies, in either layout.
+
+        Raises:
+            UserError: if it is in neither.
+        """
+        nested, flat = self.root / name.rpartition("-")[0] / name, self.root / name
+        for folder in (nested, flat):
+            if folder.is_dir():
+                return folder
+        raise UserError(
+            f"LaSOT: sequence {name} is not in {self.root}, neither as {nested.relative_to(self.root)}/ nor as {name}/; "
+            f"add it, or list the sequences that are there in {self.split_file}."
+        )
+
+    def watched(self) -> Iterator[Path]:
+        """The split file, and of each sequence its pictures' folder and text files."""
+        if self.split_file.is_file():
+            yield self.split_file
+        for name in self.names:
+            folder = self.folder(name)
+            yield from (folder / n for n in ("img", "groundtruth.txt", "full_occlusion.txt", "out_of_view.txt"))
+
+    def records(self) -> Iterator[Record]:
+        """Parse every sequence of the split."""
+        return map(self.record, self.names)
+
+    def record(self, name: str) -> Record:
+        """Parse one sequence."""
+        folder = self.folder(name)
+        if not (folder / "img").is_dir():
+            raise UserError(f"{folder / 'img'}: no such folder; the frames of a LaSOT sequence lie there.")
+        frames = sorted(p.name for p in (folder / "img").iterdir() if p.suffix == ".jpg")
+        boxes_xywh = read_rows(folder / "groundtruth.txt")
+        absent = read_flags(folder / "full_occlusion.txt") | read_flags(folder / "out_of_view.txt")
+        require_equal_counts(
+            folder, frames=len(frames), groundtruth_rows=len(boxes_xywh), occlusion_and_view_flags=len(absent)
+        )
+        return Record(name, frames, boxes_xywh, is_valid(boxes_xywh) & ~absent)
+
+    def frame_path(self, name: str, frame_name: str) -> Path:
+        """Where a frame lies."""
+        return self.folder(name) / "img" / frame_name

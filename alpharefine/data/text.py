@@ -1,0 +1,75 @@
+"""Text files of numbers: the annotations and the published results of every data set are read by one function."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from alpharefine.errors import UserError
+
+_SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
+
+
+def read_rows(path: Path, columns: int = 4) -> np.ndarray:
+    """Read a text file that holds the same number of numbers on each line.
+
+    Numbers may be integers or floats, NaN too, parted by commas, semicolons, tabs or spaces. Empty lines at the end are
+    left out.
+
+    Args:
+        path: the file.
+        columns: how many numbers a line holds.
+
+    Returns:
+        ``(N, columns)`` float64.
+
+    Raises:
+        UserError: if the file is missing, is not text, or a line does not hold that many numbers.
+    """
+    lines = _read(path).rstrip().splitlines()
+    rows = [_SEPARATOR.split(line.strip()) for line in lines]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != columns or not all(_is_number(value) for value in row):
+            received = lines[number - 1].strip()[:80]
+            raise UserError(
+                f"{path}, row {number}: a row must be {columns} numbers, got {received!r}; correct the file."
+            )
+    return np.array(rows, dtype=np.float64).reshape(-1, columns)
+
+
+def read_flags(path: Path) -> np.ndarray:
+    """Read flags 0 and 1, parted by commas or standing one in a line.
+
+    Args:
+        path: the file.
+
+    Returns:
+        ``(N,)`` bool.
+
+    Raises:
+        UserError: if the file is missing, is not text, or holds anything else.
+    """
+    flags = _read(path).replace(",", " ").split()
+    strange = next((flag for flag in flags if flag not in ("0", "1")), None)
+    if strange is not None:
+        raise UserError(f"{path}: a flag must be 0 or 1, got {strange!r}; correct the file.")
+    return np.array(flags, dtype=np.int64).astype(bool)
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; restore it, or give the folder that holds it.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file (byte {error.start}); restore it.") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

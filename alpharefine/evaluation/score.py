@@ -1,0 +1,272 @@
+"""Files to numbers: result boxes and annotations to the scores of one-pass evaluation.
+
+Boxes stay as written in the files (x, y, w, h), which is what the protocols in `alpharefine.metrics.functional` are
+defined on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alpharefine.errors import UserError
+from alpharefine.metrics import NormalizedPrecision, Precision, Protocol, SuccessAUC
+
+ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
+"""LaSOT's 14 attributes in the order of the official toolkit's flags: illumination variation, partial occlusion,
+deformation, motion blur, camera motion, rotation, background clutter, viewpoint change, scale variation, full
+occlusion, fast motion, out-of-view, low resolution, aspect-ratio change."""
+
+_SEPARATOR = re.compile(r"\s*,\s*|\s+")
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The annotation of one sequence.
+
+    Attributes:
+        name: of the sequence, as in its result file.
+        boxes_xywh: ``(N, 4)`` float64, as written in the file.
+        absent: ``(N,)`` bool, frames without a visible target.
+    """
+
+    name: str
+    boxes_xywh: np.ndarray
+    absent: np.ndarray
+
+
+@dataclass(frozen=True)
+class SequenceScore:
+    """The three scores, in percent.
+
+    Attributes:
+        success_auc: area under the success curve.
+        precision_20: precision at 20 px.
+        norm_precision_20: normalised precision at 0.20; under `got10k` the mean of its curve.
+    """
+
+    success_auc: float
+    precision_20: float
+    norm_precision_20: float
+
+
+@dataclass(frozen=True)
+class RunScore(SequenceScore):
+    """The scores of a tracker: the mean over sequences, and each sequence.
+
+    Attributes:
+        sequences: scores by the name of the sequence.
+    """
+
+    sequences: dict[str, SequenceScore]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and dicts, for JSON."""
+        return asdict(self)
+
+
+def read_boxes(path: Path) -> np.ndarray:
+    """Read a text file with one box a row, four numbers parted by commas, tabs or spaces.
+
+    Args:
+        path: of the file; NaN is a number.
+
+    Returns:
+        ``(N, 4)`` float64 as written.
+
+    Raises:
+        UserError: if there is no such file or a row is not four numbers.
+    """
+    boxes = []
+    for number, row in enumerate(_read_text(path).rstrip().splitlines(), start=1):
+        try:
+            x, y, w, h = map(float, _SEPARATOR.split(row.strip()))
+        except ValueError as error:
+            raise UserError(
+                f"{path}: every row must be four numbers x, y, w, h, got {row!r} in row {number}; correct that row."
+            ) from error
+        boxes.append((x, y, w, h))
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def read_flags(path: Path) -> np.ndarray:
+    """Read a text file of flags 0 and 1, parted by commas or standing one in a line.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        ``(N,)`` bool.
+
+    Raises:
+        UserError: if there is no such file or it holds anything else.
+    """
+    flags = _read_text(path).replace(",", " ").split()
+    strange = [flag for flag in flags if flag not in ("0", "1")]
+    if strange:
+        raise UserError(f"{path}: every flag must be 0 or 1, got {strange[0]!r}; correct the file.")
+    return np.array(flags, dtype=np.int64).astype(bool)
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; give the folder that holds it.")
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
+class AnnotationFolder:
+    """The annotations in the layout of the official LaSOT toolkit.
+
+    ``<folder>/<sequence>.txt``, ``<folder>/absent/<sequence>.txt``, ``<folder>/att/<sequence>.txt``, and
+    ``testing_set.txt`` in the folder or beside it.
+
+    Args:
+        path: the folder, or the one that holds it under the name ``annos``.
+
+    Raises:
+        UserError: if the folder has no ``absent`` folder in it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        given = Path(path)
+        self.folder = given / "annos" if (given / "annos").is_dir() else given
+        if not (self.folder / "absent").is_dir():
+            raise UserError(
+                f"{given} is not a folder of LaSOT annotations: it holds neither `absent/` nor `annos/absent/`; "
+                "give the `annos` folder of the official toolkit."
+            )
+
+    def names(self) -> list[str]:
+        """The names of the test sequences, in the order of ``testing_set.txt``.
+
+        Raises:
+            UserError: if there is no such list.
+        """
+        lists = [self.folder / "testing_set.txt", self.folder.resolve().parent / "testing_set.txt"]
+        for path in lists:
+            if path.is_file():
+                return _read_text(path).split()
+        raise UserError(f"There is no list of the test sequences: neither {lists[0]} nor {lists[1]} is there; add one.")
+
+    def load(self, name: str) -> GroundTruth:
+        """Read the annotation of one sequence.
+
+        Raises:
+            UserError: if a file is missing or malformed, or boxes and flags differ in number.
+        """
+        path, absent_path = self.folder / f"{name}.txt", self.folder / "absent" / f"{name}.txt"
+        boxes_xywh, absent = read_boxes(path), read_flags(absent_path)
+        if len(boxes_xywh) != len(absent):
+            raise UserError(
+                f"{path} has {len(boxes_xywh)} boxes and {absent_path} has {len(absent)} flags; both need one a frame, "
+                "so one of them is damaged: get the annotations again."
+            )
+        return GroundTruth(name, boxes_xywh, absent)
+
+    def attributes(self, name: str) -> tuple[str, ...]:
+        """The short names of the attributes that a sequence has.
+
+        Raises:
+            UserError: if the file is missing or does not hold 14 flags.
+        """
+        path = self.folder / "att" / f"{name}.txt"
+        flags = read_flags(path)
+        if len(flags) != len(ATTRIBUTES):
+            raise UserError(f"{path} must hold {len(ATTRIBUTES)} flags, got {len(flags)}; get the annotations again.")
+        return tuple(attribute for attribute, flag in zip(ATTRIBUTES, flags, strict=True) if flag)
+
+
+def read_results(folder: Path | str, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read the result files ``<folder>/<sequence>.txt``.
+
+    Args:
+        folder: of the result files.
+        names: of the sequences to read.
+
+    Returns:
+        ``(N, 4)`` boxes as written, by the name of the sequence.
+
+    Raises:
+        UserError: if a file is missing or malformed.
+    """
+    paths = {name: Path(folder) / f"{name}.txt" for name in names}
+    _raise_if_missing([name for name, path in paths.items() if not path.is_file()], f"the folder {folder}")
+    return {name: read_boxes(path) for name, path in paths.items()}
+
+
+def score_run(
+    boxes: Mapping[str, np.ndarray] | Path | str, ground_truths: Iterable[GroundTruth], protocol: Protocol = "lasot"
+) -> RunScore:
+    """Score a tracker on a set of sequences.
+
+    Args:
+        boxes: ``(N, 4)`` xywh result boxes by the name of the sequence, or the folder of result files; results of other
+            sequences are ignored.
+        ground_truths: the sequences to score.
+        protocol: whose conventions to follow.
+
+    Raises:
+        UserError: if there is no sequence, a sequence stands twice, or a result is missing, malformed or too short.
+    """
+    truths = list(ground_truths)
+    names = [truth.name for truth in truths]
+    if not names:
+        raise UserError("`ground_truths` must hold at least one sequence, got none; check the list of sequences.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"`ground_truths` must hold a sequence once, got {twice[0]} more than once; correct the list.")
+    if not isinstance(boxes, Mapping):
+        boxes = read_results(boxes, names)
+    _raise_if_missing([name for name in names if name not in boxes], "the results")
+    return _score(boxes, truths, protocol)
+
+
+def _score(boxes: Mapping[str, np.ndarray], truths: list[GroundTruth], protocol: Protocol) -> RunScore:
+    # Every process that scores has all the boxes, so that nothing is to be summed over processes.
+    kinds = (SuccessAUC, Precision, NormalizedPrecision)
+    metrics = [kind(protocol, sync_on_compute=False) for kind in kinds]
+    sequences = {}
+    for truth in truths:
+        try:
+            values = [metric(boxes[truth.name], truth.boxes_xywh, truth.absent) for metric in metrics]
+        except UserError as error:
+            raise UserError(f"Sequence {truth.name}: {error}") from error
+        sequences[truth.name] = SequenceScore(*(100.0 * value.item() for value in values))
+    success_auc, precision, norm_precision = (100.0 * metric.compute().item() for metric in metrics)
+    return RunScore(success_auc, precision, norm_precision, sequences)
+
+
+def attribute_scores(run: RunScore, attributes: Mapping[str, Iterable[str]]) -> dict[str, SequenceScore]:
+    """The mean scores over the sequences that have an attribute.
+
+    Args:
+        run: the scores of a tracker.
+        attributes: the short names of a sequence's attributes by the name of the sequence, for every one in the run.
+
+    Returns:
+        Scores in percent by attribute, in the order of `ATTRIBUTES`; one that no sequence has is left out.
+    """
+    groups: dict[str, list[SequenceScore]] = {attribute: [] for attribute in ATTRIBUTES}
+    for name, score in run.sequences.items():
+        for attribute in attributes[name]:
+            groups[attribute].append(score)
+    return {attribute: _mean(scores) for attribute, scores in groups.items() if scores}
+
+
+def _mean(scores: list[SequenceScore]) -> SequenceScore:
+    rows = [(score.success_auc, score.precision_20, score.norm_precision_20) for score in scores]
+    return SequenceScore(*np.mean(rows, axis=0).tolist())
+
+
+def _raise_if_missing(missing: list[str], place: str) -> None:
+    if missing:
+        others = f", and {len(missing) - 1} more are missing" if len(missing) > 1 else ""
+        raise UserError(
+            f"There is no result for the sequence {missing[0]} in {place}{others}; a score needs all sequences: "
+            "finish the run or give the folder that holds `<sequence>.txt`."
+        )

@@ -1,0 +1,149 @@
+"""The LightningModule: trains and validates a refinement network."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from alpharefine.data.pairs import PairBatch
+from alpharefine.losses import corner_loss, mask_loss
+from alpharefine.metrics import BoxIoU, MaskIoU
+from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, Prediction, load_backbone_weights
+from alpharefine.models.backbone import imagenet_weights
+
+
+class RefineTask(pl.LightningModule):
+    """Training of Alpha-Refine. The hyperparameters alone rebuild the network from a checkpoint.
+
+    Args:
+        backbone: which ResNet: ``resnet34`` for AR34, ``resnet18`` for AR18.
+        heads: ``corner``, ``mask`` or both.
+        backbone_weights: what training starts from: ``imagenet`` for torchvision's weights, the path of a file with
+            torchvision's names (.safetensors, .pth), or null for random weights.
+        frozen_stages: how many stages of the backbone keep their weights and batch-norm statistics: -1 none, 0 the stem,
+            1 to 3 the stem and the layers up to that one.
+        lr: learning rate.
+        backbone_lr_factor: the backbone's learning rate over that of the rest.
+        weight_decay: decoupled; 0 makes AdamW plain Adam.
+        schedule: ``step`` multiplies the rate by `lr_decay` every `lr_step` epochs; ``cosine`` warms up over `warmup_steps`
+            steps and falls to 0 along a half cosine, step by step.
+        lr_step: epochs between two steps of the ``step`` schedule.
+        lr_decay: factor of each of them.
+        warmup_steps: of the ``cosine`` schedule.
+        corner_weight: weight of the corner loss.
+        mask_weight: weight of the mask loss.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneName = "resnet34",
+        heads: tuple[HeadName, ...] = ("corner", "mask"),
+        backbone_weights: str | None = "imagenet",
+        frozen_stages: Literal[-1, 0, 1, 2, 3] = -1,
+        lr: float = 1e-3,
+        backbone_lr_factor: float = 1.0,
+        weight_decay: float = 0.0,
+        schedule: Literal["step", "cosine"] = "step",
+        lr_step: int = 8,
+        lr_decay: float = 0.5,
+        warmup_steps: int = 0,
+        corner_weight: float = 1.0,
+        mask_weight: float = 1000.0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = AlphaRefineNet(backbone, heads)
+        self.val_iou = BoxIoU()
+        self.val_mask_iou = MaskIoU()
+        trunk = self.network.backbone
+        stages: list[nn.Module] = [nn.ModuleList([trunk.conv1, trunk.bn1]), trunk.layer1, trunk.layer2, trunk.layer3]
+        self._frozen = stages[: frozen_stages + 1]
+        for stage in self._frozen:
+            stage.requires_grad_(False)
+
+    def prepare_data(self) -> None:
+        """Download the ImageNet weights once a machine."""
+        if self.hparams["backbone_weights"] == "imagenet":
+            imagenet_weights(self.hparams["backbone"])
+
+    def setup(self, stage: str) -> None:
+        """Start training from the pretrained backbone, unless a checkpoint is resumed."""
+        source = self.hparams["backbone_weights"]
+        if stage == "fit" and source is not None and self.trainer.ckpt_path is None:
+            load_backbone_weights(self.network.backbone, self.hparams["backbone"], source)
+
+    def on_train_epoch_start(self) -> None:
+        """Keep the batch-norm statistics of frozen stages."""
+        for stage in self._frozen:
+            stage.eval()
+
+    def forward(self, batch: PairBatch) -> Prediction:
+        """Run all heads on a batch of pairs."""
+        prediction: Prediction = self.network(batch.search, self.network.encode_template(batch.template))
+        return prediction
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
+        """One step: the weighted sum of the losses of the heads that the network has."""
+        prediction = self(batch)
+        losses = self._losses(prediction, batch)
+        total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
+        self.log("train/loss", total, prog_bar=True)
+        self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()})
+        return total
+
+    def _losses(self, prediction: Prediction, batch: PairBatch) -> dict[str, Tensor]:
+        losses = {}
+        if prediction.corners is not None:
+            losses["corner"] = corner_loss(prediction.corners.crop_xyxy, batch.target_xyxy)
+        if prediction.mask_logits is not None:
+            count = batch.has_mask.sum().float()
+            mean_count = self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
+            num_masks = mean_count.clamp(min=1 / self.trainer.world_size)
+            losses["mask"] = mask_loss(prediction.mask_logits, batch.mask, batch.has_mask, num_masks)
+        return losses
+
+    def _weight(self, name: str) -> float:
+        return float(self.hparams[f"{name}_weight"])
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> Prediction:  # noqa: ARG002 - Lightning's signature
+        """IoU of boxes and masks in the crop; returns the prediction for callbacks that show it."""
+        prediction: Prediction = self(batch)
+        batch_size = len(batch.search)
+        if prediction.corners is not None:
+            self.val_iou.update(prediction.corners.crop_xyxy, batch.target_xyxy)
+            self.log("val/iou", self.val_iou, prog_bar=True, batch_size=batch_size)
+        if prediction.mask_logits is not None:
+            self.val_mask_iou.update(prediction.mask_logits.sigmoid(), batch.mask, batch.has_mask)
+            self.log("val/mask_iou", self.val_mask_iou, prog_bar=True, batch_size=batch_size)
+        return prediction
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW over backbone and rest, with the schedule asked for."""
+        hparams = self.hparams
+        backbone = list(self.network.backbone.parameters())
+        in_backbone = {id(p) for p in backbone}
+        rest = [p for p in self.network.parameters() if id(p) not in in_backbone]
+        groups: list[dict[str, Any]] = [{"params": rest, "lr": hparams["lr"]}]
+        trained = [p for p in backbone if p.requires_grad]
+        if trained:
+            groups.append({"params": trained, "lr": hparams["lr"] * hparams["backbone_lr_factor"]})
+        optimizer = torch.optim.AdamW(groups, weight_decay=hparams["weight_decay"])
+        if hparams["schedule"] == "step":
+            by_epoch = torch.optim.lr_scheduler.StepLR(optimizer, hparams["lr_step"], hparams["lr_decay"])
+            return {"optimizer": optimizer, "lr_scheduler": by_epoch}
+        by_step = _warmup_cosine(optimizer, hparams["warmup_steps"], int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_step, "interval": "step"}}
+
+
+def _warmup_cosine(
+    optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(total_steps - warmup_steps, 1))
+    if not warmup_steps:
+        return cosine
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps)
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], [warmup_steps])

@@ -1,0 +1,117 @@
+"""DaSiamRPN: a siamese tracker with anchors, whose boxes are those of `cv2.TrackerDaSiamRPN`.
+
+The constants and the order of the steps are OpenCV's (`modules/video/src/tracking/tracker_dasiamrpn.cpp`); the box can
+be set here without learning the template anew. The networks take BGR.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import cv2
+import numpy as np
+
+from alpharefine.trackers.base import Track, TrackState
+from alpharefine.trackers.siamese import (
+    change_penalty,
+    context_side,
+    cut_square,
+    hanning_window,
+    smooth_box,
+    target_prob,
+)
+
+ROLES = ("model", "kernel_cls1", "kernel_r1")
+"""The ONNX files, in order."""
+
+_TEMPLATE_SIZE = 127
+_SEARCH_SIZE = 271
+_STRIDE = 8
+_GRID = 19
+_PENALTY = 0.055
+_WINDOW_INFLUENCE = 0.43
+_RATE = 0.4
+_ANCHOR_RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
+_ANCHOR_SCALE = 8
+_NODE = "onnx_node_output_0!"  # how `cv2.dnn` calls the node of an ONNX graph that makes the tensor of that name
+_FEATURES, _BOX_KERNEL, _SCORE_KERNEL = f"{_NODE}63", f"{_NODE}65", f"{_NODE}68"
+
+
+class DaSiamRPNTracker:
+    """DaSiamRPN.
+
+    Args:
+        model: a crop to distances and scores; the weights of two of its convolutions are the template.
+        kernel_cls1: the template's features to the weights of the score branch.
+        kernel_r1: the template's features to the weights of the box branch.
+
+    Raises:
+        ValueError: if a kernel network has more than one output.
+    """
+
+    def __init__(self, model: cv2.dnn.Net, kernel_cls1: cv2.dnn.Net, kernel_r1: cv2.dnn.Net) -> None:
+        for role, network in zip(ROLES[1:], (kernel_cls1, kernel_r1), strict=True):
+            if (num_outputs := len(network.getUnconnectedOutLayersNames())) != 1:
+                raise ValueError(f"`{role}` must have one output, got {num_outputs}.")
+        self._model = model
+        self._kernel_cls1 = kernel_cls1
+        self._kernel_r1 = kernel_r1
+        self._outputs = model.getUnconnectedOutLayersNames()
+        self._window = hanning_window(_GRID)
+        self._offsets = (np.arange(_GRID, dtype=np.float32) - _GRID // 2) * _STRIDE
+        self._anchors = _anchor_sizes()
+
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        """Learn the target from its box in the first frame."""
+        self.set_box(box_xywh)
+        self._colour = cv2.mean(frame)
+        side = round(context_side(self._size))
+        self._model.setInput(self._blob(frame, side, _TEMPLATE_SIZE))
+        features = self._model.forward(_FEATURES)
+        self._kernel_cls1.setInput(features)
+        self._kernel_r1.setInput(features)
+        self._model.setParam(_BOX_KERNEL, 0, self._kernel_r1.forward().reshape(20, 256, 4, 4))
+        self._model.setParam(_SCORE_KERNEL, 0, self._kernel_cls1.forward().reshape(10, 256, 4, 4))
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        """Replace the last box; the template stays as it is."""
+        box = np.asarray(box_xywh, dtype=np.float64)
+        self._centre, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
+
+    def track(self, frame: np.ndarray) -> Track:
+        """Find the target in the next frame."""
+        side = context_side(self._size)
+        scale = _TEMPLATE_SIZE / side
+        search_side = round(side * _SEARCH_SIZE / _TEMPLATE_SIZE)
+        self._model.setInput(self._blob(frame, search_side, _SEARCH_SIZE))
+        deltas, logits = self._model.forward(self._outputs)
+
+        shape = (len(_ANCHOR_RATIOS), _GRID, _GRID)
+        shifts, log_sizes = deltas.reshape(2, 2, *shape)
+        anchors = self._anchors.T[:, :, None, None]
+        sizes = np.exp(log_sizes) * anchors
+        last_size = (self._size * scale).astype(np.float32)
+        aspect_ratio = (last_size[0] / last_size[1]) / (sizes[0] / sizes[1])
+        score = target_prob(logits.reshape(2, *shape))
+        penalty = change_penalty(context_side(sizes) / context_side(last_size), aspect_ratio, _PENALTY)
+        ranking = penalty * score * (1 - _WINDOW_INFLUENCE) + self._window * _WINDOW_INFLUENCE
+
+        best = anchor, row, column = np.unravel_index(ranking.argmax(), shape)
+        shift = shifts[:, *best] * self._anchors[anchor] + self._offsets[[column, row]]
+        size = sizes[:, *best] / scale
+        rate = float(penalty[best] * score[best]) * _RATE
+        self._centre, self._size = smooth_box(self._centre + shift / scale, size, self._size, rate, frame.shape[:2])
+        return Track(
+            np.concatenate([self._centre - 0.5 * self._size, self._size]), float(score[best]), TrackState.NORMAL
+        )
+
+    def _blob(self, frame: np.ndarray, side: int, crop_size: int) -> np.ndarray:
+        x0, y0 = (round(v - 0.5 * (side + 1)) for v in self._centre)
+        return cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size, self._colour), swapRB=True)
+
+
+def _anchor_sizes() -> np.ndarray:
+    """``(5, 2)`` float32: width and height in pixels of the search crop, cut to whole strides."""
+    widths = [int(sqrt(_STRIDE * _STRIDE / ratio)) for ratio in _ANCHOR_RATIOS]
+    sizes = [(width, int(width * ratio)) for width, ratio in zip(widths, _ANCHOR_RATIOS, strict=True)]
+    return np.array(sizes, dtype=np.float32) * _ANCHOR_SCALE

@@ -1,0 +1,125 @@
+"""Base trackers by name.
+
+| name | what it is | weights (`--tracker_weights`, in this order) | feedback | looks at frames |
+| --- | --- | --- | --- | --- |
+| `nano` | NanoTrack v2, the boxes of `cv2.TrackerNano` | backbone, head | yes | yes |
+| `vit` | VitTrack, the boxes of `cv2.TrackerVit` | vittrack | yes | yes |
+| `dasiamrpn` | DaSiamRPN, the boxes of `cv2.TrackerDaSiamRPN` | model, kernel_cls1, kernel_r1 | yes | yes |
+| `mil` | `cv2.TrackerMIL` | none | yes | yes |
+| `replay` | published boxes, `<sequence>.txt` in `--results_dir` | none | no | no |
+| `oracle` | the true centre, the size fed back | none | yes | no |
+| `oracle-size` | the true size, the centre fed back | none | yes | no |
+| `self` | the last box: the refiner fed its own box | none | yes | no |
+| `self:2` | like `self`, refined once before it is returned | none | yes | yes |
+| `package.module:Class` | your own class with the methods of `Tracker` | any: the class gets the paths | yes | yes |
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from alpharefine.errors import UserError
+from alpharefine.trackers import dasiamrpn, nano, vit
+from alpharefine.trackers.base import BoxRefiner, TrackerSource
+from alpharefine.trackers.custom import custom_source
+from alpharefine.trackers.mil import MILTracker
+from alpharefine.trackers.networks import network_source
+from alpharefine.trackers.oracle import oracle_source
+from alpharefine.trackers.replay import replay_source
+from alpharefine.trackers.self_refinement import SelfTracker
+
+TRACKER_NAMES = ("nano", "vit", "dasiamrpn", "mil", "replay", "oracle", "oracle-size", "self", "self:2")
+"""The names that `load_tracker` knows, beside ``package.module:Class``."""
+
+_NETWORK_TRACKERS = {
+    "nano": (nano.NanoTracker, nano.ROLES),
+    "vit": (vit.VitTracker, vit.ROLES),
+    "dasiamrpn": (dasiamrpn.DaSiamRPNTracker, dasiamrpn.ROLES),
+}
+_NOT_AVAILABLE = (
+    "dimp",
+    "dimp18",
+    "dimp50",
+    "prdimp18",
+    "prdimp50",
+    "super_dimp",
+    "super_dimp_simple",
+    "atom",
+    "siamrpnpp",
+)
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def load_tracker(
+    name: str,
+    *,
+    weights: Sequence[Path] = (),
+    results_dir: Path | None = None,
+    refiner: BoxRefiner | None = None,
+) -> TrackerSource:
+    """Find a base tracker by its name, read its networks and check its arguments.
+
+    Args:
+        name: one of `TRACKER_NAMES` or ``package.module:Class``.
+        weights: ONNX files, see the table at the top of this module.
+        results_dir: folder of result files, for `replay` alone.
+        refiner: the one that the boxes will be refined with; `self` and `self:2` need it, the others do without.
+
+    Raises:
+        UserError: if the name is unknown, or an argument is missing, does not belong to this tracker or cannot be read.
+    """
+    is_custom = _IMPORT_PATH.fullmatch(name) is not None
+    if name not in TRACKER_NAMES and not is_custom:
+        raise UserError(_unknown(name))
+    if weights and not is_custom and name not in _NETWORK_TRACKERS:
+        given = ",".join(str(path) for path in weights)
+        raise UserError(f"--tracker {name} takes no weights, got --tracker_weights {given}; leave them out.")
+    if results_dir is not None and name != "replay":
+        raise UserError(
+            f"--results_dir is for --tracker replay, got {results_dir} with --tracker {name}; leave it out."
+        )
+
+    if name in _NETWORK_TRACKERS:
+        return network_source(name, *_NETWORK_TRACKERS[name], weights)
+    if is_custom:
+        return custom_source(name, weights)
+    return _plain_source(name, results_dir, refiner)
+
+
+def _plain_source(name: str, results_dir: Path | None, refiner: BoxRefiner | None) -> TrackerSource:
+    match name:
+        case "mil":
+            return TrackerSource(name, accepts_feedback=True, needs_frames=True, open=lambda *_: MILTracker())
+        case "oracle":
+            return oracle_source(name, knows="centre")
+        case "oracle-size":
+            return oracle_source(name, knows="size")
+        case "replay":
+            if results_dir is None:
+                raise UserError(
+                    "--tracker replay needs --results_dir, a folder with <sequence>.txt files; none was given."
+                )
+            return replay_source(results_dir)
+        case _:
+            return _self_source(name, refiner)
+
+
+def _self_source(name: str, refiner: BoxRefiner | None) -> TrackerSource:
+    if refiner is None:
+        raise UserError(f"--tracker {name} needs --ckpt: it is the refiner fed its own box; none was given.")
+    inner = refiner if name == "self:2" else None
+    return TrackerSource(
+        name, accepts_feedback=True, needs_frames=inner is not None, open=lambda *_: SelfTracker(inner)
+    )
+
+
+def _unknown(name: str) -> str:
+    available = f"{', '.join(TRACKER_NAMES)} and package.module:Class"
+    if name in _NOT_AVAILABLE:
+        return f"--tracker {name} is not available in this version; available are {available}."
+    close = difflib.get_close_matches(name, TRACKER_NAMES, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"--tracker {name} is no known tracker.{hint} Available are {available}."

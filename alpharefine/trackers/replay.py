@@ -1,0 +1,59 @@
+"""Replay: the published boxes of any tracker, read from its result files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from alpharefine.data.text import read_rows
+from alpharefine.errors import UserError
+from alpharefine.trackers.base import Track, Tracker, TrackerSource, TrackState
+
+
+class ReplayTracker:
+    """Returns recorded boxes one after the other. The first row belongs to the frame of `initialize`.
+
+    Args:
+        boxes_xywh: ``(N, 4)`` in image pixels, handed on as they are.
+    """
+
+    def __init__(self, boxes_xywh: np.ndarray) -> None:
+        self._boxes_xywh = boxes_xywh
+
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:  # noqa: ARG002 - the protocol's
+        """Go back to the first frame."""
+        self._index = 0
+
+    def track(self, frame: np.ndarray) -> Track:  # noqa: ARG002 - the protocol's
+        """The recorded box of the next frame."""
+        self._index += 1
+        return Track(self._boxes_xywh[self._index].copy(), float("nan"), TrackState.NORMAL)
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        """Nothing changes: what comes next is recorded."""
+
+
+def replay_source(results_dir: Path) -> TrackerSource:
+    """Read the boxes of each sequence from ``<results_dir>/<sequence>.txt``.
+
+    Raises:
+        UserError: if the folder is missing; on opening, if a file is missing, malformed or shorter than the sequence.
+    """
+    if not results_dir.is_dir():
+        raise UserError(f"--results_dir {results_dir} is not a folder; --tracker replay reads <sequence>.txt from it.")
+
+    def open_tracker(sequence_name: str, boxes_xywh: np.ndarray) -> Tracker:
+        path = results_dir / f"{sequence_name}.txt"
+        if not path.is_file():
+            raise UserError(
+                f"--results_dir {results_dir} has no {path.name}; --tracker replay needs a file for each sequence."
+            )
+        rows, num_frames = read_rows(path), len(boxes_xywh)
+        if len(rows) < num_frames:
+            raise UserError(
+                f"{path} has {len(rows)} rows, the sequence has {num_frames} frames; a result file needs a row a frame."
+            )
+        return ReplayTracker(rows[:num_frames])
+
+    return TrackerSource("replay", accepts_feedback=False, needs_frames=False, open=open_tracker)

@@ -1,0 +1,107 @@
+"""What the trackers of the SiamRPN family have in common: the square crop with context, and the ranking of candidates.
+
+Sources: SiamFC (arXiv 1606.09549, section 2.4) for the context, SiamRPN (CVPR 2018, section 4.3) for the penalties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+
+def context_side(size: np.ndarray, half_perimeter: float | None = None) -> Any:
+    """Side of the square of a box with its context: ``sqrt((w + c) * (h + c))``, ``c = (w + h) / 2``.
+
+    Args:
+        size: ``(2, ...)``, width and height in pixels.
+        half_perimeter: width plus height where it is rounded; None for the exact one.
+
+    Returns:
+        ``(...)`` in pixels.
+    """
+    context = 0.5 * (size.sum(axis=0) if half_perimeter is None else half_perimeter)
+    return np.sqrt((size + context).prod(axis=0))
+
+
+def cut_square(
+    frame: np.ndarray, x0: int, y0: int, side: int, crop_size: int, colour: Sequence[float] | None = None
+) -> np.ndarray:
+    """Cut a square out of a frame and resize it. Only its own pixels are read where it lies inside of the frame.
+
+    Args:
+        frame: ``(H, W, 3)`` uint8.
+        x0: left edge in image pixels; the square may reach over the borders.
+        y0: top edge in image pixels.
+        side: of the square in image pixels, at least 1.
+        crop_size: side of the result in pixels.
+        colour: of the pixels outside of the frame; None for the frame's mean.
+
+    Returns:
+        ``(crop_size, crop_size, 3)`` uint8.
+    """
+    height, width = frame.shape[:2]
+    left, top = max(x0, 0), max(y0, 0)
+    right, bottom = min(x0 + side, width), min(y0 + side, height)
+    patch = frame[top : max(bottom, top), left : max(right, left)]
+    if patch.shape[:2] != (side, side):
+        colour = cv2.mean(frame) if colour is None else colour
+        if patch.size == 0:
+            return np.full((crop_size, crop_size, 3), np.rint(colour[:3]), dtype=np.uint8)
+        borders = (top - y0, y0 + side - bottom, left - x0, x0 + side - right)
+        patch = cv2.copyMakeBorder(patch, *borders, cv2.BORDER_CONSTANT, value=colour)
+    return cv2.resize(patch, (crop_size, crop_size))
+
+
+def target_prob(logits: np.ndarray) -> np.ndarray:
+    """Softmax over background and target.
+
+    Args:
+        logits: ``(2, ...)``, background first.
+
+    Returns:
+        ``(...)`` in 0..1.
+    """
+    exponentials: np.ndarray = np.exp(logits - logits.max(axis=0))
+    prob: np.ndarray = exponentials[1] / exponentials.sum(axis=0)
+    return prob
+
+
+def change_penalty(scale_ratio: np.ndarray, aspect_ratio: np.ndarray, strength: float) -> np.ndarray:
+    """Factor in 0..1 that lowers the score of candidates whose size or shape differs from the last one's.
+
+    Args:
+        scale_ratio: ``(...)``, scale of the candidate over that of the last box.
+        aspect_ratio: ``(...)``, aspect of the last box over that of the candidate.
+        strength: of the penalty.
+    """
+    change = np.maximum(scale_ratio, 1 / scale_ratio) * np.maximum(aspect_ratio, 1 / aspect_ratio)
+    penalty: np.ndarray = np.exp(-strength * (change - 1))
+    return penalty
+
+
+def hanning_window(size: int) -> np.ndarray:
+    """``(size, size)`` float32: OpenCV's window, the root of the product of two Hann windows, 1 in the middle."""
+    return cv2.createHanningWindow((size, size), cv2.CV_32F)
+
+
+def smooth_box(
+    centre: np.ndarray, size: np.ndarray, last_size: np.ndarray, rate: float, image_size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Follow the candidate's centre at once and its size at a rate, inside of the picture.
+
+    Args:
+        centre: ``(2,)`` x, y in image pixels.
+        size: ``(2,)`` width, height in image pixels.
+        last_size: ``(2,)``.
+        rate: 0 keeps the last size, 1 takes the candidate's.
+        image_size: height and width of the picture.
+
+    Returns:
+        Centre ``(2,)`` inside of the picture and size ``(2,)``, each side between 10 px and the picture's.
+    """
+    limit = np.array(image_size[::-1], dtype=np.float64)
+    smoothed = rate * size + (1 - rate) * last_size
+    return np.clip(centre, 0, limit), np.maximum(np.minimum(smoothed, limit), 10)

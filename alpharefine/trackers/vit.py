@@ -1,0 +1,82 @@
+"""VitTrack: a one-stream transformer tracker, whose boxes are those of `cv2.TrackerVit`.
+
+The constants and the order of the steps are OpenCV's (`modules/video/src/tracking/tracker_vit.cpp`); the box can
+be set here without learning the template anew. OpenCV hands the network BGR, normalised by the statistics of ImageNet
+in RGB order, and keeps the box on whole pixels; so does this one.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor, sqrt
+
+import cv2
+import numpy as np
+
+from alpharefine.crops import Window
+from alpharefine.trackers.base import Track, TrackState
+
+ROLES = ("vittrack",)
+"""The ONNX files, in order."""
+
+_TEMPLATE_SIZE = 128
+_TEMPLATE_FACTOR = 2
+_SEARCH_SIZE = 256
+_SEARCH_FACTOR = 4
+_GRID = 16
+_LEAST_SCORE = 0.2
+_MEAN = np.array([0.485, 0.456, 0.406]) * 255
+_STD = np.array([0.229, 0.224, 0.225]) * 255
+
+
+class VitTracker:
+    """VitTrack.
+
+    Args:
+        network: the crops `template` and `search` to a score map, a size map and an offset map.
+    """
+
+    def __init__(self, network: cv2.dnn.Net) -> None:
+        self._network = network
+        hann = np.hanning(_GRID + 2)[1:-1].astype(np.float32)
+        self._window = np.outer(hann, hann)
+        self._normalisation = cv2.dnn.Image2BlobParams()
+        self._normalisation.mean = tuple(_MEAN)
+        self._normalisation.scalefactor = tuple(1 / _STD)
+
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        """Learn the target from its box in the first frame, rounded to whole pixels."""
+        self.set_box(box_xywh)
+        self._network.setInput(self._blob(frame, self._window_around(_TEMPLATE_FACTOR), _TEMPLATE_SIZE), "template")
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        """Replace the last box, rounded to whole pixels; the template stays as it is."""
+        x, y, w, h = (round(float(v)) for v in box_xywh)
+        self._box = (x, y, max(w, 1), max(h, 1))
+
+    def track(self, frame: np.ndarray) -> Track:
+        """Find the target in the next frame. Under a score of 0.2 it is not found and the box stays where it was."""
+        window = self._window_around(_SEARCH_FACTOR)
+        self._network.setInput(self._blob(frame, window, _SEARCH_SIZE), "search")
+        scores, sizes, offsets = self._network.forward(["output1", "output2", "output3"])
+
+        ranking = scores.reshape(_GRID, _GRID) * self._window
+        row, column = np.unravel_index(ranking.argmax(), ranking.shape)
+        score = float(ranking[row, column])
+        if score < _LEAST_SCORE:
+            return Track(np.array(self._box, dtype=np.float64), score, TrackState.NOT_FOUND)
+        centre = (offsets.reshape(2, _GRID, _GRID)[:, row, column] + np.array([column, row], np.float32)) / _GRID
+        size = sizes.reshape(2, _GRID, _GRID)[:, row, column]
+        corner = (centre - size / 2) * window.width + np.array([window.x0, window.y0], np.float32)
+        x, y, w, h = (floor(v) for v in (*corner, *(size * window.width)))
+        # Deviation: OpenCV lets a side become 0 and fails on the next frame.
+        self._box = (x, y, max(w, 1), max(h, 1))
+        return Track(np.array(self._box, dtype=np.float64), score, TrackState.NORMAL)
+
+    def _window_around(self, factor: int) -> Window:
+        x, y, w, h = self._box
+        side = ceil(sqrt(w * h) * factor)
+        return Window(x + int((w - side) / 2), y + int((h - side) / 2), side, side)
+
+    def _blob(self, frame: np.ndarray, window: Window, crop_size: int) -> np.ndarray:
+        crop = window.cut(frame[:-1, :-1], crop_size)  # OpenCV never shows the last row and column
+        return cv2.dnn.blobFromImageWithParams(cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), self._normalisation)

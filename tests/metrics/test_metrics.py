@@ -1,0 +1,134 @@
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from alpharefine.errors import UserError
+from alpharefine.metrics import NormalizedPrecision, Precision, SuccessAUC
+from alpharefine.metrics.functional import PROTOCOLS, norm_precision_curve, precision_curve, success_curve
+
+KINDS = [
+    pytest.param(SuccessAUC, success_curve, id="success"),
+    pytest.param(Precision, precision_curve, id="precision"),
+    pytest.param(NormalizedPrecision, norm_precision_curve, id="norm_precision"),
+]
+
+
+def sequences(count=5):
+    rng = np.random.default_rng(7)
+    made = []
+    for i in range(count):
+        n = 10 + 17 * i  # unequal lengths: every sequence weighs the same all the same
+        target = np.concatenate([rng.uniform(5, 200, (n, 2)), rng.uniform(5, 80, (n, 2))], axis=1)
+        pred = target + rng.normal(0, 3 + 3 * i, (n, 4))
+        pred[:, 2:] = pred[:, 2:].clip(min=1)
+        made.append((pred, target, rng.random(n) < 0.1))
+    return made
+
+
+def published_number(kind, protocol, curve):
+    if kind is SuccessAUC or (kind is NormalizedPrecision and protocol == "got10k"):
+        return curve.mean()
+    return curve[20]
+
+
+@pytest.mark.parametrize(("kind", "curve_of"), KINDS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_metric_is_the_mean_over_sequences_of_the_function(kind, curve_of, protocol):
+    metric = kind(protocol)
+    for sequence in sequences():
+        metric.update(*sequence)
+    expected = np.mean([curve_of(*sequence, protocol) for sequence in sequences()], axis=0)
+    np.testing.assert_allclose(metric.curve().numpy(), expected, atol=1e-15)
+    assert metric.compute().item() == pytest.approx(published_number(kind, protocol, expected), abs=1e-15)
+    assert metric.compute().shape == ()
+    assert metric.compute().dtype == torch.float64
+
+
+@pytest.mark.parametrize(("kind", "curve_of"), KINDS)
+def test_forward_gives_the_score_of_one_sequence_and_adds_it(kind, curve_of):
+    metric = kind()
+    values = [metric(*sequence).item() for sequence in sequences()]
+    assert values == pytest.approx([published_number(kind, "lasot", curve_of(*s)) for s in sequences()], abs=1e-15)
+    assert metric.compute().item() == pytest.approx(np.mean(values), abs=1e-15)
+
+
+@pytest.mark.parametrize(("kind", "curve_of"), KINDS)
+def test_tensors_and_arrays_and_left_out_flags(kind, curve_of):
+    pred, target, absent = sequences()[0]
+    of_arrays, of_tensors, of_none = kind(), kind(), kind()
+    of_arrays.update(pred, target, np.zeros_like(absent))
+    of_tensors.update(torch.from_numpy(pred), torch.from_numpy(target), torch.zeros(len(absent), dtype=torch.bool))
+    of_none.update(pred, target)
+    assert of_arrays.compute() == of_tensors.compute() == of_none.compute()
+
+
+@pytest.mark.parametrize("kind", [SuccessAUC, Precision, NormalizedPrecision])
+def test_no_sequence_gives_nan_with_a_warning(kind):
+    metric = kind()
+    with pytest.warns(UserWarning, match="before the ``update`` method"):
+        assert math.isnan(metric.compute().item())
+
+
+def test_failed_update_leaves_the_state():
+    metric = SuccessAUC()
+    metric.update(*sequences()[0])
+    before = metric.curve()
+    with pytest.raises(UserError, match="result has 1 boxes"):
+        metric.update([[1, 1, 5, 5]], [[1, 1, 5, 5]] * 2)
+    assert torch.equal(metric.curve(), before)
+
+
+def test_unknown_protocol():
+    with pytest.raises(UserError, match=r"`protocol` must be one of lasot, .*; got 'otb'"):
+        Precision("otb")
+
+
+def test_reset_and_pickle():
+    metric = SuccessAUC()
+    metric.update(*sequences()[4])
+    metric.reset()
+    metric.update(*sequences()[0])
+    fresh = SuccessAUC()
+    fresh.update(*sequences()[0])
+    assert metric.compute() == fresh.compute() == pickle.loads(pickle.dumps(metric)).compute()
+
+
+def test_state_survives_module_casts():
+    metric = torch.nn.ModuleList([SuccessAUC()]).half().bfloat16()[0]
+    assert metric.curve_sum.dtype == torch.float64
+
+
+def score_a_shard(rank: int, rendezvous: str, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    shard = sequences()[:4] if rank == 0 else sequences()[4:]
+    numbers = {}
+    for kind in (SuccessAUC, Precision, NormalizedPrecision):
+        metric = kind()
+        for sequence in shard:
+            metric.update(*sequence)
+        before, score = metric.curve(), metric.compute()
+        numbers[kind.__name__] = (score, before, metric.curve(), metric.num_sequences.item())
+    torch.save(numbers, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_processes_with_uneven_shards(tmp_path):
+    torch.multiprocessing.spawn(score_a_shard, (str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=2)
+    for rank, own in ((0, 4), (1, 1)):
+        numbers = torch.load(tmp_path / f"{rank}.pt")
+        for kind in (SuccessAUC, Precision, NormalizedPrecision):
+            whole = kind()
+            for sequence in sequences():
+                whole.update(*sequence)
+            score, before, after, num_sequences = numbers[kind.__name__]
+            assert score.item() == pytest.approx(whole.compute().item(), abs=1e-15)
+            assert torch.allclose(before, whole.curve(), atol=1e-15)
+            assert torch.allclose(after, whole.curve(), atol=1e-15)
+            assert num_sequences == own  # the state of a process stays its own

@@ -1,0 +1,112 @@
+"""Train a refinement network: ``python train.py --config ar34_cm.yaml --data.root DATA``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from alpharefine.cli import find_configs, run_command
+from alpharefine.errors import UserError
+from alpharefine.task import RefineTask
+from datamodules import PairDataModule
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class TrainCLI(LightningCLI):
+    """Lightning's command line, with the run's name, its folder, resuming and wandb."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is ours."""
+        parser.add_argument("--name", type=str, default="", help="The run's name; the config's file name by default.")
+        parser.add_argument("--output_dir", type=str, default="runs", help="A folder named after the run appears here.")
+        parser.add_argument("--resume", type=bool, default=False, help="Go on from the run's last checkpoint.")
+        parser.add_argument(
+            "--wandb",
+            type=Literal["auto", "online", "offline", "off"],
+            default="auto",
+            help="Track the run in wandb; auto: online with a key, offline without one.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/iou",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+
+    @property
+    def run_name(self) -> str:
+        """The run's name."""
+        given: str = self.config.name
+        return given or Path(str(self.config.config[0])).stem
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the run's files go."""
+        return Path(self.config.output_dir) / self.run_name
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The checkpoint that resuming goes on from."""
+        return self.run_dir / "checkpoints" / "last.ckpt"
+
+    def before_instantiate_classes(self) -> None:
+        """Put checkpoints into the run's folder.
+
+        Raises:
+            UserError: if there is already a run of that name, or none to resume.
+        """
+        self.config.checkpoint.dirpath = str(self.last_checkpoint.parent)
+        exists, resume = self.last_checkpoint.is_file(), self.config.resume
+        if exists and not resume and "LOCAL_RANK" not in os.environ:
+            raise UserError(f"{self.run_dir} holds a run; go on with `--resume true`, or give another `--name`.")
+        if resume and not exists:
+            raise UserError(f"`--resume`: no checkpoint {self.last_checkpoint}; check `--name` and `--output_dir`.")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer with the run's loggers."""
+        callbacks: list[Callback] = [LearningRateMonitor()]
+        loggers: list[Logger] = [CSVLogger(self.run_dir, name="logs")]
+        if self.config.wandb != "off":
+            from alpharefine.callbacks.wandb import PairPanel, wandb_logger
+
+            loggers.append(wandb_logger(self.run_name, self.run_dir, self.config.wandb, self.config.as_dict()))
+            callbacks.append(PairPanel())
+        trainer = super().instantiate_trainer(logger=loggers, default_root_dir=str(self.run_dir), **kwargs)
+        trainer.callbacks.extend(callbacks)
+        return trainer
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Parse the arguments, train.
+
+    Args:
+        args: the command line's by default.
+    """
+    arguments = find_configs(list(sys.argv[1:] if args is None else args), CONFIGS)
+    cli = TrainCLI(
+        RefineTask,
+        PairDataModule,
+        subclass_mode_data=True,
+        args=arguments,
+        run=False,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+    )
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.last_checkpoint if cli.config.resume else None)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
