@@ -40,16 +40,13 @@ class LaSOT(Reader):
     Args:
         root: the folder of the classes, or of the sequences.
         split: ``train`` or ``test``.
-        sequences: names to read in place of a split.
     """
 
-    def __init__(
-        self, root: str | Path, split: Literal["train", "test"] = "train", sequences: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, root: str | Path, split: Literal["train", "test"] = "train") -> None:
         super().__init__(root)
         self.split = split
         self.split_file = self.root / f"{split}ing_set.txt"
-        self.names = list(sequences) or self._split_names()
+        self.names = self._split_names()
 
     def _split_names(self) -> list[str]:
         if self.split_file.is_file():
@@ -89,6 +86,19 @@ class LaSOT(Reader):
 
     def record(self, name: str) -> Record:
         """Parse one sequence."""
+        frames, boxes_xywh, absent = self.read(name)
+        return Record(name, frames, boxes_xywh, is_valid(boxes_xywh) & ~absent)
+
+    def read(self, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Read one sequence.
+
+        Returns:
+            File names of the N frames; ``(N, 4)`` float64 xywh as annotated; ``(N,)`` bool, where the target is fully
+            occluded or out of view.
+
+        Raises:
+            UserError: if a file is missing or malformed, or they differ in their number of frames.
+        """
         folder = self.folder(name)
         if not (folder / "img").is_dir():
             raise UserError(f"{folder / 'img'}: no such folder; the frames of a LaSOT sequence lie there.")
@@ -98,7 +108,7 @@ class LaSOT(Reader):
         require_equal_counts(
             folder, frames=len(frames), groundtruth_rows=len(boxes_xywh), occlusion_and_view_flags=len(absent)
         )
-        return Record(name, frames, boxes_xywh, is_valid(boxes_xywh) & ~absent)
+        return frames, boxes_xywh, absent
 
     def frame_path(self, name: str, frame_name: str) -> Path:
         """Where a frame lies."""

@@ -195,7 +195,7 @@ def require_at_least(argument: str, value: int, least: int) -> None:
 def _check(seed: int, index: int, frame_size: tuple[int, int]) -> None:
     require_at_least("seed", seed, 0)
     require_at_least("index", index, 0)
-    require_at_least("frame_size", min(frame_size), _MIN_SIDE)
+    require_at_least("frame_size (each side)", min(frame_size), _MIN_SIDE)
 
 
 def _wander(rng: np.random.Generator, num_frames: int) -> np.ndarray:

@@ -6,7 +6,6 @@ defined on.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from alpharefine.data.text import read_flags, read_rows
 from alpharefine.errors import UserError
 from alpharefine.metrics import NormalizedPrecision, Precision, Protocol, SuccessAUC
 
@@ -21,8 +21,6 @@ ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "F
 """LaSOT's 14 attributes in the order of the official toolkit's flags: illumination variation, partial occlusion,
 deformation, motion blur, camera motion, rotation, background clutter, viewpoint change, scale variation, full
 occlusion, fast motion, out-of-view, low resolution, aspect-ratio change."""
-
-_SEPARATOR = re.compile(r"\s*,\s*|\s+")
 
 
 @dataclass(frozen=True)
@@ -70,55 +68,6 @@ class RunScore(SequenceScore):
         return asdict(self)
 
 
-def read_boxes(path: Path) -> np.ndarray:
-    """Read a text file with one box a row, four numbers parted by commas, tabs or spaces.
-
-    Args:
-        path: of the file; NaN is a number.
-
-    Returns:
-        ``(N, 4)`` float64 as written.
-
-    Raises:
-        UserError: if there is no such file or a row is not four numbers.
-    """
-    boxes = []
-    for number, row in enumerate(_read_text(path).rstrip().splitlines(), start=1):
-        try:
-            x, y, w, h = map(float, _SEPARATOR.split(row.strip()))
-        except ValueError as error:
-            raise UserError(
-                f"{path}: every row must be four numbers x, y, w, h, got {row!r} in row {number}; correct that row."
-            ) from error
-        boxes.append((x, y, w, h))
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
-
-
-def read_flags(path: Path) -> np.ndarray:
-    """Read a text file of flags 0 and 1, parted by commas or standing one in a line.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        ``(N,)`` bool.
-
-    Raises:
-        UserError: if there is no such file or it holds anything else.
-    """
-    flags = _read_text(path).replace(",", " ").split()
-    strange = [flag for flag in flags if flag not in ("0", "1")]
-    if strange:
-        raise UserError(f"{path}: every flag must be 0 or 1, got {strange[0]!r}; correct the file.")
-    return np.array(flags, dtype=np.int64).astype(bool)
-
-
-def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; give the folder that holds it.")
-    return path.read_text(encoding="utf-8-sig", errors="replace")
-
-
 class AnnotationFolder:
     """The annotations in the layout of the official LaSOT toolkit.
 
@@ -150,7 +99,7 @@ class AnnotationFolder:
         lists = [self.folder / "testing_set.txt", self.folder.resolve().parent / "testing_set.txt"]
         for path in lists:
             if path.is_file():
-                return _read_text(path).split()
+                return path.read_text().split()
         raise UserError(f"There is no list of the test sequences: neither {lists[0]} nor {lists[1]} is there; add one.")
 
     def load(self, name: str) -> GroundTruth:
@@ -160,7 +109,13 @@ class AnnotationFolder:
             UserError: if a file is missing or malformed, or boxes and flags differ in number.
         """
         path, absent_path = self.folder / f"{name}.txt", self.folder / "absent" / f"{name}.txt"
-        boxes_xywh, absent = read_boxes(path), read_flags(absent_path)
+        for file in (path, absent_path):
+            if not file.is_file():
+                raise UserError(
+                    f"Sequence {name} has no annotation {file}; restore it from the official toolkit, or leave the "
+                    "sequence out: name those to score in a file for `--split`, or with `--sequences`."
+                )
+        boxes_xywh, absent = read_rows(path), read_flags(absent_path)
         if len(boxes_xywh) != len(absent):
             raise UserError(
                 f"{path} has {len(boxes_xywh)} boxes and {absent_path} has {len(absent)} flags; both need one a frame, "
@@ -196,7 +151,7 @@ def read_results(folder: Path | str, names: Iterable[str]) -> dict[str, np.ndarr
     """
     paths = {name: Path(folder) / f"{name}.txt" for name in names}
     _raise_if_missing([name for name, path in paths.items() if not path.is_file()], f"the folder {folder}")
-    return {name: read_boxes(path) for name, path in paths.items()}
+    return {name: read_rows(path) for name, path in paths.items()}
 
 
 def score_run(

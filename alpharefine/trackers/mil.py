@@ -14,7 +14,9 @@ import numpy as np
 
 from alpharefine.trackers.base import Track, TrackState
 
-_SEED = 0
+SEED = 0
+"""Of the features that the classifier chooses from, the same for every sequence."""
+
 _LEAST_SIDE = 8  # px; the search for random features inside of a box under 5 px never ends in OpenCV
 _LEAST_BORDER = 8  # px between the box and a border, without which there is no background to learn from
 
@@ -34,8 +36,8 @@ class MILTracker:
         self._scale, self._shift = np.ones(2), np.zeros(2)
         if (self._own_box != whole).any():
             self.set_box(box)
-        cv2.setRNGSeed(_SEED)
-        ctypes.CDLL(None).srand(_SEED)  # OpenCV draws the features by the C library's `rand`
+        cv2.setRNGSeed(SEED)
+        ctypes.CDLL(None).srand(SEED)  # OpenCV draws the features by the C library's `rand`
         self._mil = cv2.TrackerMIL.create()
         self._mil.init(self._warped(frame), tuple(self._own_box.tolist()))
 

@@ -1,8 +1,8 @@
 """VitTrack: a one-stream transformer tracker, whose boxes are those of `cv2.TrackerVit`.
 
 The constants and the order of the steps are OpenCV's (`modules/video/src/tracking/tracker_vit.cpp`); the box can
-be set here without learning the template anew. OpenCV hands the network BGR, normalised by the statistics of ImageNet
-in RGB order, and keeps the box on whole pixels; so does this one.
+be set here without learning the template anew. OpenCV hands the network BGR less the RGB mean of ImageNet, scaled by
+a slip of its own (see `_SCALE`), and keeps the box on whole pixels; so does this one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _SEARCH_FACTOR = 4
 _GRID = 16
 _LEAST_SCORE = 0.2
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255
-_STD = np.array([0.229, 0.224, 0.225]) * 255
+_STD = np.array([0.229, 0.224, 0.225])
+_SCALE = _STD * (1, -1, -1) / (_STD @ _STD) / 255  # OpenCV's `1.0 / Scalar` inverts a quaternion, not each number
 
 
 class VitTracker:
@@ -41,7 +42,7 @@ class VitTracker:
         self._window = np.outer(hann, hann)
         self._normalisation = cv2.dnn.Image2BlobParams()
         self._normalisation.mean = tuple(_MEAN)
-        self._normalisation.scalefactor = tuple(1 / _STD)
+        self._normalisation.scalefactor = tuple(_SCALE)
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from its box in the first frame, rounded to whole pixels."""
@@ -78,5 +79,5 @@ class VitTracker:
         return Window(x + int((w - side) / 2), y + int((h - side) / 2), side, side)
 
     def _blob(self, frame: np.ndarray, window: Window, crop_size: int) -> np.ndarray:
-        crop = window.cut(frame[:-1, :-1], crop_size)  # OpenCV never shows the last row and column
-        return cv2.dnn.blobFromImageWithParams(cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), self._normalisation)
+        crop = cv2.cvtColor(window.cut(frame, crop_size), cv2.COLOR_RGB2BGR)
+        return cv2.dnn.blobFromImageWithParams(crop, self._normalisation)

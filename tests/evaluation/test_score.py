@@ -11,8 +11,6 @@ from alpharefine.evaluation.score import (
     RunScore,
     SequenceScore,
     attribute_scores,
-    read_boxes,
-    read_flags,
     read_results,
     score_run,
 )
@@ -50,91 +48,6 @@ def ground_truths(toolkit):
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param("1,2,3,4\n5.5,6,7,8\n", id="commas"),
-        pytest.param("1\t2\t3\t4\n5.5\t6\t7\t8\n", id="tabs"),
-        pytest.param("1 2  3 4\n 5.5 6 7 8 \n", id="spaces"),
-        pytest.param("1, 2,\t3 4\n5.5 , 6\t7,8\n", id="mixed"),
-        pytest.param("1.0,2.0,3e0,4.0000\r\n5.5,6,7,8\r\n", id="windows line ends"),
-        pytest.param("1,2,3,4\n5.5,6,7,8", id="no end of line"),
-        pytest.param("1,2,3,4\n5.5,6,7,8\n\n \n", id="blank lines at the end"),
-        pytest.param("\ufeff1,2,3,4\n5.5,6,7,8\n", id="byte order mark"),
-    ],
-)
-def test_read_boxes(tmp_path, text):
-    path = tmp_path / "a.txt"
-    path.write_bytes(text.encode())
-    boxes = read_boxes(path)
-    assert boxes.dtype == np.float64
-    assert boxes.tolist() == [[1.0, 2.0, 3.0, 4.0], [5.5, 6.0, 7.0, 8.0]]
-
-
-def test_read_boxes_takes_nan_and_negative_numbers(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("NaN,nan,-1,-2.5\n")
-    np.testing.assert_array_equal(read_boxes(path), [[np.nan, np.nan, -1.0, -2.5]])
-
-
-def test_read_boxes_of_an_empty_file(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("")
-    assert read_boxes(path).shape == (0, 4)
-
-
-@pytest.mark.parametrize(
-    ("row", "shown"),
-    [
-        pytest.param("1,2,3", "'1,2,3'", id="three"),
-        pytest.param("1,2,3,4,5", "'1,2,3,4,5'", id="five"),
-        pytest.param("1,2,,3,4", "'1,2,,3,4'", id="empty field"),
-        pytest.param("1,2,3,", "'1,2,3,'", id="empty last field"),
-        pytest.param("1,2,3,four", "'1,2,3,four'", id="a word"),
-        pytest.param("", "''", id="blank line inside"),
-    ],
-)
-def test_read_boxes_names_file_row_and_text(tmp_path, row, shown):
-    path = tmp_path / "broken.txt"
-    path.write_text(f"1,2,3,4\n{row}\n1,2,3,4\n")
-    with pytest.raises(UserError) as caught:
-        read_boxes(path)
-    message = str(caught.value)
-    assert str(path) in message
-    assert f"got {shown} in row 2;" in message
-
-
-def test_read_boxes_of_a_binary_file(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(UserError, match="in row 1"):
-        read_boxes(path)
-
-
-@pytest.mark.parametrize(
-    "text", ["0,1,0", "0\n1\n0\n", "0, 1, 0,\n"], ids=["one line", "one a line", "comma at the end"]
-)
-def test_read_flags(tmp_path, text):
-    path = tmp_path / "a.txt"
-    path.write_text(text)
-    flags = read_flags(path)
-    assert flags.dtype == bool
-    assert flags.tolist() == [False, True, False]
-
-
-def test_read_flags_refuses_anything_else(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("0,2,1")
-    with pytest.raises(UserError, match=r"a\.txt: every flag must be 0 or 1, got '2'"):
-        read_flags(path)
-
-
-@pytest.mark.parametrize("read", [read_boxes, read_flags])
-def test_missing_file(tmp_path, read):
-    with pytest.raises(UserError, match=r"There is no file .*nothing\.txt"):
-        read(tmp_path / "nothing.txt")
 
 
 # ---- annotations ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,380 @@
+"""Synthetic data sets on disk, in the layouts of the real ones.
+
+No sequence and no picture of one seed is in two data sets, nor in two splits of one. A data set appears under its name
+when it is complete, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from pycocotools import mask as run_length
+from tqdm import tqdm
+
+from alpharefine.data.images import box_of_mask
+from alpharefine.data.synthetic_scenes import FRAME_SIZE, generate_picture, generate_sequence, require_at_least
+from alpharefine.errors import UserError
+
+Result = TypeVar("Result")
+
+JPEG_QUALITY = 95
+
+_FIRST_GOT10K, _FIRST_MASK_VIDEO, _FIRST_SALIENCY = 1_000_000, 2_000_000, 3_000_000
+"""Index of a data set's first sequence, which keeps the data sets of one seed apart; LaSOT's is 0."""
+
+_CROWDED = 5
+"""In pictures of this many objects the last two are annotated as a crowd."""
+
+_CONTOUR_SCALE = 4
+"""Masks are enlarged by this before their contours are followed, which then run along edges of pixels, not centres."""
+
+
+def write_lasot(
+    root: str | Path,
+    num_train: int = 24,
+    num_test: int = 6,
+    num_frames: int = 60,
+    frame_size: tuple[int, int] = FRAME_SIZE,
+    seed: int = 0,
+    flat: bool = False,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> None:
+    """Write sequences in LaSOT's layout, with ``training_set.txt`` and ``testing_set.txt``.
+
+    Args:
+        root: folder to write; it must be absent or empty.
+        num_train: sequences of the training set.
+        num_test: sequences of the testing set.
+        num_frames: length of each.
+        frame_size: height and width in pixels.
+        seed: of the data set.
+        flat: put sequences into ``<root>/<sequence>/`` rather than ``<root>/<class>/<sequence>/``.
+        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
+        progress: show a bar.
+
+    Raises:
+        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+    """
+    require_at_least("num_train", num_train, 0)
+    require_at_least("num_test", num_test, 0)
+    with _complete_folder(Path(root)) as folder:
+        work = partial(_write_lasot_sequence, folder, seed, num_frames, frame_size, flat)
+        names = _map(work, range(num_train + num_test), "LaSOT", num_workers, progress)
+        _write_lines(folder / "training_set.txt", names[:num_train])
+        _write_lines(folder / "testing_set.txt", names[num_train:])
+
+
+def _write_lasot_sequence(
+    root: Path, seed: int, num_frames: int, frame_size: tuple[int, int], flat: bool, index: int
+) -> str:
+    sequence = generate_sequence(seed, index, num_frames, frame_size)
+    folder = root / sequence.name if flat else root / sequence.shape / sequence.name
+    _write_frames(folder / "img", "{:08d}", sequence.frames, first=1)
+    _write_rows(folder / "groundtruth.txt", sequence.boxes_xywh, decimals=2)
+    _write_lines(folder / "full_occlusion.txt", [",".join(map(str, sequence.full_occlusion.astype(int)))])
+    _write_lines(folder / "out_of_view.txt", [",".join(map(str, sequence.out_of_view.astype(int)))])
+    _write_lines(folder / "nlp.txt", [f"textured {sequence.shape} moving over a textured background"])
+    return sequence.name
+
+
+def write_got10k(
+    root: str | Path,
+    num_sequences: int = 30,
+    num_frames: int = 60,
+    frame_size: tuple[int, int] = FRAME_SIZE,
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> None:
+    """Write sequences in the layout of GOT-10k's training set, ``<root>/train/``.
+
+    Args:
+        root: folder to write; it must be absent or empty.
+        num_sequences: how many.
+        num_frames: length of each.
+        frame_size: height and width in pixels.
+        seed: of the data set.
+        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
+        progress: show a bar.
+
+    Raises:
+        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+    """
+    require_at_least("num_sequences", num_sequences, 1)
+    with _complete_folder(Path(root)) as folder:
+        work = partial(_write_got10k_sequence, folder / "train", seed, num_frames, frame_size)
+        names = _map(work, range(num_sequences), "GOT-10k", num_workers, progress)
+        _write_lines(folder / "train" / "list.txt", names)
+
+
+def _write_got10k_sequence(root: Path, seed: int, num_frames: int, frame_size: tuple[int, int], index: int) -> str:
+    sequence = generate_sequence(seed, _FIRST_GOT10K + index, num_frames, frame_size)
+    name = f"GOT-10k_Train_{index + 1:06d}"
+    folder = root / name
+    _write_frames(folder, "{:08d}", sequence.frames, first=1)
+    _write_rows(folder / "groundtruth.txt", sequence.boxes_xywh, decimals=4)
+    _write_lines(folder / "absence.label", (sequence.full_occlusion | sequence.out_of_view).astype(int))
+    _write_lines(folder / "cover.label", np.rint(8 * sequence.visible_ratio).astype(int))
+    _write_lines(folder / "cut_by_image.label", sequence.cut_by_image.astype(int))
+    meta = {
+        "url": "unknown",
+        "begin": "00:00:00",
+        "end": "00:00:00",
+        "anno_fps": "10Hz",
+        "object_class": sequence.shape,
+        "motion_class": "unknown",
+        "major_class": "unknown",
+        "root_class": "unknown",
+        "motion_adverb": "unknown",
+        "resolution": (frame_size[1], frame_size[0]),
+    }
+    _write_lines(folder / "meta_info.ini", ["[METAINFO]", *(f"{key}: {value}" for key, value in meta.items())])
+    return name
+
+
+def write_mask_video(
+    root: str | Path,
+    num_sequences: int = 6,
+    num_frames: int = 60,
+    frame_size: tuple[int, int] = FRAME_SIZE,
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> None:
+    """Write sequences with a mask a frame in the layout of DAVIS 2016 at 480p; the masks hold the visible part.
+
+    Args:
+        root: folder to write; it must be absent or empty.
+        num_sequences: how many.
+        num_frames: length of each.
+        frame_size: height and width in pixels.
+        seed: of the data set.
+        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
+        progress: show a bar.
+
+    Raises:
+        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+    """
+    require_at_least("num_sequences", num_sequences, 1)
+    with _complete_folder(Path(root)) as folder:
+        work = partial(_write_mask_sequence, folder, seed, num_frames, frame_size)
+        _map(work, range(num_sequences), "DAVIS 2016", num_workers, progress)
+
+
+def _write_mask_sequence(root: Path, seed: int, num_frames: int, frame_size: tuple[int, int], index: int) -> None:
+    sequence = generate_sequence(seed, _FIRST_MASK_VIDEO + index, num_frames, frame_size)
+    name = f"{sequence.shape}-{index + 1}"
+    _write_frames(root / "JPEGImages" / "480p" / name, "{:05d}", sequence.frames)
+    _write_masks(root / "Annotations" / "480p" / name, "{:05d}", sequence.masks)
+
+
+def write_saliency(
+    root: str | Path,
+    num_pictures: int = 40,
+    frame_size: tuple[int, int] = FRAME_SIZE,
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> None:
+    """Write pictures of one object with its mask in the layout of ECSSD.
+
+    Args:
+        root: folder to write; it must be absent or empty.
+        num_pictures: how many.
+        frame_size: height and width in pixels.
+        seed: of the data set.
+        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
+        progress: show a bar.
+
+    Raises:
+        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+    """
+    require_at_least("num_pictures", num_pictures, 1)
+    with _complete_folder(Path(root)) as folder:
+        work = partial(_write_saliency_picture, folder, seed, frame_size)
+        _map(work, range(num_pictures), "ECSSD", num_workers, progress)
+
+
+def _write_saliency_picture(root: Path, seed: int, frame_size: tuple[int, int], index: int) -> None:
+    sequence = generate_sequence(seed, _FIRST_SALIENCY + index, 1, frame_size)
+    _write_frames(root / "images", "{:04d}", sequence.frames, first=index + 1)
+    _write_masks(root / "ground_truth_mask", "{:04d}", sequence.masks, first=index + 1)
+
+
+def write_coco(
+    root: str | Path,
+    num_train: int = 100,
+    num_val: int = 20,
+    frame_size: tuple[int, int] = FRAME_SIZE,
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> None:
+    """Write pictures in the layout of COCO 2017: polygons for most objects, run-length masks for some, and crowds.
+
+    Args:
+        root: folder to write; it must be absent or empty.
+        num_train: pictures of ``train2017``.
+        num_val: pictures of ``val2017``.
+        frame_size: height and width in pixels.
+        seed: of the data set.
+        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
+        progress: show a bar.
+
+    Raises:
+        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+    """
+    require_at_least("num_train", num_train, 0)
+    require_at_least("num_val", num_val, 0)
+    with _complete_folder(Path(root)) as folder:
+        (folder / "annotations").mkdir()
+        for split, indices in (
+            ("train2017", range(num_train)),
+            ("val2017", range(num_train, num_train + num_val)),
+        ):
+            (folder / split).mkdir()
+            work = partial(_write_coco_picture, folder / split, seed, frame_size)
+            annotations = _map(work, indices, f"COCO {split}", num_workers, progress)
+            content = _coco_content(indices, annotations, frame_size)
+            (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def _write_coco_picture(root: Path, seed: int, frame_size: tuple[int, int], index: int) -> list[dict[str, Any]]:
+    """Write one picture and return its annotations."""
+    picture, masks = generate_picture(seed, index, frame_size)
+    _write_frames(root, "{:012d}", [picture], first=index + 1)
+    crowd = []
+    if len(masks) >= _CROWDED:
+        crowd = [_annotation(np.maximum(masks[-2], masks[-1]), index, as_crowd=True)]
+        masks = masks[:-2]
+    # Run-length masks that are not crowds are rare in COCO; the rearmost object of every third picture has one here.
+    objects = [_annotation(mask, index, in_runs=index % 3 == 0 and k == 0) for k, mask in enumerate(masks)]
+    return [{"id": 100 * (index + 1) + k, **each} for k, each in enumerate(objects + crowd)]
+
+
+def _annotation(mask: np.ndarray, index: int, in_runs: bool = False, as_crowd: bool = False) -> dict[str, Any]:
+    segmentation: list[list[float]] | dict[str, Any]
+    size = list(mask.shape)
+    if as_crowd:
+        segmentation = {"counts": _run_lengths(mask), "size": size}
+    else:
+        segmentation = [] if in_runs else _polygons(mask)
+        if not segmentation:
+            counts = run_length.encode(np.asfortranarray(mask))["counts"].decode("ascii")
+            segmentation = {"counts": counts, "size": size}
+    return {
+        "segmentation": segmentation,
+        "area": float(mask.sum()),
+        "iscrowd": int(as_crowd),
+        "image_id": index + 1,
+        "bbox": box_of_mask(mask).tolist(),
+        "category_id": 1,
+    }
+
+
+def _run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's uncompressed counts: runs of 0 and 1 in turn down the columns, one of 0 first."""
+    flat = np.concatenate([[0], mask.ravel(order="F"), [1 - mask[-1, -1]]])
+    edges = np.flatnonzero(np.diff(flat))
+    return [int(count) for count in np.diff(edges, prepend=0)]
+
+
+def _polygons(mask: np.ndarray) -> list[list[float]]:
+    """The outlines of a mask as x, y in turn, in continuous pixels; none if it has a hole, which they cannot tell."""
+    enlarged = cv2.resize(mask * 255, None, fx=_CONTOUR_SCALE, fy=_CONTOUR_SCALE, interpolation=cv2.INTER_LINEAR)
+    contours, hierarchy = cv2.findContours((enlarged > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    has_hole = bool((hierarchy[0, :, 3] >= 0).any())
+    outlines = [cv2.approxPolyDP(contour, 1.0, closed=True) for contour in contours]
+    points = [(outline.reshape(-1) + 0.5) / _CONTOUR_SCALE for outline in outlines if len(outline) >= 3]
+    return [] if has_hole else [outline.round(2).tolist() for outline in points]
+
+
+def _coco_content(
+    indices: range, annotations: list[list[dict[str, Any]]], frame_size: tuple[int, int]
+) -> dict[str, Any]:
+    height, width = frame_size
+    return {
+        "info": {"description": "Synthetic pictures in the layout of COCO 2017"},
+        "licenses": [],
+        "images": [
+            {"id": index + 1, "file_name": f"{index + 1:012d}.jpg", "height": height, "width": width}
+            for index in indices
+        ],
+        "annotations": [each for of_picture in annotations for each in of_picture],
+        "categories": [{"id": 1, "name": "object", "supercategory": "object"}],
+    }
+
+
+def require_free(root: Path) -> None:
+    """Check that a data set can be written to a folder.
+
+    Raises:
+        UserError: if there is something in it, or if it is a file.
+    """
+    if root.is_dir() and not any(root.iterdir()):
+        return
+    if root.exists():
+        raise UserError(f"Synthetic data: {root} must be absent or an empty folder; remove it or give another one.")
+
+
+@contextmanager
+def _complete_folder(root: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `root` if all goes well and vanishes if not."""
+    require_free(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
+        folder = Path(temporary) / root.name
+        folder.mkdir()
+        yield folder
+        if root.exists():
+            root.rmdir()
+        folder.rename(root)
+
+
+def _map(
+    work: Callable[[int], Result], indices: range, description: str, num_workers: int, progress: bool
+) -> list[Result]:
+    """Do the work for every index, in this process or in several, and keep the order."""
+    require_at_least("num_workers", num_workers, 1)
+    bar = partial(tqdm, total=len(indices), desc=description, disable=not progress)
+    if num_workers == 1:
+        return list(bar(map(work, indices)))
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(num_workers, spawn, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        return list(bar(pool.map(work, indices)))
+
+
+def _write_frames(folder: Path, stem: str, frames: list[np.ndarray], first: int = 0) -> None:
+    for number, frame in enumerate(frames, start=first):
+        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        _write_picture(folder / f"{stem.format(number)}.jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+
+
+def _write_masks(folder: Path, stem: str, masks: np.ndarray, first: int = 0) -> None:
+    for number, mask in enumerate(masks, start=first):
+        _write_picture(folder / f"{stem.format(number)}.png", 255 * mask, [])
+
+
+def _write_picture(path: Path, picture: np.ndarray, options: list[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), picture, options):
+        raise UserError(f"{path}: this picture cannot be written; check the free space and the rights of the folder.")
+
+
+def _write_rows(path: Path, rows: np.ndarray, decimals: int) -> None:
+    np.savetxt(path, rows, fmt=f"%.{decimals}f", delimiter=",")
+
+
+def _write_lines(path: Path, lines: Iterable[object]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines))

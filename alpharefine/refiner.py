@@ -1,0 +1,209 @@
+"""Inference: learn a target from one frame, refine rough boxes of it in others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alpharefine.boxes import clip_to_image, is_valid, xywh_to_xyxy, xyxy_to_xywh
+from alpharefine.checkpoints.lightning import load_network
+from alpharefine.crops import Window
+from alpharefine.masks import MASK_THRESHOLD, mask_to_box
+from alpharefine.models import AlphaRefineNet, HeadName, Prediction
+
+Precision = Literal["auto", "32", "16", "bf16"]
+
+_AUTOCAST = {"16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A target as the network remembers it.
+
+    Attributes:
+        kernel: ``(256, 8, 8)`` on the refiner's device.
+    """
+
+    kernel: Tensor
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The answer for one box.
+
+    Attributes:
+        box_xywh: ``(4,)`` float64, image pixels, inside the image, corners in order, each side at least 10 px (or the
+            image's own).
+        raw_box_xywh: ``(4,)`` float64, the same before it was ordered and clipped.
+        mask: ``(H, W)`` float32 probabilities in the frame, or None if it was not asked for.
+        score: in 0..1, how peaked the corner heat is: the highest cell of the less certain corner. Of a network without
+            corner head: the mean probability inside the mask.
+        refined: False if there was nothing to look at (the search region lies outside of the image) or the network
+            found no target (a mask too small); the boxes are then the one given.
+    """
+
+    box_xywh: np.ndarray
+    raw_box_xywh: np.ndarray
+    mask: np.ndarray | None
+    score: float
+    refined: bool
+
+
+class Refiner:
+    """A trained network, ready to refine boxes.
+
+    Args:
+        network: the network; it is moved to the device and put in evaluation mode.
+        device: ``auto`` takes the graphics card where there is one; else a torch device such as ``cpu`` or ``cuda:1``.
+        precision: ``auto`` is ``16`` on a CUDA device and ``32`` elsewhere. The correlation runs in 32 bits always.
+    """
+
+    def __init__(self, network: AlphaRefineNet, device: str = "auto", precision: Precision = "auto") -> None:
+        self.device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = precision if precision != "auto" else "16" if self.device.type == "cuda" else "32"
+        self.network = network.to(self.device).eval()
+        self._template: Template | None = None
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: Precision = "auto") -> Refiner:
+        """Load a checkpoint.
+
+        Args:
+            path: of a checkpoint written by `train.py`.
+            device: see `Refiner`.
+            precision: see `Refiner`.
+
+        Raises:
+            UserError: if the file is missing or not a checkpoint of a refinement network.
+        """
+        return cls(load_network(path), device, precision)
+
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        """Learn the target that `refine` then looks for.
+
+        Args:
+            frame: ``(H, W, 3)`` uint8 RGB.
+            box_xywh: ``(4,)`` image pixels.
+
+        Raises:
+            ValueError: if the frame or the box is malformed, or the box lies outside of the frame.
+        """
+        self._template = self.encode_template(frame, box_xywh)
+
+    def encode_template(self, frame: np.ndarray, box_xywh: np.ndarray) -> Template:
+        """The same as `initialize`, with the target returned and not kept; for `refine_many`."""
+        _check(frame, box_xywh)
+        x1, y1, x2, y2 = xywh_to_xyxy(np.asarray(box_xywh, dtype=np.float64))
+        if x1 >= frame.shape[1] or y1 >= frame.shape[0] or x2 <= 0 or y2 <= 0:
+            raise ValueError(f"The target's box {list(box_xywh)} lies outside of the {frame.shape[1]}x{frame.shape[0]} frame.")
+        crop = Window.around(box_xywh).cut(frame)
+        with torch.inference_mode(), self._autocast():
+            return Template(self.network.encode_template(self._batch([crop]))[0])
+
+    def refine(self, frame: np.ndarray, box_xywh: np.ndarray, mask: bool = False) -> Refinement:
+        """Make a rough box of the target precise.
+
+        Args:
+            frame: ``(H, W, 3)`` uint8 RGB.
+            box_xywh: ``(4,)`` image pixels; the target is looked for in a window of twice its size.
+            mask: whether to compute the mask too.
+
+        Raises:
+            RuntimeError: before `initialize`.
+            ValueError: if the frame or the box is malformed, or a mask is asked of a network without mask head.
+        """
+        if self._template is None:
+            raise RuntimeError("`refine` needs a target: call `initialize` with the first frame and its box before.")
+        return self.refine_many([frame], [box_xywh], [self._template], mask)[0]
+
+    def refine_many(
+        self,
+        frames: Sequence[np.ndarray],
+        boxes_xywh: Sequence[np.ndarray] | np.ndarray,
+        templates: Sequence[Template],
+        mask: bool = False,
+    ) -> list[Refinement]:
+        """Refine many boxes in one pass of the network: other frames, other targets, or both.
+
+        Args:
+            frames: N frames ``(H, W, 3)`` uint8 RGB, of any sizes.
+            boxes_xywh: N boxes ``(4,)`` in pixels of their frames.
+            templates: N targets from `encode_template`.
+            mask: whether to compute the masks too.
+
+        Raises:
+            ValueError: if the three differ in number, or one of them is malformed.
+        """
+        if not len(frames) == len(boxes_xywh) == len(templates):
+            counts = f"{len(frames)} frames, {len(boxes_xywh)} boxes, {len(templates)} templates"
+            raise ValueError(f"`refine_many` needs a frame, a box and a template each, got {counts}.")
+        if mask and "mask" not in self.network.heads:
+            raise ValueError("`mask` needs a network with a mask head; this one has none.")
+        if not frames:
+            return []
+        for frame, box_xywh in zip(frames, boxes_xywh, strict=True):
+            _check(frame, box_xywh)
+        windows = [Window.around(box_xywh) for box_xywh in boxes_xywh]
+        crops = [window.cut(frame) for window, frame in zip(windows, frames, strict=True)]
+        prediction = self._predict(crops, templates, mask)
+        return [
+            self._refinement(prediction, i, windows[i], frames[i].shape[:2], np.asarray(boxes_xywh[i], np.float64), mask)
+            for i in range(len(frames))
+        ]
+
+    def _predict(self, crops: list[np.ndarray], templates: Sequence[Template], mask: bool) -> Prediction:
+        heads: list[HeadName] = ["corner"] if "corner" in self.network.heads else ["mask"]
+        if mask and heads == ["corner"]:
+            heads.append("mask")
+        with torch.inference_mode(), self._autocast():
+            kernels = torch.stack([template.kernel for template in templates])
+            prediction: Prediction = self.network(self._batch(crops), kernels, heads)
+            return prediction
+
+    def _refinement(
+        self,
+        prediction: Prediction,
+        i: int,
+        window: Window,
+        image_size: tuple[int, int],
+        box_xywh: np.ndarray,
+        want_mask: bool,
+    ) -> Refinement:
+        mask = None
+        if prediction.mask_logits is not None:
+            mask = window.paste(prediction.mask_logits[i].sigmoid().cpu().numpy(), image_size)
+        if prediction.corners is not None:
+            raw_xywh = xyxy_to_xywh(window.to_image(prediction.corners.crop_xyxy[i].cpu().numpy()))
+            score = float(prediction.corners.peak[i])
+        else:
+            assert mask is not None
+            inside = mask[mask > MASK_THRESHOLD]
+            found = mask_to_box(mask)
+            raw_xywh = box_xywh if found is None else found
+            score = float(inside.mean()) if found is not None else 0.0
+        refined = window.overlaps(image_size) and score > 0
+        if not refined:
+            raw_xywh, score = box_xywh, 0.0
+        clipped_xywh = xyxy_to_xywh(clip_to_image(xywh_to_xyxy(raw_xywh), image_size))
+        return Refinement(clipped_xywh, raw_xywh, mask if want_mask else None, score, refined)
+
+    def _batch(self, crops: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        dtype = _AUTOCAST.get(self.precision)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+
+def _check(frame: np.ndarray, box_xywh: np.ndarray) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"`frame` must be an (H, W, 3) uint8 RGB picture, got {frame.dtype} {frame.shape}.")
+    if np.shape(box_xywh) != (4,) or not is_valid(np.asarray(box_xywh, dtype=np.float64)):
+        raise ValueError(f"`box_xywh` must be four finite numbers with a positive width and height, got {box_xywh}.")

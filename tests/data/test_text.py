@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alpharefine.data.text import read_flags, read_rows
+from alpharefine.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,2,3,4\n5,6,7.5,8\n",
+        "1\t2\t3\t4\r\n5\t6\t7.5\t8",
+        "  1 2  3 4 \n5 6 7.5 8\n\n\n",
+        "1;2;3;4\n5 ; 6 ; 7.5 ; 8\n",
+        "\ufeff1, 2, 3, 4\n5,6,7.5e0,+8",
+    ],
+)
+def test_any_separator_is_read(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text(text, encoding="utf-8", newline="")
+    rows = read_rows(path)
+    assert rows.dtype == np.float64
+    np.testing.assert_array_equal(rows, [[1, 2, 3, 4], [5, 6, 7.5, 8]])
+
+
+def test_nan_and_negative_numbers_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("NaN,nan\n-1,0\n")
+    np.testing.assert_array_equal(read_rows(path, columns=2), [[np.nan, np.nan], [-1, 0]])
+
+
+def test_one_column_and_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("0\n1\n")
+    np.testing.assert_array_equal(read_rows(path, columns=1), [[0], [1]])
+    path.write_text("\n")
+    assert read_rows(path).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "received"),
+    [
+        pytest.param("1,2,3,4\n1,2,3\n", 2, "1,2,3", id="three numbers"),
+        pytest.param("1,2,3,4,5\n", 1, "1,2,3,4,5", id="five numbers"),
+        pytest.param("1,2,3,4\n1,2,x,4\n", 2, "1,2,x,4", id="a letter"),
+        pytest.param("1,2,,4\n", 1, "1,2,,4", id="a missing value"),
+        pytest.param("1,2,3,4\n\n1,2,3,4\n", 2, "", id="an empty line in between"),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path: Path, text: str, row: int, received: str) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"rows\.txt, row {row}: a row must be 4 numbers, got '{received}'"):
+        read_rows(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.txt: no such file"):
+        read_rows(tmp_path / "absent.txt")
+
+
+def test_a_picture_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "picture.txt"
+    path.write_bytes(b"1,2,\xff\xd8")
+    with pytest.raises(UserError, match=r"picture\.txt is not a text file \(byte 4\)"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["0,1,0", "0\n1\n0\n", "0, 1, 0,\n"], ids=["one line", "one a line", "comma at the end"]
+)
+def test_flags_on_one_line_or_many(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "flags.txt"
+    path.write_text(text)
+    flags = read_flags(path)
+    assert flags.dtype == bool
+    assert flags.tolist() == [False, True, False]
+
+
+def test_a_strange_flag_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "flags.txt"
+    path.write_text("0,2,1")
+    with pytest.raises(UserError, match=r"flags\.txt: a flag must be 0 or 1, got '2'"):
+        read_flags(path)
