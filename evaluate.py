@@ -47,7 +47,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--min_score", type=float, help="refine only where the tracker's own score is at least this")
     add("--baseline", action="store_true", help="also run the tracker alone, and print the gain")
     add("--protocol", choices=PROTOCOLS, default="lasot", help="whose scoring conventions (default: lasot)")
-    add("--devices", type=_positive, default=1, help="processes, each with a graphics card where there is one (default: 1)")
+    add(
+        "--devices",
+        type=_positive,
+        default=1,
+        help="processes, each with a graphics card where there is one (default: 1)",
+    )
     add("--overwrite", action="store_true", help="discard results of an earlier run in the output folder")
     return parser
 
@@ -119,7 +124,9 @@ def _run(
     if not todo:
         return
     num_frames, busy_ms = 0, 0.0
-    with tqdm(total=len(sequences), initial=len(sequences) - len(todo), desc=name, unit="seq", dynamic_ncols=True) as bar:
+    with tqdm(
+        total=len(sequences), initial=len(sequences) - len(todo), desc=name, unit="seq", dynamic_ncols=True
+    ) as bar:
         for done, result in run_sequences(settings, todo, num_processes):
             folder.write(done, result)
             num_frames, busy_ms = num_frames + len(result.times_ms), busy_ms + float(result.times_ms.sum())

@@ -28,7 +28,7 @@ class TrainCLI(LightningCLI):
         """Add what is ours."""
         parser.add_argument("--name", type=str, default="", help="The run's name; the config's file name by default.")
         parser.add_argument("--output_dir", type=str, default="runs", help="A folder named after the run appears here.")
-        parser.add_argument("--resume", type=bool, default=False, help="Go on from the run's last checkpoint.")
+        parser.add_argument("--resume", action="store_true", help="Go on from the run's last checkpoint.")
         parser.add_argument(
             "--wandb",
             type=Literal["auto", "online", "offline", "off"],
@@ -50,7 +50,8 @@ class TrainCLI(LightningCLI):
     def run_name(self) -> str:
         """The run's name."""
         given: str = self.config.name
-        return given or Path(str(self.config.config[0])).stem
+        configs = self.config.config
+        return given or (Path(str(configs[-1])).stem if configs else "base")
 
     @property
     def run_dir(self) -> Path:
@@ -71,7 +72,7 @@ class TrainCLI(LightningCLI):
         self.config.checkpoint.dirpath = str(self.last_checkpoint.parent)
         exists, resume = self.last_checkpoint.is_file(), self.config.resume
         if exists and not resume and "LOCAL_RANK" not in os.environ:
-            raise UserError(f"{self.run_dir} holds a run; go on with `--resume true`, or give another `--name`.")
+            raise UserError(f"{self.run_dir} holds a run; go on with `--resume`, or give another `--name`.")
         if resume and not exists:
             raise UserError(f"`--resume`: no checkpoint {self.last_checkpoint}; check `--name` and `--output_dir`.")
 
@@ -84,9 +85,8 @@ class TrainCLI(LightningCLI):
 
             loggers.append(wandb_logger(self.run_name, self.run_dir, self.config.wandb, self.config.as_dict()))
             callbacks.append(PairPanel())
-        trainer = super().instantiate_trainer(logger=loggers, default_root_dir=str(self.run_dir), **kwargs)
-        trainer.callbacks.extend(callbacks)
-        return trainer
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(logger=loggers, default_root_dir=str(self.run_dir), **kwargs)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -102,7 +102,7 @@ def main(args: Sequence[str] | None = None) -> None:
         subclass_mode_data=True,
         args=arguments,
         run=False,
-        seed_everything_default=0,
+        parser_kwargs={"default_config_files": [str(CONFIGS / "base.yaml")]},
         save_config_kwargs={"overwrite": True},
     )
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.last_checkpoint if cli.config.resume else None)

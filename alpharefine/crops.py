@@ -1,8 +1,8 @@
 """The search-region crop and its exact inverse (geometry ``exact``).
 
-A *window* is the integer rectangle of the picture around a box that is cut out and resized to a square *crop*. Points go
-from the picture to the crop and back through the same window, so a label and the box mapped back are exact inverses.
-Source: the Alpha-Refine paper (arXiv 2012.06815, section 3), with the consistent geometry described in `docs/geometry.md`.
+A *window* is the integer rectangle of the picture around a box that is cut out and resized to a square *crop*. Points
+go from the picture to the crop and back through the same window, so a label and the box mapped back are exact inverses.
+Deviation: in the original the two differ by up to several per cent of IoU for small targets.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Window:
         Returns:
             ``(..., 4)`` xyxy in crop pixels.
         """
-        return (np.asarray(boxes_xyxy, dtype=np.float64) - self._origin) * (crop_size / self._size)
+        crop_xyxy: np.ndarray = (np.asarray(boxes_xyxy, dtype=np.float64) - self._origin) * (crop_size / self._size)
+        return crop_xyxy
 
     def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
         """Map boxes from the crop back to the picture; the inverse of `to_crop`.
@@ -105,7 +106,8 @@ class Window:
         Returns:
             ``(..., 4)`` xyxy in image pixels.
         """
-        return np.asarray(crop_xyxy, dtype=np.float64) * (self._size / crop_size) + self._origin
+        boxes_xyxy: np.ndarray = np.asarray(crop_xyxy, dtype=np.float64) * (self._size / crop_size) + self._origin
+        return boxes_xyxy
 
     def paste(self, crop_mask: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
         """Put a mask of the crop back where it belongs in the picture.

@@ -28,8 +28,9 @@ def mask_loss(logits: Tensor, target: Tensor, has_mask: Tensor, num_masks: Tenso
         logits: ``(B, H, W)``.
         target: ``(B, H, W)``, 0 or 1.
         has_mask: ``(B,)`` bool.
-        num_masks: what to divide by; the number of samples of the batch that have a mask by default. Where a batch is spread
-            over processes whose gradients are averaged, give the number per process, averaged over the processes.
+        num_masks: what to divide by; the number of samples of the batch that have a mask by default. Where a batch is
+            spread over processes whose gradients are averaged, give the number per process, averaged over the
+            processes.
 
     Returns:
         Scalar.

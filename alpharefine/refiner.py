@@ -102,7 +102,9 @@ class Refiner:
         _check(frame, box_xywh)
         x1, y1, x2, y2 = xywh_to_xyxy(np.asarray(box_xywh, dtype=np.float64))
         if x1 >= frame.shape[1] or y1 >= frame.shape[0] or x2 <= 0 or y2 <= 0:
-            raise ValueError(f"The target's box {list(box_xywh)} lies outside of the {frame.shape[1]}x{frame.shape[0]} frame.")
+            raise ValueError(
+                f"The target's box {list(box_xywh)} lies outside of the {frame.shape[1]}x{frame.shape[0]} frame."
+            )
         crop = Window.around(box_xywh).cut(frame)
         with torch.inference_mode(), self._autocast():
             return Template(self.network.encode_template(self._batch([crop]))[0])
@@ -154,7 +156,9 @@ class Refiner:
         crops = [window.cut(frame) for window, frame in zip(windows, frames, strict=True)]
         prediction = self._predict(crops, templates, mask)
         return [
-            self._refinement(prediction, i, windows[i], frames[i].shape[:2], np.asarray(boxes_xywh[i], np.float64), mask)
+            self._refinement(
+                prediction, i, windows[i], frames[i].shape[:2], np.asarray(boxes_xywh[i], np.float64), mask
+            )
             for i in range(len(frames))
         ]
 

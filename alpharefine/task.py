@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -24,13 +25,13 @@ class RefineTask(pl.LightningModule):
         heads: ``corner``, ``mask`` or both.
         backbone_weights: what training starts from: ``imagenet`` for torchvision's weights, the path of a file with
             torchvision's names (.safetensors, .pth), or null for random weights.
-        frozen_stages: how many stages of the backbone keep their weights and batch-norm statistics: -1 none, 0 the stem,
-            1 to 3 the stem and the layers up to that one.
+        frozen_stages: how many stages of the backbone keep their weights and batch-norm statistics: -1 none, 0 the
+            stem, 1 to 3 the stem and the layers up to that one.
         lr: learning rate.
         backbone_lr_factor: the backbone's learning rate over that of the rest.
         weight_decay: decoupled; 0 makes AdamW plain Adam.
-        schedule: ``step`` multiplies the rate by `lr_decay` every `lr_step` epochs; ``cosine`` warms up over `warmup_steps`
-            steps and falls to 0 along a half cosine, step by step.
+        schedule: ``step`` multiplies the rate by `lr_decay` every `lr_step` epochs; ``cosine`` warms up over
+            `warmup_steps` steps and falls to 0 along a half cosine, step by step.
         lr_step: epochs between two steps of the ``step`` schedule.
         lr_decay: factor of each of them.
         warmup_steps: of the ``cosine`` schedule.
@@ -86,7 +87,7 @@ class RefineTask(pl.LightningModule):
         prediction: Prediction = self.network(batch.search, self.network.encode_template(batch.template))
         return prediction
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """One step: the weighted sum of the losses of the heads that the network has."""
         prediction = self(batch)
         losses = self._losses(prediction, batch)
@@ -109,7 +110,7 @@ class RefineTask(pl.LightningModule):
     def _weight(self, name: str) -> float:
         return float(self.hparams[f"{name}_weight"])
 
-    def validation_step(self, batch: PairBatch, batch_idx: int) -> Prediction:  # noqa: ARG002 - Lightning's signature
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> Mapping[str, Prediction]:
         """IoU of boxes and masks in the crop; returns the prediction for callbacks that show it."""
         prediction: Prediction = self(batch)
         batch_size = len(batch.search)
@@ -119,7 +120,7 @@ class RefineTask(pl.LightningModule):
         if prediction.mask_logits is not None:
             self.val_mask_iou.update(prediction.mask_logits.sigmoid(), batch.mask, batch.has_mask)
             self.log("val/mask_iou", self.val_mask_iou, prog_bar=True, batch_size=batch_size)
-        return prediction
+        return {"prediction": prediction}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over backbone and rest, with the schedule asked for."""

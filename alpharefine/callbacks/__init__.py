@@ -1,0 +1,1 @@
+"""Lightning callbacks; the only place that knows wandb."""

@@ -1,0 +1,1 @@
+"""Reading checkpoints; nothing that is in them is executed."""

@@ -1,0 +1,1 @@
+"""Data sets, pairs to train on, and generated video."""

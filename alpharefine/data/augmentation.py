@@ -9,7 +9,7 @@ import numpy as np
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the package index at import without it
 
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Augmentation:
 class Photometric:
     """The changes of colour, on one crop.
 
-    albumentations' own generator is set anew for each crop from the pair's generator: left to itself it repeats the same
-    draws in every data-loader worker and every epoch.
+    albumentations' own generator is set anew for each crop from the pair's generator: left to itself it repeats the
+    same draws in every data-loader worker and every epoch.
     """
 
     def __init__(self, augmentation: Augmentation) -> None:

@@ -22,13 +22,13 @@ HOLDOUT_SEED = 10_000
 class GOT10k(Reader):
     """Sequences ``<root>/<train|val>/<name>/`` named by ``list.txt``.
 
-    Each holds ``%08d.jpg`` from 1, ``groundtruth.txt`` (x,y,w,h a row), ``absence.label`` (0/1 a row) and ``cover.label``
-    (0..8 eighths of the target that can be seen). The root may also be the folder of the split itself.
+    Each holds ``%08d.jpg`` from 1, ``groundtruth.txt`` (x,y,w,h a row), ``absence.label`` (0/1 a row) and
+    ``cover.label`` (0..8 eighths of the target that can be seen). The root may also be the folder of the split itself.
 
     Args:
         root: the data set's folder.
-        split: ``train`` and ``val`` are the official ones; ``fit`` and ``holdout`` part the official training set into a
-            fixed random 85 % and 15 %, so that validation needs no further download.
+        split: ``train`` and ``val`` are the official ones; ``fit`` and ``holdout`` part the official training set into
+            a fixed random 85 % and 15 %, so that validation needs no further download.
     """
 
     def __init__(self, root: str | Path, split: Literal["train", "val", "fit", "holdout"] = "train") -> None:

@@ -22,9 +22,8 @@ def read_image(path: Path) -> np.ndarray:
     """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
     if image is None:
-        raise UserError(
-            f"{path}: {'this picture does not decode' if path.is_file() else 'no such picture'}; restore it from the data set's archive."
-        )
+        fault = "this picture does not decode" if path.is_file() else "no such picture"
+        raise UserError(f"{path}: {fault}; restore it from the data set's archive.")
     return np.asarray(image)
 
 

@@ -1,9 +1,9 @@
 """An index of a data set: parsed once, kept on disk as flat arrays, mapped into memory by every process that reads it.
 
 Parsing 10,000 sequences takes minutes on a network disk, at every start and in every process. The index is a folder of
-``.npy`` files, loaded by mapping: workers share its pages and copy nothing, whether they are forked or spawned. It is keyed
-by the reader and its options, and carries a fingerprint of the files it was made from (their times and sizes); if that has
-changed it is built again.
+``.npy`` files, loaded by mapping: workers share its pages and copy nothing, whether they are forked or spawned. It is
+keyed by the reader and its options, and carries a fingerprint of the files it was made from (their times and sizes);
+if that has changed it is built again.
 """
 
 from __future__ import annotations

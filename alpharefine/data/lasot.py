@@ -33,9 +33,9 @@ def official_training_set() -> list[str]:
 class LaSOT(Reader):
     """Sequences ``<root>/<class>/<class>-<n>/`` or ``<root>/<class>-<n>/``.
 
-    Each holds ``img/%08d.jpg`` from 1, ``groundtruth.txt`` (x,y,w,h a row), ``full_occlusion.txt`` and ``out_of_view.txt``
-    (one flag a frame). The split is ``<root>/training_set.txt`` or ``testing_set.txt`` where it exists, else the official
-    one of 1120 and 280 sequences.
+    Each holds ``img/%08d.jpg`` from 1, ``groundtruth.txt`` (x,y,w,h a row), ``full_occlusion.txt`` and
+    ``out_of_view.txt`` (one flag a frame). The split is ``<root>/training_set.txt`` or ``testing_set.txt`` where it
+    exists, else the official one of 1120 and 280 sequences.
 
     Args:
         root: the folder of the classes, or of the sequences.
@@ -68,7 +68,7 @@ class LaSOT(Reader):
             if folder.is_dir():
                 return folder
         raise UserError(
-            f"LaSOT: sequence {name} is not in {self.root}, neither as {nested.relative_to(self.root)}/ nor as {name}/; "
+            f"LaSOT: sequence {name} is not in {self.root}, neither in a folder of its class nor in {name}/; "
             f"add it, or list the sequences that are there in {self.split_file}."
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ class PairSource:
         self.sequences = np.flatnonzero(fit)
         if not self.sequences.size:
             raise UserError(
-                f"{type(reader).__name__}: none of the {len(self.index)} sequences in {reader.root} is fit to train on; "
+                f"{type(reader).__name__}: none of {len(self.index)} sequences in {reader.root} is fit to train on; "
                 f"a video needs {MIN_VISIBLE} visible frames and, without masks, {MIN_FRAMES} frames."
             )
 
@@ -120,7 +120,7 @@ class PairSource:
         if self.index.mask_starts.size:
             return decode_mask(self.index.mask_counts(frame), image_size)
         path = self.reader.mask_path(name, frame_name)
-        mask = (read_label_image(path) == self.index.object_ids[sequence]).astype(np.uint8)
+        mask: np.ndarray = (read_label_image(path) == self.index.object_ids[sequence]).astype(np.uint8)
         if mask.shape != image_size:
             raise UserError(f"{path}: the mask is {mask.shape} pixels, its picture {image_size}; they must be equal.")
         return mask
@@ -129,8 +129,8 @@ class PairSource:
 class PairDataset(Dataset[PairBatch]):
     """A repeatable stream of pairs from several data sets.
 
-    Pair ``i`` depends on the seed and on ``i`` alone: not on the number of workers or processes, nor on what was drawn before.
-    Any number is a pair; the length is that of one epoch.
+    Pair ``i`` depends on the seed and on ``i`` alone: not on the number of workers or processes, nor on what was drawn
+    before. Any number is a pair; the length is that of one epoch.
 
     Args:
         sources: the data sets.
@@ -191,12 +191,13 @@ def _to_tensor(crop: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
 
 
-class EpochSampler(DistributedSampler[PairBatch]):
+class EpochSampler(DistributedSampler[int]):
     """Numbers of the pairs of an epoch, shared out over the processes.
 
-    Epoch ``e`` of a training run takes the numbers ``e * n`` to ``(e + 1) * n``, so no two epochs see the same pairs and none
-    is seen twice in one; a fixed sampler (validation) takes 0 to ``n`` each time. ``n`` is rounded up to a multiple of the
-    number of processes. Process ``r`` of ``R`` takes every R-th number, so R processes together see what one process sees.
+    Epoch ``e`` of a training run takes the numbers ``e * n`` to ``(e + 1) * n``, so no two epochs see the same pairs
+    and none is seen twice in one; a fixed sampler (validation) takes 0 to ``n`` each time. ``n`` is rounded up to a
+    multiple of the number of processes. Process ``r`` of ``R`` takes every R-th number, so R processes together see
+    what one process sees.
 
     Args:
         dataset: the stream of pairs.
@@ -206,7 +207,7 @@ class EpochSampler(DistributedSampler[PairBatch]):
     """
 
     def __init__(self, dataset: PairDataset, fixed: bool, num_replicas: int, rank: int) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
+        super().__init__(cast("Dataset[int]", dataset), num_replicas=num_replicas, rank=rank, shuffle=False)
         self.fixed = fixed
 
     def __iter__(self) -> Iterator[int]:

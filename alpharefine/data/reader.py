@@ -75,7 +75,7 @@ class Reader(ABC):
     def frame_path(self, name: str, frame_name: str) -> Path:
         """Where a frame of a sequence lies."""
 
-    def mask_path(self, name: str, frame_name: str) -> Path:
+    def mask_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - for readers that have masks
         """Where the mask picture of a frame lies, for data sets that have them."""
         raise TypeError(f"{type(self).__name__} has no mask pictures.")
 

@@ -125,7 +125,9 @@ class Pipeline:
         if self.settings.min_score is None:
             return True
         if np.isnan(score):
-            raise UserError(f"`--min_score` needs a tracker that tells how sure it is; {self.settings.tracker} does not.")
+            raise UserError(
+                f"`--min_score` needs a tracker that tells how sure it is; {self.settings.tracker} does not."
+            )
         return score >= self.settings.min_score
 
 
@@ -194,7 +196,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         file.write(text)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
 def _fingerprinted(settings: RunSettings) -> dict[str, object]:
@@ -212,10 +214,13 @@ def _digest(path: Path) -> str:
 
 
 def _refuse_other_settings(path: Path, theirs: dict[str, object], ours: dict[str, object]) -> None:
-    changed = [f"{key}: {theirs.get(key)} there, {value} now" for key, value in ours.items() if theirs.get(key) != value]
+    changed = [
+        f"{key}: {theirs.get(key)} there, {value} now" for key, value in ours.items() if theirs.get(key) != value
+    ]
     if changed:
         raise UserError(
-            f"{path} holds a run with other settings ({'; '.join(changed)}); give another `--output_dir`, or `--overwrite`."
+            f"{path} holds a run with other settings ({'; '.join(changed)}); give another `--output_dir`, or "
+            "`--overwrite`."
         )
 
 
@@ -227,8 +232,8 @@ def run_sequences(
     Args:
         settings: what to run.
         sequences: which.
-        num_processes: 1 runs in this process, more each take whole sequences; process i uses graphics card i modulo their
-            number, where there are any. The boxes do not depend on it.
+        num_processes: 1 runs in this process, more each take whole sequences; process i uses graphics card i modulo
+            their number, where there are any. The boxes do not depend on it.
 
     Raises:
         UserError: of the first sequence that fails.

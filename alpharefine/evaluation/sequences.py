@@ -50,7 +50,9 @@ class SequenceSet:
         self, data_root: Path | None, annotations_dir: Path | None, split: str = "test", sequences: Sequence[str] = ()
     ) -> None:
         if data_root is None and annotations_dir is None:
-            raise UserError("Give `--data_root`, a folder of LaSOT sequences, or `--annotations_dir`, to score results.")
+            raise UserError(
+                "Give `--data_root`, a folder of LaSOT sequences, or `--annotations_dir`, to score results."
+            )
         if split not in ("train", "test") and not Path(split).is_file():
             raise UserError(f"`--split` must be 'test', 'train' or a file with one name a line, got '{split}'.")
         self._data = None if data_root is None else LaSOT(data_root, "train" if split == "train" else "test")
@@ -87,7 +89,7 @@ class SequenceSet:
         if not is_valid(truth.boxes_xywh[0]):
             first = np.array2string(truth.boxes_xywh[0], separator=",")
             raise UserError(
-                f"Sequence {name}: its first frame has no target (row 1 of its ground truth is {first}); a tracker starts "
+                f"Sequence {name}: its first frame has no target (its ground truth there is {first}); a tracker starts "
                 "from that box, so its width and height must be positive."
             )
         return EvaluationSequence(truth, frame_paths)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -60,7 +62,8 @@ class ChannelGate(nn.Module):
 class PixelCorrelationNeck(nn.Module):
     """Correlation, three 1x1 layers, channel gate: ``(B, 256, 16, 16)`` and a kernel to ``(B, 64, 16, 16)``.
 
-    Runs in float32 under autocast too: raw correlations reach 1e4 and more, where half precision is coarse or overflows.
+    Runs in float32 under autocast too: raw correlations reach 1e4 and more, where half precision is coarse or
+    overflows.
     """
 
     out_channels = KERNEL_SIZE**2
@@ -70,11 +73,7 @@ class PixelCorrelationNeck(nn.Module):
         channels = self.out_channels
         widths = (channels, 2 * channels, 2 * channels, channels)
         self.post_correlation = nn.Sequential(
-            *(
-                layer
-                for c_in, c_out in zip(widths, widths[1:], strict=False)
-                for layer in conv_norm_relu(c_in, c_out, 1)
-            )
+            *(layer for c_in, c_out in pairwise(widths) for layer in conv_norm_relu(c_in, c_out, 1))
         )
         self.gate = ChannelGate(channels)
 

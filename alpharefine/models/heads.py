@@ -37,8 +37,8 @@ class Corners(NamedTuple):
 def soft_argmax(scores: Tensor, crop_size: int) -> Tensor:
     """Expected position under the softmax of a score map.
 
-    Cell ``i`` of ``n`` stands at ``crop_size * i / (n - 1)``, so the first and the last cell lie on the borders of the crop
-    and every position in it can be reached. Deviation: the original's grid ends one cell earlier (at 240 of 256).
+    Cell ``i`` of ``n`` stands at ``crop_size * i / (n - 1)``, so the first and the last cell lie on the borders of the
+    crop and every position in it can be reached. Deviation: the original's grid ends one cell earlier (at 240 of 256).
 
     Args:
         scores: ``(..., n, n)``.

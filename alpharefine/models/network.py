@@ -35,8 +35,8 @@ class Prediction(NamedTuple):
 class AlphaRefineNet(nn.Module):
     """Alpha-Refine (arXiv 2012.06815): AR34 with ``resnet34``, AR18 with ``resnet18``.
 
-    The network keeps no state between calls: `encode_template` returns the encoding of a target and `forward` takes it, so
-    one network serves any number of targets, in one batch if wanted.
+    The network keeps no state between calls: `encode_template` returns the encoding of a target and `forward` takes it,
+    so one network serves any number of targets, in one batch if wanted.
 
     Args:
         backbone: which ResNet.
@@ -56,7 +56,7 @@ class AlphaRefineNet(nn.Module):
         self.mask_head = MaskHead(self.neck.out_channels) if "mask" in heads else None
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     @property
     def heads(self) -> tuple[HeadName, ...]:
@@ -72,7 +72,8 @@ class AlphaRefineNet(nn.Module):
         """Encode targets.
 
         Args:
-            templates: ``(B, 3, 256, 256)`` RGB crops in 0..255, uint8 or float, each with its target in the middle half.
+            templates: ``(B, 3, 256, 256)`` RGB crops in 0..255, uint8 or float, each with its target in the middle
+                half.
 
         Returns:
             ``(B, 256, 8, 8)`` kernels.
@@ -85,7 +86,7 @@ class AlphaRefineNet(nn.Module):
         Args:
             search: ``(B, 3, 256, 256)`` RGB crops in 0..255, uint8 or float.
             kernel: ``(B, 256, 8, 8)`` from `encode_template`.
-            heads: which heads to run; all that the network has by default. What a head alone needs is not computed without it.
+            heads: which heads to run; all that the network has by default. What only another head needs is left out.
 
         Raises:
             ValueError: if a head is asked for that the network does not have.
