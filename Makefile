@@ -1,0 +1,42 @@
+# make demo   trains and evaluates on generated video, prints the gain
+# make test   lint, types, tests
+# Both install into .venv first; an install is found again until the lock or the project file changes.
+
+PYTHON ?= python3
+SHELL := /bin/bash
+INSTALLED := .venv/.installed-$(shell cat requirements.lock pyproject.toml | git hash-object --stdin)
+RUN := .venv/bin/python
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: install test lint demo lock
+install: $(INSTALLED)
+
+$(INSTALLED):
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lint: install
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+test: lint
+	$(RUN) -m pytest
+
+demo: install
+	rm -rf demo
+	$(RUN) -m alpharefine.data.synthetic demo/data --lasot_train 16 --lasot_test 6 --got10k 40 --coco 150 --coco_val 20 --davis 0 --ecssd 0
+	$(RUN) train.py --config demo.yaml --output_dir demo --wandb off
+	$(RUN) evaluate.py --ckpt demo/demo/checkpoints/last.ckpt --tracker mil --data_root demo/data/lasot --baseline --output_dir demo/results
+
+lock:
+	rm -rf .lock-venv
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/python -m pip install --quiet --upgrade setuptools
+	.lock-venv/bin/python -m pip install --quiet -e '.[dev]'
+	.lock-venv/bin/python -m pip freeze --all --exclude-editable | grep -v '^pip==' \
+		| sed -E '/^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/' > requirements.lock
+	rm -rf .lock-venv
