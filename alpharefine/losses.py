@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import generalized_box_iou_loss
+
+from alpharefine.crops import CROP_SIZE
+
+L1_WEIGHT = 5.0
+GIOU_WEIGHT = 2.0
+"""Weights of the two terms of `l1_giou_loss` (STARK, arXiv 2103.17154, section 3.1)."""
+
+
+def l1_giou_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
+    """Absolute error of the coordinates, relative to the crop's side, and generalised IoU (arXiv 1902.09630).
+
+    Args:
+        pred_xyxy: ``(B, 4)`` crop pixels.
+        target_xyxy: ``(B, 4)`` crop pixels.
+
+    Returns:
+        Scalar.
+    """
+    giou = generalized_box_iou_loss(pred_xyxy, target_xyxy, reduction="mean")
+    return L1_WEIGHT * F.l1_loss(pred_xyxy, target_xyxy) / CROP_SIZE + GIOU_WEIGHT * giou
 
 
 def corner_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
-    """Mean squared error of the four coordinates.
+    """Mean squared error of the four coordinates, the original's loss.
 
     Args:
         pred_xyxy: ``(B, 4)`` crop pixels.
@@ -28,14 +49,13 @@ def mask_loss(logits: Tensor, target: Tensor, has_mask: Tensor, num_masks: Tenso
         logits: ``(B, H, W)``.
         target: ``(B, H, W)``, 0 or 1.
         has_mask: ``(B,)`` bool.
-        num_masks: what to divide by; the number of samples of the batch that have a mask by default. Where a batch is
-            spread over processes whose gradients are averaged, give the number per process, averaged over the
-            processes.
+        num_masks: what to divide by, above 0; the number of samples of the batch that have a mask by default. Where a
+            batch is spread over processes whose gradients are averaged, give the number per process, averaged over
+            the processes, which may be less than 1.
 
     Returns:
         Scalar.
     """
     per_sample = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none").mean(dim=(1, 2))
-    count = has_mask.sum() if num_masks is None else num_masks
-    total = (per_sample * has_mask).sum()
-    return total / (count.clamp(min=1) if isinstance(count, Tensor) else count)
+    count = has_mask.sum().clamp(min=1) if num_masks is None else num_masks
+    return (per_sample * has_mask).sum() / count

@@ -11,10 +11,13 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from alpharefine.data.pairs import PairBatch
-from alpharefine.losses import corner_loss, mask_loss
+from alpharefine.losses import corner_loss, l1_giou_loss, mask_loss
 from alpharefine.metrics import BoxIoU, MaskIoU
 from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, Prediction, load_backbone_weights
 from alpharefine.models.backbone import imagenet_weights
+
+
+_CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
 
 class RefineTask(pl.LightningModule):
@@ -35,6 +38,8 @@ class RefineTask(pl.LightningModule):
         lr_step: epochs between two steps of the ``step`` schedule.
         lr_decay: factor of each of them.
         warmup_steps: of the ``cosine`` schedule.
+        corner_loss: ``mse`` is the paper's, in squared crop pixels; ``l1_giou`` is of the order of 1 and asks for a mask
+            weight of that order.
         corner_weight: weight of the corner loss.
         mask_weight: weight of the mask loss.
     """
@@ -52,6 +57,7 @@ class RefineTask(pl.LightningModule):
         lr_step: int = 8,
         lr_decay: float = 0.5,
         warmup_steps: int = 0,
+        corner_loss: Literal["mse", "l1_giou"] = "mse",
         corner_weight: float = 1.0,
         mask_weight: float = 1000.0,
     ) -> None:
@@ -99,7 +105,8 @@ class RefineTask(pl.LightningModule):
     def _losses(self, prediction: Prediction, batch: PairBatch) -> dict[str, Tensor]:
         losses = {}
         if prediction.corners is not None:
-            losses["corner"] = corner_loss(prediction.corners.crop_xyxy, batch.target_xyxy)
+            criterion = _CORNER_LOSSES[self.hparams["corner_loss"]]
+            losses["corner"] = criterion(prediction.corners.crop_xyxy, batch.target_xyxy)
         if prediction.mask_logits is not None:
             count = batch.has_mask.sum().float()
             mean_count = self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
