@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -16,16 +17,24 @@ from tqdm import tqdm
 from alpharefine.cli import run_command
 from alpharefine.errors import UserError
 from alpharefine.evaluation.report import format_table
-from alpharefine.evaluation.run import TIME_COLUMNS, RunFolder, RunSettings, run_sequences, write_whole
+from alpharefine.evaluation.run import TIME_COLUMNS, RunFolder, RunSettings, check_run, run_sequences, write_whole
 from alpharefine.evaluation.score import RunScore, attribute_scores, score_run
 from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 from alpharefine.metrics import PROTOCOLS
 from alpharefine.trackers import TRACKER_NAMES
 
+SELF_TRACKERS = ("self", "self:2")
+"""The trackers that are nothing without a refiner."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `--help` tells what can be given.")
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="evaluate.py",
         description="Run a base tracker over LaSOT in one pass, with and without refinement, and score it.",
     )
@@ -44,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="hand the refined box back to the tracker (default: where the tracker can take it)",
     )
-    add("--min_score", type=float, help="refine only where the tracker's own score is at least this")
+    add("--min_score", type=_score, help="refine only where the tracker's own score is at least this")
     add("--baseline", action="store_true", help="also run the tracker alone, and print the gain")
     add("--protocol", choices=PROTOCOLS, default="lasot", help="whose scoring conventions (default: lasot)")
     add(
@@ -58,13 +67,26 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:
+        raise argparse.ArgumentTypeError(f"must name at least one, got {text!r}")
+    return parts
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _score(text: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise argparse.ArgumentTypeError(f"must be a finite number, got {text!r}")
+    return score
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -79,13 +101,17 @@ def main(args: Sequence[str] | None = None) -> None:
     options = make_parser().parse_args(args)
     sequence_set = SequenceSet(options.data_root, options.annotations_dir, options.split, options.sequences)
     sequences = [sequence_set.load(name) for name in sequence_set.names]
+    attributes = sequence_set.attributes() or {}
     output_dir = options.output_dir or Path("results") / options.tracker.replace(":", "_")
 
     scores, speeds = {}, {}
     runs = _runs(options)
-    for name, settings in runs.items():
-        folder = RunFolder(output_dir / name, settings, options.overwrite)
-        _run(name, folder, settings, sequences, options.devices)
+    folders = {name: RunFolder(output_dir / name, settings, options.overwrite) for name, settings in runs.items()}
+    todo = {name: [s for s in sequences if not folder.is_done(s.name)] for name, folder in folders.items()}
+    for name in (name for name in runs if todo[name]):
+        check_run(runs[name], todo[name])
+    for name, folder in folders.items():
+        _run(folder, runs[name], todo[name], len(sequences), options.devices)
         scores[name] = score_run(folder.path, [sequence.truth for sequence in sequences], options.protocol)
         speeds[name] = _median_times(folder, sequences)
     sys.stdout.write(
@@ -93,10 +119,12 @@ def main(args: Sequence[str] | None = None) -> None:
         f"protocol {options.protocol}\n{format_table(scores)}\n"
     )
     metrics: dict[str, Any] = {
-        "runs": {name: score.to_dict() | {"median_ms": speeds[name]} for name, score in scores.items()},
+        "runs": {
+            name: score.to_dict() | {"median_ms": speeds[name]} | _by_attribute(score, attributes)
+            for name, score in scores.items()
+        },
         "settings": {name: asdict(settings) for name, settings in runs.items()} | {"protocol": options.protocol},
     }
-    _add_attributes(metrics, scores, sequence_set)
     write_whole(output_dir / "metrics.json", json.dumps(metrics, indent=1))
     sys.stdout.write(f"boxes and metrics.json in {output_dir}\n")
 
@@ -107,26 +135,31 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         tracker_weights=options.tracker_weights,
         results_dir=None if options.results_dir is None else str(options.results_dir.resolve()),
         data_root=None if options.data_root is None else str(options.data_root.resolve()),
+        annotations_dir=None if options.annotations_dir is None else str(options.annotations_dir.resolve()),
     )
     if options.ckpt is None:
         given = [name for name in ("feedback", "min_score") if getattr(options, name) is not None]
         if given or options.baseline:
-            raise UserError(f"`--{given[0] if given else 'baseline'}` is about refinement and needs `--ckpt`.")
+            raise UserError(
+                f"`--{given[0] if given else 'baseline'}` is about refinement: give `--ckpt`, or leave it out."
+            )
         return {"base": base}
+    if options.baseline and options.tracker in SELF_TRACKERS:
+        raise UserError(
+            f"`--baseline`: {options.tracker} is the refiner fed its own box, and no tracker that could run alone; "
+            "leave `--baseline` out."
+        )
     refined = replace(base, ckpt=options.ckpt, feedback=options.feedback, min_score=options.min_score)
     return {"base": base, "refined": refined} if options.baseline else {"refined": refined}
 
 
 def _run(
-    name: str, folder: RunFolder, settings: RunSettings, sequences: list[EvaluationSequence], num_processes: int
+    folder: RunFolder, settings: RunSettings, todo: list[EvaluationSequence], num_sequences: int, num_processes: int
 ) -> None:
-    todo = [sequence for sequence in sequences if not folder.is_done(sequence.name)]
     if not todo:
         return
-    num_frames, busy_ms = 0, 0.0
-    with tqdm(
-        total=len(sequences), initial=len(sequences) - len(todo), desc=name, unit="seq", dynamic_ncols=True
-    ) as bar:
+    num_frames, busy_ms, num_done = 0, 0.0, num_sequences - len(todo)
+    with tqdm(total=num_sequences, initial=num_done, desc=folder.path.name, unit="seq", dynamic_ncols=True) as bar:
         for done, result in run_sequences(settings, todo, num_processes):
             folder.write(done, result)
             num_frames, busy_ms = num_frames + len(result.times_ms), busy_ms + float(result.times_ms.sum())
@@ -141,14 +174,12 @@ def _median_times(folder: RunFolder, sequences: list[EvaluationSequence]) -> dic
     return dict(zip(TIME_COLUMNS, medians.round(3).tolist(), strict=True))
 
 
-def _add_attributes(metrics: dict[str, Any], scores: dict[str, RunScore], sequence_set: SequenceSet) -> None:
-    attributes = sequence_set.attributes()
-    if attributes is None:
-        return
-    for name, score in scores.items():
-        by_attribute = attribute_scores(score, attributes)
-        metrics["runs"][name]["attributes"] = {key: asdict(value) for key, value in by_attribute.items()}
+def _by_attribute(score: RunScore, attributes: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    if not attributes:
+        return {}
+    return {"attributes": {name: asdict(mean) for name, mean in attribute_scores(score, attributes).items()}}
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path.cwd()))  # where `--tracker package.module:Class` may lie
     sys.exit(run_command(main))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from alpharefine.cli import find_configs, run_command
@@ -41,10 +40,14 @@ class TrainCLI(LightningCLI):
                 "checkpoint.monitor": "val/iou",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
             }
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse what `main` hands over; Lightning's own method warns that the command line was not read directly."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
 
     @property
     def run_name(self) -> str:
@@ -71,14 +74,21 @@ class TrainCLI(LightningCLI):
         """
         self.config.checkpoint.dirpath = str(self.last_checkpoint.parent)
         exists, resume = self.last_checkpoint.is_file(), self.config.resume
-        if exists and not resume and "LOCAL_RANK" not in os.environ:
+        if exists and not resume:
             raise UserError(f"{self.run_dir} holds a run; go on with `--resume`, or give another `--name`.")
         if resume and not exists:
             raise UserError(f"`--resume`: no checkpoint {self.last_checkpoint}; check `--name` and `--output_dir`.")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the run's loggers."""
-        callbacks: list[Callback] = [LearningRateMonitor()]
+        # A callback of its own: with `save_last`, Lightning writes a last checkpoint only when a best one is written.
+        last = ModelCheckpoint(
+            self.last_checkpoint.parent,
+            filename=self.last_checkpoint.stem,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+        callbacks: list[Callback] = [LearningRateMonitor(), last]
         loggers: list[Logger] = [CSVLogger(self.run_dir, name="logs")]
         if self.config.wandb != "off":
             from alpharefine.callbacks.wandb import PairPanel, wandb_logger
@@ -102,7 +112,7 @@ def main(args: Sequence[str] | None = None) -> None:
         subclass_mode_data=True,
         args=arguments,
         run=False,
-        parser_kwargs={"default_config_files": [str(CONFIGS / "base.yaml")]},
+        parser_kwargs={"default_config_files": [str(CONFIGS / "base.yaml")], "allow_abbrev": False},
         save_config_kwargs={"overwrite": True},
     )
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.last_checkpoint if cli.config.resume else None)

@@ -12,7 +12,7 @@ USER_ERROR_CODE = 2
 
 
 def find_configs(arguments: list[str], folder: Path) -> list[str]:
-    """Replace the bare names after ``--config`` by files in a folder, where there is none of that name here.
+    """Replace the bare names after ``--config`` or ``-c`` by files in a folder, where there is none of that name here.
 
     Args:
         arguments: of a command.
@@ -28,7 +28,7 @@ def find_configs(arguments: list[str], folder: Path) -> list[str]:
     for i, argument in enumerate(arguments):
         if argument.startswith("--config="):
             found[i] = f"--config={_find_config(argument.removeprefix('--config='), folder)}"
-        elif argument == "--config" and i + 1 < len(arguments):
+        elif argument in ("--config", "-c") and i + 1 < len(arguments):
             found[i + 1] = str(_find_config(arguments[i + 1], folder))
     return found
 

@@ -18,6 +18,9 @@ CROP_SIZE = 256
 SEARCH_FACTOR = 2.0
 """Side of the window over side of the box (Alpha-Refine, section 4.1)."""
 
+_MAX_BUILT_AREA = 2**26
+"""Pixels of the largest window that is built in memory; a diverging tracker asks for larger ones."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -77,11 +80,24 @@ class Window:
         if left >= right or top >= bottom:
             return np.zeros((crop_size, crop_size, *image.shape[2:]), dtype=image.dtype)
         patch = image[top:bottom, left:right]
+        if self.width * self.height > _MAX_BUILT_AREA:
+            return self._sample(patch, left, top, crop_size)
         if patch.shape[:2] != (self.height, self.width):
             padded = np.zeros((self.height, self.width, *image.shape[2:]), dtype=image.dtype)
             padded[top - self.y0 : bottom - self.y0, left - self.x0 : right - self.x0] = patch
             patch = padded
-        return cv2.resize(patch, (crop_size, crop_size), interpolation=cv2.INTER_LINEAR)
+        crop: np.ndarray = cv2.resize(patch, (crop_size, crop_size), interpolation=cv2.INTER_LINEAR)
+        return crop.reshape(crop_size, crop_size, *image.shape[2:])
+
+    def _sample(self, patch: np.ndarray, left: int, top: int, crop_size: int) -> np.ndarray:
+        """The crop of the part of the picture that starts at `left`, `top`, without building the window."""
+        positions = np.arange(crop_size) + 0.5
+        columns = (positions * (self.width / crop_size) - 0.5).clip(0, self.width - 1)
+        rows = (positions * (self.height / crop_size) - 0.5).clip(0, self.height - 1)
+        framed = np.pad(patch, [(1, 1), (1, 1), (0, 0)][: patch.ndim])
+        values = _interpolate(framed, rows + (self.y0 - top + 1), columns + (self.x0 - left + 1))
+        crop: np.ndarray = np.rint(values).astype(patch.dtype)
+        return crop
 
     def to_crop(self, boxes_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
         """Map boxes from the picture to the crop, not clamped.
@@ -124,8 +140,13 @@ class Window:
         if self.overlaps(image_size):
             left, top = max(self.x0, 0), max(self.y0, 0)
             right, bottom = min(self.x0 + self.width, width), min(self.y0 + self.height, height)
-            full = cv2.resize(crop_mask, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
-            mask[top:bottom, left:right] = full[top - self.y0 : bottom - self.y0, left - self.x0 : right - self.x0]
+            if self.width * self.height > _MAX_BUILT_AREA:
+                rows = (np.arange(top, bottom) + (0.5 - self.y0)) * (len(crop_mask) / self.height) - 0.5
+                columns = (np.arange(left, right) + (0.5 - self.x0)) * (len(crop_mask) / self.width) - 0.5
+                mask[top:bottom, left:right] = _interpolate(crop_mask, rows, columns)
+            else:
+                full = cv2.resize(crop_mask, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+                mask[top:bottom, left:right] = full[top - self.y0 : bottom - self.y0, left - self.x0 : right - self.x0]
         return mask
 
     @property
@@ -135,3 +156,15 @@ class Window:
     @property
     def _size(self) -> np.ndarray:
         return np.array([self.width, self.height, self.width, self.height], dtype=np.float64)
+
+
+def _interpolate(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Bilinear values at each row position with each column position; the border's value outside of the image."""
+    values = image
+    for axis, positions in ((0, rows), (1, columns)):
+        last = image.shape[axis] - 1
+        inside = positions.clip(0, last)
+        low = inside.astype(np.int64)
+        part = (inside - low).reshape([-1 if i == axis else 1 for i in range(image.ndim)])
+        values = values.take(low, axis) * (1 - part) + values.take((low + 1).clip(max=last), axis) * part
+    return values

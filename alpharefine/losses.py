@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
@@ -17,13 +18,16 @@ def l1_giou_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
     """Absolute error of the coordinates, relative to the crop's side, and generalised IoU (arXiv 1902.09630).
 
     Args:
-        pred_xyxy: ``(B, 4)`` crop pixels.
+        pred_xyxy: ``(B, 4)`` crop pixels, corners not ordered.
         target_xyxy: ``(B, 4)`` crop pixels.
 
     Returns:
         Scalar.
     """
-    giou = generalized_box_iou_loss(pred_xyxy, target_xyxy, reduction="mean")
+    # A box whose two corners have changed places would count as a large one, and its overlap term would make it larger.
+    top_left, bottom_right = pred_xyxy[:, :2], pred_xyxy[:, 2:]
+    ordered_xyxy = torch.cat([top_left, torch.maximum(top_left, bottom_right)], dim=1)
+    giou = generalized_box_iou_loss(ordered_xyxy, target_xyxy, reduction="mean")
     return L1_WEIGHT * F.l1_loss(pred_xyxy, target_xyxy) / CROP_SIZE + GIOU_WEIGHT * giou
 
 

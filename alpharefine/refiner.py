@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ class Refinement:
         score: in 0..1, how peaked the corner heat is: the highest cell of the less certain corner. Of a network without
             corner head: the mean probability inside the mask.
         refined: False if there was nothing to look at (the search region lies outside of the image) or the network
-            found no target (a mask too small); the boxes are then the one given.
+            found no target (a mask too small, numbers that are not finite). `raw_box_xywh` is then the box given and
+            `box_xywh` the same clipped.
     """
 
     box_xywh: np.ndarray
@@ -63,9 +64,14 @@ class Refiner:
         network: the network; it is moved to the device and put in evaluation mode.
         device: ``auto`` takes the graphics card where there is one; else a torch device such as ``cpu`` or ``cuda:1``.
         precision: ``auto`` is ``16`` on a CUDA device and ``32`` elsewhere. The correlation runs in 32 bits always.
+
+    Raises:
+        ValueError: if there is no such precision.
     """
 
     def __init__(self, network: AlphaRefineNet, device: str = "auto", precision: Precision = "auto") -> None:
+        if precision not in get_args(Precision):
+            raise ValueError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
         self.device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         self.precision = precision if precision != "auto" else "16" if self.device.type == "cuda" else "32"
         self.network = network.to(self.device).eval()
@@ -148,7 +154,7 @@ class Refiner:
             raise ValueError(f"`refine_many` needs a frame, a box and a template each, got {counts}.")
         if mask and "mask" not in self.network.heads:
             raise ValueError("`mask` needs a network with a mask head; this one has none.")
-        if not frames:
+        if len(frames) == 0:
             return []
         for frame, box_xywh in zip(frames, boxes_xywh, strict=True):
             _check(frame, box_xywh)

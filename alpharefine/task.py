@@ -16,7 +16,6 @@ from alpharefine.metrics import BoxIoU, MaskIoU
 from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, Prediction, load_backbone_weights
 from alpharefine.models.backbone import imagenet_weights
 
-
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
 
@@ -38,8 +37,8 @@ class RefineTask(pl.LightningModule):
         lr_step: epochs between two steps of the ``step`` schedule.
         lr_decay: factor of each of them.
         warmup_steps: of the ``cosine`` schedule.
-        corner_loss: ``mse`` is the paper's, in squared crop pixels; ``l1_giou`` is of the order of 1 and asks for a mask
-            weight of that order.
+        corner_loss: ``mse`` is the paper's, in squared crop pixels; ``l1_giou`` is of the order of 1 and asks for a
+            mask weight of that order.
         corner_weight: weight of the corner loss.
         mask_weight: weight of the mask loss.
     """
@@ -98,8 +97,9 @@ class RefineTask(pl.LightningModule):
         prediction = self(batch)
         losses = self._losses(prediction, batch)
         total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
-        self.log("train/loss", total, prog_bar=True)
-        self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()})
+        # Averaged over the processes: one process alone has a mask loss that is scaled by the masks of all of them.
+        self.log("train/loss", total, prog_bar=True, sync_dist=True)
+        self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()}, sync_dist=True)
         return total
 
     def _losses(self, prediction: Prediction, batch: PairBatch) -> dict[str, Tensor]:

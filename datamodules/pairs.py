@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from alpharefine.data.got10k import GOT10k
 from alpharefine.data.lasot import LaSOT
 from alpharefine.data.masks import MaskVideo, Saliency
 from alpharefine.data.pairs import MAX_GAP, EpochSampler, PairBatch, PairDataset, PairSource
-from alpharefine.data.reader import Reader
+from alpharefine.data.reader import Reader, require_choice
 from alpharefine.errors import UserError
 
 Kind = Literal["got10k", "lasot", "coco", "mask_video", "saliency"]
@@ -51,12 +52,14 @@ class Source:
         """Open the data set.
 
         Raises:
-            UserError: if it is not there, or an option is not one of its reader's.
+            UserError: if it is not there, or it is of no known kind, or an option is not one of its reader's.
         """
-        try:
-            return _READERS[self.kind](root / self.path, **self.options)
-        except TypeError as error:
-            raise UserError(f"Data set `{self.kind}`: {error}; correct its `options`, got {self.options}.") from error
+        require_choice("Data set", "kind", self.kind, tuple(_READERS))
+        reader = _READERS[self.kind]
+        known = [name for name in inspect.signature(reader).parameters if name != "root"]
+        for name in self.options:
+            require_choice(f"Data set `{self.kind}`", "options", name, tuple(known))
+        return reader(root / self.path, **self.options)
 
 
 class PairDataModule(pl.LightningDataModule):

@@ -1,6 +1,11 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from alpharefine.data.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
+from alpharefine.task import RefineTask
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +15,43 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared with golden vectors and real data is absent")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep indexes of the tests' data out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALPHAREFINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated data sets, small; not to be changed: copy what a test changes."""
+    root = tmp_path_factory.mktemp("generated")
+    size = (72, 96)
+    write_lasot(root / "lasot", num_train=3, num_test=1, num_frames=22, frame_size=size)
+    write_got10k(root / "got10k", num_sequences=7, num_frames=20, frame_size=size)
+    write_coco(root / "coco", num_train=6, num_val=3, frame_size=size)
+    write_mask_video(root / "davis2016", num_sequences=2, num_frames=6, frame_size=size)
+    write_saliency(root / "ecssd", num_pictures=4, frame_size=size)
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `train.py` would write, of a small network with random weights and both heads."""
+    path = tmp_path_factory.mktemp("checkpoint") / "random.ckpt"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        task = RefineTask(backbone="resnet18", backbone_weights=None)
+    torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def lasot_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One training and three testing sequences of six tiny frames; not to be changed: copy what a test changes."""
+    root = tmp_path_factory.mktemp("generated") / "lasot"
+    write_lasot(root, num_train=1, num_test=3, num_frames=6, frame_size=(48, 64), seed=2)
+    return root

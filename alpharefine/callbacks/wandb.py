@@ -57,7 +57,7 @@ def draw_pair(
     Returns:
         ``(S, n S, 3)`` uint8 RGB.
     """
-    boxed = np.ascontiguousarray(search)
+    boxed = search.copy()
     for box, colour in ((target_xyxy, TRUE_COLOUR), (pred_xyxy, PREDICTED_COLOUR)):
         if box is not None:
             x1, y1, x2, y2 = (round(float(v)) for v in box)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, fields
 
 import numpy as np
+
+from alpharefine.errors import UserError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the package index at import without it
 
@@ -36,6 +39,12 @@ class Augmentation:
     blur_prob: float = 0.0
     flip_prob: float = 0.0
 
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, most = getattr(self, each.name), np.inf if each.name.endswith("_jitter") else 1.0
+            if not 0 <= value <= most:
+                raise UserError(f"Augmentation: `{each.name}` must be in 0..{most}, got {value}; correct it.")
+
     def jitter_only(self) -> Augmentation:
         """The same jitter of the box, and no other change."""
         return Augmentation(self.scale_jitter, self.center_jitter, gray_prob=0.0, brightness=0.0)
@@ -59,8 +68,8 @@ class Augmentation:
 class Photometric:
     """The changes of colour, on one crop.
 
-    albumentations' own generator is set anew for each crop from the pair's generator: left to itself it repeats the
-    same draws in every data-loader worker and every epoch.
+    albumentations' own generators are set anew for each crop from the pair's generator: left to themselves they repeat
+    the same draws in every data-loader worker and every epoch.
     """
 
     def __init__(self, augmentation: Augmentation) -> None:
@@ -94,6 +103,7 @@ class Photometric:
         """
         if gray:
             crop = self._to_gray(image=crop)["image"]
-        self._compose.set_random_seed(int(rng.integers(2**32)))
+        seed = int(rng.integers(2**32))
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed: np.ndarray = self._compose(image=crop)["image"]
         return changed

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as run_length
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.reader import Reader, Record
+from alpharefine.data.reader import Reader, Record, require_choice
 from alpharefine.errors import UserError
 
 
@@ -32,6 +32,8 @@ class COCO(Reader):
     def __init__(
         self, root: str | Path, split: Literal["train", "val"] = "train", year: Literal[2014, 2017] = 2017
     ) -> None:
+        require_choice("COCO", "split", split, ("train", "val"))
+        require_choice("COCO", "year", year, (2014, 2017))
         super().__init__(root)
         self.pictures = self.root / f"{split}{year}"
         self.annotation_file = self.root / "annotations" / f"instances_{split}{year}.json"
@@ -50,39 +52,66 @@ class COCO(Reader):
     def records(self) -> Iterator[Record]:
         """Parse the annotation file; one sequence of one frame an object."""
         try:
-            content = json.loads(self.annotation_file.read_text())
+            content = json.loads(self.annotation_file.read_text(encoding="utf-8"))
             pictures = {picture["id"]: picture for picture in content["images"]}
             annotations = [a for a in content["annotations"] if not a["iscrowd"]]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{self.annotation_file}: not a COCO instances file ({error!r}).") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.annotation_file}: not a COCO instances file ({error!r}); restore it.") from error
         if not annotations:
-            raise UserError(f"{self.annotation_file}: this split has no object that is not a crowd.")
-        for annotation in annotations:
-            picture = pictures[annotation["image_id"]]
-            box_xywh = np.array([annotation["bbox"]], dtype=np.float64)
-            yield Record(
-                name=str(annotation["id"]),
-                frame_names=[picture["file_name"]],
-                boxes_xywh=box_xywh,
-                visible=is_valid(box_xywh),
-                masks=[_compressed(annotation["segmentation"], picture["height"], picture["width"])],
-            )
+            raise UserError(f"{self.annotation_file}: no object that is not a crowd; there must be at least one.")
+        for number, annotation in enumerate(annotations, start=1):
+            try:
+                record = _record(annotation, pictures[annotation["image_id"]])
+            except (ValueError, KeyError, TypeError) as error:
+                told = annotation.get("id", f"without id, the {number}th")
+                raise UserError(
+                    f"{self.annotation_file}: annotation {told} is malformed ({error!r}); restore the file."
+                ) from error
+            yield record
 
     def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the file name is enough
         """Where a picture lies."""
         return self.pictures / frame_name
 
 
-def _compressed(segmentation: list[list[float]] | dict[str, Any], height: int, width: int) -> bytes:
-    """COCO's compressed run-length counts of polygons, or of counts in either form."""
-    if isinstance(segmentation, list):
-        runs = run_length.merge(run_length.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        runs = run_length.frPyObjects(segmentation, height, width)
-    else:
-        runs = segmentation
+def _record(annotation: dict[str, Any], picture: dict[str, Any]) -> Record:
+    """Parse one annotation; an object with an empty mask is not visible."""
+    height, width = int(picture["height"]), int(picture["width"])
+    runs = _runs(annotation["segmentation"], height, width)
     counts: str | bytes = runs["counts"]
-    return counts.encode() if isinstance(counts, str) else counts
+    box_xywh = np.array([annotation["bbox"]], dtype=np.float64).reshape(1, 4)
+    return Record(
+        name=str(annotation["id"]),
+        frame_names=[str(picture["file_name"])],
+        boxes_xywh=box_xywh,
+        visible=is_valid(box_xywh) & bool(run_length.area(runs)),
+        masks=[counts.encode() if isinstance(counts, str) else counts],
+        mask_sizes=np.array([[height, width]], dtype=np.int32),
+    )
+
+
+def _runs(segmentation: list[list[float]] | dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    """The compressed run-length mask of polygons, or of counts in either form.
+
+    Raises:
+        ValueError: if it is none of them, or made for a picture of another size.
+    """
+    if isinstance(segmentation, list):
+        polygons = [np.array(points, dtype=np.float64).reshape(-1, 2).ravel().tolist() for points in segmentation]
+        solid = [points for points in polygons if len(points) >= 6]  # points and lines enclose nothing
+        if solid:
+            merged: dict[str, Any] = run_length.merge(run_length.frPyObjects(solid, height, width))
+            return merged
+        segmentation = {"counts": [height * width], "size": [height, width]}
+    if list(segmentation["size"]) != [height, width]:
+        raise ValueError(f"a mask of {segmentation['size']} pixels for a picture of {[height, width]}")
+    if isinstance(segmentation["counts"], list):
+        if sum(segmentation["counts"]) != height * width:
+            raise ValueError(f"run lengths that add up to {sum(segmentation['counts'])}, not {height * width}")
+        compressed: dict[str, Any] = run_length.frPyObjects(segmentation, height, width)
+        return compressed
+    run_length.decode(segmentation)  # tells whether the runs fit into the picture
+    return segmentation
 
 
 def decode_mask(counts: bytes, image_size: tuple[int, int]) -> np.ndarray:

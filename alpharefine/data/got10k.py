@@ -9,8 +9,15 @@ from typing import Literal
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.reader import Reader, Record, require_equal_counts, require_folder, require_sequences
-from alpharefine.data.text import read_flags, read_rows
+from alpharefine.data.reader import (
+    Reader,
+    Record,
+    require_choice,
+    require_equal_counts,
+    require_folder,
+    require_sequences,
+)
+from alpharefine.data.text import read_flags, read_names, read_rows
 from alpharefine.errors import UserError
 
 HOLDOUT_RATIO = 0.15
@@ -32,6 +39,7 @@ class GOT10k(Reader):
     """
 
     def __init__(self, root: str | Path, split: Literal["train", "val", "fit", "holdout"] = "train") -> None:
+        require_choice("GOT-10k", "split", split, ("train", "val", "fit", "holdout"))
         super().__init__(root)
         self.split = split
         folder = "val" if split == "val" else "train"
@@ -42,7 +50,7 @@ class GOT10k(Reader):
         self.names = require_sequences(self._split_names(), self.list_file)
 
     def _split_names(self) -> list[str]:
-        names = self.list_file.read_text().split()
+        names = read_names(self.list_file)
         if self.split in ("train", "val"):
             return names
         num_holdout = int(np.ceil(HOLDOUT_RATIO * len(names)))

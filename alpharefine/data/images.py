@@ -10,9 +10,11 @@ from PIL import Image, UnidentifiedImageError
 
 from alpharefine.errors import UserError
 
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a picture.
+    """Read a picture as it is stored: annotations do not know of a camera's note that it be shown rotated.
 
     Returns:
         ``(H, W, 3)`` RGB uint8.
@@ -20,7 +22,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UserError: if the file is missing or does not decode.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
+    image = cv2.imread(str(path), _AS_STORED) if path.is_file() else None
     if image is None:
         fault = "this picture does not decode" if path.is_file() else "no such picture"
         raise UserError(f"{path}: {fault}; restore it from the data set's archive.")

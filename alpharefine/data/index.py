@@ -1,9 +1,9 @@
 """An index of a data set: parsed once, kept on disk as flat arrays, mapped into memory by every process that reads it.
 
 Parsing 10,000 sequences takes minutes on a network disk, at every start and in every process. The index is a folder of
-``.npy`` files, loaded by mapping: workers share its pages and copy nothing, whether they are forked or spawned. It is
-keyed by the reader and its options, and carries a fingerprint of the files it was made from (their times and sizes);
-if that has changed it is built again.
+``.npy`` files, loaded by mapping: workers share its pages and copy nothing, whether they are forked or spawned. Its
+name tells the reader with its options, and the state of the files it was made from (their times and sizes); if they
+have changed another one is built, and the old one removed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the arrays change, so that indexes of an older form are not read."""
 
 _ARRAYS = (
@@ -35,6 +35,7 @@ _ARRAYS = (
     "times",
     "mask_bytes",
     "mask_starts",
+    "mask_sizes",
 )
 
 
@@ -61,6 +62,7 @@ class Index:
         times: ``(F,)`` int32, frame numbers.
         mask_bytes: all run-length masks, one after the other, uint8.
         mask_starts: ``(F + 1,)`` int64 into `mask_bytes`, or empty if the data set has none.
+        mask_sizes: ``(F, 2)`` int32, height and width of those masks, or empty.
     """
 
     names: np.ndarray
@@ -72,6 +74,7 @@ class Index:
     times: np.ndarray
     mask_bytes: np.ndarray
     mask_starts: np.ndarray
+    mask_sizes: np.ndarray
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -104,14 +107,21 @@ def open_index(reader: Reader, cache_dir: Path | None = None) -> Index:
     Several processes may do this at once: an index appears whole or not at all.
 
     Raises:
-        UserError: if the data set is malformed or has no sequence.
+        UserError: if the data set is malformed or has no sequence, or if the index cannot be written.
     """
     parent = (cache_dir or default_cache_dir()) / "index"
     key = [FORMAT, type(reader).__name__, str(reader.root.resolve()), reader.options()]
-    folder = parent / f"{type(reader).__name__.lower()}-{_digest(json.dumps(key))}"
-    fingerprint = _fingerprint(reader)
-    if not _is_current(folder, fingerprint):
-        _build(reader, folder, fingerprint)
+    stem = f"{type(reader).__name__.lower()}-{_digest(json.dumps(key))}"
+    folder = parent / f"{stem}-{_fingerprint(reader)}"
+    if not folder.is_dir():
+        arrays = _flatten(reader)
+        try:
+            _write(arrays, folder, stem)
+        except OSError as error:
+            raise UserError(
+                f"{parent}: the index of {reader.root} cannot be written there ({error}); make room, or name another "
+                "folder with `cache_dir` or $ALPHAREFINE_CACHE."
+            ) from error
     return Index(folder)
 
 
@@ -121,36 +131,33 @@ def _digest(text: str) -> str:
 
 def _fingerprint(reader: Reader) -> str:
     digest = hashlib.sha256()
+    root = str(reader.root)
     for path in reader.watched():
         try:
             stat = path.stat()
-            state = f"{path}|{stat.st_mtime_ns}|{stat.st_size}"
+            state = f"{stat.st_mtime_ns}|{stat.st_size}"
         except FileNotFoundError:
-            state = f"{path}|missing"
-        digest.update(state.encode())
-    return digest.hexdigest()
+            state = "missing"
+        digest.update(f"{str(path).removeprefix(root)}|{state}|".encode())
+    return digest.hexdigest()[:16]
 
 
-def _is_current(folder: Path, fingerprint: str) -> bool:
-    stamp = folder / "fingerprint"
-    return stamp.is_file() and stamp.read_text() == fingerprint
-
-
-def _build(reader: Reader, folder: Path, fingerprint: str) -> None:
-    arrays = _flatten(reader)
+def _write(arrays: dict[str, np.ndarray], folder: Path, stem: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as parent:
-        fresh = Path(parent) / "fresh"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{stem}-") as temporary:
+        fresh = Path(temporary) / "fresh"
         fresh.mkdir()
         for name, array in arrays.items():
             np.save(fresh / f"{name}.npy", array)
-        (fresh / "fingerprint").write_text(fingerprint)
         try:
             fresh.rename(folder)
-        except OSError:  # an older index, or one that another process has just built, stands there
-            if not _is_current(folder, fingerprint):
-                shutil.move(folder, Path(parent) / "stale")
-                fresh.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # if it is, another process has just built the same
+                raise
+        for stale in folder.parent.glob(f"{stem}-*"):
+            if stale != folder:
+                with suppress(FileNotFoundError):  # another process has just removed it
+                    stale.rename(Path(temporary) / stale.name)
 
 
 def _flatten(reader: Reader) -> dict[str, np.ndarray]:
@@ -169,6 +176,7 @@ def _flatten(reader: Reader) -> dict[str, np.ndarray]:
         "times": np.concatenate([r.times for r in records]),
         "mask_bytes": np.frombuffer(b"".join(masks), dtype=np.uint8),
         "mask_starts": _starts(len(counts) for counts in masks) if masks else np.empty(0, np.int64),
+        "mask_sizes": np.concatenate([r.mask_sizes for r in records]),
     }
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.reader import Reader, Record, require_equal_counts, require_sequences
-from alpharefine.data.text import read_flags, read_rows
+from alpharefine.data.reader import Reader, Record, require_choice, require_equal_counts
+from alpharefine.data.text import read_flags, read_names, read_rows
 from alpharefine.errors import UserError
 
 NUM_IDS = 20
@@ -43,6 +43,7 @@ class LaSOT(Reader):
     """
 
     def __init__(self, root: str | Path, split: Literal["train", "test"] = "train") -> None:
+        require_choice("LaSOT", "split", split, ("train", "test"))
         super().__init__(root)
         self.split = split
         self.split_file = self.root / f"{split}ing_set.txt"
@@ -50,7 +51,7 @@ class LaSOT(Reader):
 
     def _split_names(self) -> list[str]:
         if self.split_file.is_file():
-            return require_sequences(self.split_file.read_text().split(), self.split_file)
+            return read_names(self.split_file)
         return official_training_set() if self.split == "train" else official_testing_set()
 
     def options(self) -> dict[str, object]:
@@ -104,11 +105,15 @@ class LaSOT(Reader):
             raise UserError(f"{folder / 'img'}: no such folder; the frames of a LaSOT sequence lie there.")
         frames = sorted(p.name for p in (folder / "img").iterdir() if p.suffix == ".jpg")
         boxes_xywh = read_rows(folder / "groundtruth.txt")
-        absent = read_flags(folder / "full_occlusion.txt") | read_flags(folder / "out_of_view.txt")
+        occluded, out_of_view = read_flags(folder / "full_occlusion.txt"), read_flags(folder / "out_of_view.txt")
         require_equal_counts(
-            folder, frames=len(frames), groundtruth_rows=len(boxes_xywh), occlusion_and_view_flags=len(absent)
+            folder,
+            frames=len(frames),
+            groundtruth_rows=len(boxes_xywh),
+            full_occlusion=len(occluded),
+            out_of_view=len(out_of_view),
         )
-        return frames, boxes_xywh, absent
+        return frames, boxes_xywh, occluded | out_of_view
 
     def frame_path(self, name: str, frame_name: str) -> Path:
         """Where a frame lies."""

@@ -58,10 +58,12 @@ class MaskVideo(Reader):
         missing = [s for s in stems if not self.frame_path(video, s).is_file()]
         if missing:
             raise UserError(
-                f"{self.masks / video}: mask {missing[0]}.png has no frame {self.frame_path(video, missing[0])}."
+                f"{self.masks / video}: mask {missing[0]}.png has no frame {self.frame_path(video, missing[0])}; "
+                "restore the frame, or remove the mask."
             )
         labels = [read_label_image(self.mask_path(video, stem)) for stem in stems]
-        times = np.array([int(s) if s.isdecimal() else i for i, s in enumerate(stems)], dtype=np.int32)
+        numbered = all(stem.isdecimal() for stem in stems)
+        times = np.array([int(stem) for stem in stems] if numbered else range(len(stems)), dtype=np.int32)
         for object_id in sorted({int(i) for label in labels for i in np.unique(label)} - {0}):
             masks = [label == object_id for label in labels]
             boxes_xywh = np.array([box_of_mask(mask) for mask in masks])
@@ -113,7 +115,7 @@ class Saliency(Reader):
         require_equal_counts(self.root, pictures=len(stems), masks=len(list(self.masks.glob("*.png"))))
         for stem in stems:
             mask = read_label_image(self.mask_path(stem, stem)) > 0
-            yield Record(stem, [stem], box_of_mask(mask)[None], np.array([mask.sum() >= self.min_area]), object_id=1)
+            yield Record(stem, [stem], box_of_mask(mask)[None], np.array([mask.sum() >= self.min_area]))
 
     def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the stem is enough
         """Where a picture lies."""

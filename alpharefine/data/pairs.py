@@ -73,10 +73,12 @@ class PairSource:
         max_gap: template and search are at most this many frames apart: up to `max_gap` back and `max_gap - 1` ahead.
 
     Raises:
-        UserError: if no sequence is fit to train on.
+        UserError: if `max_gap` is not positive, or no sequence is fit to train on.
     """
 
     def __init__(self, reader: Reader, cache_dir: Path | None = None, max_gap: int = MAX_GAP) -> None:
+        if max_gap < 1:
+            raise UserError(f"`max_gap` must be at least 1 frame, got {max_gap}; correct it.")
         self.reader = reader
         self.index: Index = open_index(reader, cache_dir)
         self.max_gap = max_gap
@@ -118,12 +120,23 @@ class PairSource:
         self, sequence: int, frame: int, name: str, frame_name: str, image_size: tuple[int, int]
     ) -> np.ndarray:
         if self.index.mask_starts.size:
+            path = self.reader.frame_path(name, frame_name)
+            height, width = self.index.mask_sizes[frame]
+            _require_same_size(path, (int(height), int(width)), image_size)
             return decode_mask(self.index.mask_counts(frame), image_size)
         path = self.reader.mask_path(name, frame_name)
-        mask: np.ndarray = (read_label_image(path) == self.index.object_ids[sequence]).astype(np.uint8)
-        if mask.shape != image_size:
-            raise UserError(f"{path}: the mask is {mask.shape} pixels, its picture {image_size}; they must be equal.")
-        return mask
+        label = read_label_image(path)
+        _require_same_size(path, label.shape, image_size)
+        object_id = int(self.index.object_ids[sequence])
+        return (label == object_id if object_id else label > 0).astype(np.uint8)
+
+
+def _require_same_size(path: Path, mask_size: tuple[int, ...], image_size: tuple[int, int]) -> None:
+    if mask_size != image_size:
+        raise UserError(
+            f"{path}: the mask is {mask_size[1]}x{mask_size[0]} pixels, its picture {image_size[1]}x{image_size[0]}; "
+            "they must be equal: restore both."
+        )
 
 
 class PairDataset(Dataset[PairBatch]):
@@ -138,6 +151,9 @@ class PairDataset(Dataset[PairBatch]):
         augmentation: jitter of the search box and changes of the pictures.
         num_pairs: of one epoch.
         seed: of all draws.
+
+    Raises:
+        UserError: if a weight is negative or not a number, or all are 0.
     """
 
     def __init__(
@@ -148,6 +164,10 @@ class PairDataset(Dataset[PairBatch]):
         num_pairs: int,
         seed: int = 0,
     ) -> None:
+        if not (np.isfinite(weights).all() and min(weights) >= 0 and sum(weights) > 0):
+            raise UserError(
+                f"The `weight` of a data set must not be negative, and of one at least positive, got {list(weights)}."
+            )
         self.sources = list(sources)
         self.probabilities = np.array(weights, dtype=np.float64) / np.sum(weights)
         self.augmentation = augmentation

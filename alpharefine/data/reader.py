@@ -23,8 +23,9 @@ class Record:
         boxes_xywh: ``(N, 4)`` float64, image pixels, as annotated.
         visible: ``(N,)`` bool, whether the target can be seen and its box is good to train on.
         times: ``(N,)`` int32, frame numbers; gaps between frames are measured with these.
-        object_id: label of the target in mask pictures that hold several.
+        object_id: label of the target in mask pictures that may hold several; 0 where every label is the target.
         masks: compressed run-length masks, one a frame, where the annotation file itself holds them.
+        mask_sizes: ``(N, 2)`` int32, height and width that those masks are of; empty where there are none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Record:
     times: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     object_id: int = 0
     masks: list[bytes] | None = None
+    mask_sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int32))
 
     def __post_init__(self) -> None:
         if not self.times.size:
@@ -96,11 +98,22 @@ def require_sequences(names: list[str], source: Path) -> list[str]:
     """The names, if there are any.
 
     Raises:
-        UserError: if the split is empty.
+        UserError: if there is none.
     """
     if not names:
-        raise UserError(f"{source}: this split names no sequence; list at least one.")
+        raise UserError(f"{source}: no sequence in it; there must be at least one.")
     return names
+
+
+def require_choice(owner: str, argument: str, value: object, choices: tuple[object, ...]) -> None:
+    """Check that an argument is one of the values it may have.
+
+    Raises:
+        UserError: if it is not.
+    """
+    if value not in choices:
+        allowed = ", ".join(map(str, choices))
+        raise UserError(f"{owner}: `{argument}` must be one of {allowed}, got {value!r}; correct it.")
 
 
 def require_equal_counts(folder: Path, **counts: int) -> None:

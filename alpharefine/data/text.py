@@ -58,6 +58,24 @@ def read_flags(path: Path) -> np.ndarray:
     return np.array(flags, dtype=np.int64).astype(bool)
 
 
+def read_names(path: Path) -> list[str]:
+    """Read a list of names, one a line.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The names.
+
+    Raises:
+        UserError: if the file is missing, is not text, or names nothing.
+    """
+    names = _read(path).split()
+    if not names:
+        raise UserError(f"{path}: this list names no sequence; it must name at least one.")
+    return names
+
+
 def _read(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path}: no such file; restore it, or give the folder that holds it.")

@@ -19,10 +19,10 @@ def format_table(runs: Mapping[str, SequenceScore]) -> str:
         Lines of text, the last without a line break.
 
     >>> print(format_table({"base": SequenceScore(51.4338, 50.5, 57.68), "refined": SequenceScore(55.0, 54.0, 60.0)}))
-                    AUC        P@20  P_norm@0.2
-    base          51.43       50.50       57.68
-    refined       55.00       54.00       60.00
-    gain          +3.57       +3.50       +2.32
+                     AUC        P@20  P_norm@0.2
+    base           51.43       50.50       57.68
+    refined        55.00       54.00       60.00
+    gain           +3.57       +3.50       +2.32
     """
     rows = {name: [float(getattr(score, field)) for field in _COLUMNS.values()] for name, score in runs.items()}
     lines = [" " * 8 + "".join(f"{column:>12}" for column in _COLUMNS)]

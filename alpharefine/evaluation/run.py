@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -41,6 +41,7 @@ class RunSettings:
         feedback: whether the refined box is handed back to the tracker; None where the tracker can take it.
         min_score: refine only where the tracker's score is at least this; None refines every frame.
         data_root: folder of the frames.
+        annotations_dir: folder of the ground truth, where that is not read from the data root.
     """
 
     tracker: str
@@ -50,6 +51,7 @@ class RunSettings:
     feedback: bool | None = None
     min_score: float | None = None
     data_root: str | None = None
+    annotations_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class SequenceResult:
     """Boxes and times of one sequence.
 
     Attributes:
-        boxes_xywh: ``(N, 4)`` float64; the first row is the ground truth's.
+        boxes_xywh: ``(N, 4)`` float64; the first row is the ground truth's, or the published one in a replay.
         times_ms: ``(N, 3)``, milliseconds spent on decoding, in the base tracker and on refinement.
     """
 
@@ -89,24 +91,40 @@ class Pipeline:
         if self.feedback and not self.source.accepts_feedback:
             raise UserError(f"`--feedback`: {settings.tracker} cannot take the refined box; use `--no-feedback`.")
 
-    def __call__(self, sequence: EvaluationSequence) -> SequenceResult:
-        """Run one sequence from its first box to its last frame."""
-        needs_frames = self.refiner is not None or self.source.needs_frames
-        if needs_frames and sequence.frame_paths is None:
+    def frame_paths(self, sequence: EvaluationSequence) -> list[Path] | None:
+        """The frames to read of a sequence; None if nobody looks at them.
+
+        Raises:
+            UserError: if frames are looked at and there are none.
+        """
+        if self.refiner is None and not self.source.needs_frames:
+            return None
+        if sequence.frame_paths is None:
             raise UserError(
                 f"`--tracker {self.settings.tracker}`{' with `--ckpt`' if self.refiner else ''} looks at the frames of "
                 f"{sequence.name}: give `--data_root`."
             )
-        truth = sequence.truth.boxes_xywh
+        return sequence.frame_paths
+
+    def __call__(self, sequence: EvaluationSequence) -> SequenceResult:
+        """Run one sequence from its first box to its last frame.
+
+        Raises:
+            UserError: if a frame does not decode, the first box lies outside of its frame, or the tracker objects.
+        """
+        frame_paths, truth = self.frame_paths(sequence), sequence.truth.boxes_xywh
         boxes_xywh, times_ms = np.empty((len(truth), 4)), np.zeros((len(truth), len(TIME_COLUMNS)))
         tracker = self.source.open(sequence.name, truth)
+        boxes_xywh[0] = self._first_box(sequence)
         watch = _Stopwatch()
         for t in range(len(truth)):
-            frame = read_image(sequence.frame_paths[t]) if needs_frames and sequence.frame_paths else _NO_FRAME
+            frame = _NO_FRAME if frame_paths is None else read_image(frame_paths[t])
             decode_ms = watch.lap()
             if t == 0:
+                if frame_paths is not None:
+                    _require_inside(sequence.name, truth[0], frame)
                 tracker.initialize(frame, truth[0])
-                boxes_xywh[0], base_ms = truth[0], watch.lap()
+                base_ms = watch.lap()
                 if self.refiner is not None:
                     self.refiner.initialize(frame, truth[0])
             else:
@@ -121,6 +139,14 @@ class Pipeline:
             times_ms[t] = decode_ms, base_ms, watch.lap()
         return SequenceResult(boxes_xywh, times_ms)
 
+    def _first_box(self, sequence: EvaluationSequence) -> np.ndarray:
+        boxes_xywh = sequence.truth.boxes_xywh
+        if self.settings.results_dir is not None:
+            # Some published files say something else here than the ground truth, and `pysot` scores this row too.
+            boxes_xywh = read_rows(Path(self.settings.results_dir) / f"{sequence.name}.txt")
+        first_xywh: np.ndarray = boxes_xywh[0]
+        return first_xywh
+
     def _is_sure(self, score: float) -> bool:
         if self.settings.min_score is None:
             return True
@@ -132,6 +158,26 @@ class Pipeline:
 
 
 _NO_FRAME = np.empty((0, 0, 3), dtype=np.uint8)
+
+
+def _require_inside(name: str, box_xywh: np.ndarray, frame: np.ndarray) -> None:
+    (x, y, w, h), (height, width) = box_xywh.tolist(), frame.shape[:2]
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise UserError(
+            f"Sequence {name}: its first box {[x, y, w, h]} lies outside of its first frame of {width}x{height} px; a "
+            "tracker starts from that box: correct the ground truth, or leave the sequence out."
+        )
+
+
+def check_run(settings: RunSettings, sequences: Iterable[EvaluationSequence]) -> None:
+    """Find what is wrong with the settings before the first frame is read.
+
+    Raises:
+        UserError: if a file is missing or unfit, or settings do not go together or not with the sequences.
+    """
+    pipeline = Pipeline(settings, device="cpu")
+    for sequence in sequences:
+        pipeline.frame_paths(sequence)
 
 
 class _Stopwatch:
@@ -148,7 +194,8 @@ class _Stopwatch:
 class RunFolder:
     """The files of a run: ``<sequence>.txt``, ``times/<sequence>.txt`` and ``settings.json``.
 
-    A sequence's boxes are written whole or not at all, and stand for the sequence being done.
+    A sequence's boxes are written whole or not at all, and stand for the sequence being done. Nothing is made or
+    discarded before there is a first result.
 
     Args:
         path: the folder; made if it is not there.
@@ -156,21 +203,16 @@ class RunFolder:
         overwrite: whether to discard what a run with other settings, or with the same, has left there.
 
     Raises:
-        UserError: if the folder holds a run with other settings.
+        UserError: if the folder holds a run with other settings or something else, or cannot be made.
     """
 
     def __init__(self, path: Path, settings: RunSettings, overwrite: bool = False) -> None:
         self.path = path
-        stamp = path / "settings.json"
-        ours = _fingerprinted(settings)
-        if overwrite and stamp.is_file():
-            shutil.rmtree(path)
-        if stamp.is_file():
-            _refuse_other_settings(path, json.loads(stamp.read_text()), ours)
-        elif path.is_dir() and any(path.iterdir()):
-            raise UserError(f"{path} is not empty and holds no run of evaluate.py; give another `--output_dir`.")
-        (path / "times").mkdir(parents=True, exist_ok=True)
-        write_whole(stamp, json.dumps(ours, indent=1))
+        self._settings = _fingerprinted(settings)
+        theirs = _settings_in(path)
+        self._goes_on = theirs is not None and not overwrite
+        if theirs is not None and not overwrite:
+            _refuse_other_settings(path, theirs, self._settings)
 
     def boxes_path(self, name: str) -> Path:
         """Where the boxes of a sequence lie."""
@@ -178,7 +220,7 @@ class RunFolder:
 
     def is_done(self, name: str) -> bool:
         """Whether a sequence has its boxes."""
-        return self.boxes_path(name).is_file()
+        return self._goes_on and self.boxes_path(name).is_file()
 
     def read_times(self, name: str) -> np.ndarray:
         """Milliseconds ``(N, 3)`` of a sequence that is done, columns as `TIME_COLUMNS`."""
@@ -186,24 +228,59 @@ class RunFolder:
 
     def write(self, name: str, result: SequenceResult) -> None:
         """Write the times, then the boxes of a sequence."""
+        if not self._goes_on:
+            self._begin()
         times = "".join(",".join(f"{ms:.3f}" for ms in row) + "\n" for row in result.times_ms.tolist())
         write_whole(self.path / "times" / f"{name}.txt", times)
         boxes = "".join(",".join(map(repr, row)) + "\n" for row in result.boxes_xywh.tolist())
         write_whole(self.boxes_path(name), boxes)
 
+    def _begin(self) -> None:
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        (self.path / "times").mkdir(parents=True)
+        write_whole(self.path / "settings.json", json.dumps(self._settings, indent=1))
+        self._goes_on = True
+
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    """Write a file whole or not at all.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); make room, or give another place.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _settings_in(path: Path) -> dict[str, object] | None:
+    """The settings of the run that a folder holds; None if it is not there or empty."""
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"`--output_dir`: {nearest} is no folder that can be written to; give another one.")
+    if nearest != path or not any(path.iterdir()):
+        return None
+    stamp = path / "settings.json"
+    try:
+        settings = json.loads(stamp.read_text()) if stamp.is_file() else None
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict) or "tracker" not in settings:
+        raise UserError(f"{path} is not empty and holds no run of evaluate.py; give another `--output_dir`.")
+    return settings
 
 
 def _fingerprinted(settings: RunSettings) -> dict[str, object]:
     """The settings, with the content of the files they name."""
     content = asdict(settings) | {"tracker_weights": list(settings.tracker_weights)}
     files = [Path(path) for path in (settings.ckpt, *settings.tracker_weights) if path is not None]
-    return content | {"files": {path.name: _digest(path) for path in files}}
+    return content | {"files": {str(path): _digest(path) for path in files}}
 
 
 def _digest(path: Path) -> str:
@@ -236,7 +313,7 @@ def run_sequences(
             their number, where there are any. The boxes do not depend on it.
 
     Raises:
-        UserError: of the first sequence that fails.
+        UserError: of the first sequence that fails, after those that were being run have been yielded.
     """
     if num_processes == 1:
         pipeline = Pipeline(settings)
@@ -248,26 +325,43 @@ def run_sequences(
     for rank in range(num_processes):
         ranks.put(rank)
     threads = max(1, (os.cpu_count() or 1) // num_processes)
-    with ProcessPoolExecutor(num_processes, context, _start_worker, (settings, ranks, threads)) as pool:
-        futures = [pool.submit(_run_in_worker, sequence) for sequence in sequences]
+    with ProcessPoolExecutor(num_processes, context, _start_worker, (ranks, threads)) as pool:
         try:
-            for future in as_completed(futures):
-                yield future.result()
-        except UserError:
+            yield from _completed([pool.submit(_run_in_worker, settings, sequence) for sequence in sequences])
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
 
 
-_worker: list[Pipeline] = []
+def _completed(futures: list[Future[tuple[str, SequenceResult]]]) -> Iterator[tuple[str, SequenceResult]]:
+    failure: BaseException | None = None
+    for future in as_completed(futures):
+        if future.cancelled():
+            continue
+        error = future.exception()
+        if error is None:
+            yield future.result()
+        elif failure is None:
+            failure = error
+            for other in futures:
+                other.cancel()
+    if failure is not None:
+        raise failure
 
 
-def _start_worker(settings: RunSettings, ranks: multiprocessing.Queue[int], threads: int) -> None:
+_worker_device: list[str] = []
+
+
+def _start_worker(ranks: multiprocessing.Queue[int], threads: int) -> None:
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     num_cards = torch.cuda.device_count()
-    device = f"cuda:{ranks.get() % num_cards}" if num_cards else "cpu"
-    _worker.append(Pipeline(settings, device))
+    _worker_device.append(f"cuda:{ranks.get() % num_cards}" if num_cards else "cpu")
 
 
-def _run_in_worker(sequence: EvaluationSequence) -> tuple[str, SequenceResult]:
-    return sequence.name, _worker[0](sequence)
+@functools.cache
+def _worker_pipeline(settings: RunSettings) -> Pipeline:
+    return Pipeline(settings, _worker_device[0])
+
+
+def _run_in_worker(settings: RunSettings, sequence: EvaluationSequence) -> tuple[str, SequenceResult]:
+    return sequence.name, _worker_pipeline(settings)(sequence)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from alpharefine.boxes import is_valid
 from alpharefine.data.lasot import LaSOT, official_testing_set
-from alpharefine.data.reader import require_equal_counts, require_sequences
+from alpharefine.data.reader import require_equal_counts
+from alpharefine.data.text import read_names
 from alpharefine.errors import UserError
 from alpharefine.evaluation.score import AnnotationFolder, GroundTruth
 
@@ -53,15 +53,18 @@ class SequenceSet:
             raise UserError(
                 "Give `--data_root`, a folder of LaSOT sequences, or `--annotations_dir`, to score results."
             )
+        for argument, folder in (("--data_root", data_root), ("--annotations_dir", annotations_dir)):
+            if folder is not None and not folder.is_dir():
+                raise UserError(f"`{argument}`: {folder} is not a folder; give one that is there.")
         if split not in ("train", "test") and not Path(split).is_file():
             raise UserError(f"`--split` must be 'test', 'train' or a file with one name a line, got '{split}'.")
         self._data = None if data_root is None else LaSOT(data_root, "train" if split == "train" else "test")
         self._annotations = None if annotations_dir is None else AnnotationFolder(annotations_dir)
-        self.names = list(sequences) or self._split_names(split)
+        self.names = _unique(list(sequences) or self._split_names(split))
 
     def _split_names(self, split: str) -> list[str]:
         if split not in ("train", "test"):
-            return require_sequences(Path(split).read_text().split(), Path(split))
+            return read_names(Path(split))
         if self._data is not None:
             return self._data.names
         if split == "train":
@@ -81,16 +84,18 @@ class SequenceSet:
             truth = GroundTruth(name, boxes_xywh, absent)
         if self._annotations is not None:
             truth = self._annotations.load(name)
-            if frame_paths is not None:
+            if self._data is not None and frame_paths is not None:
                 require_equal_counts(
-                    frame_paths[0].parent, frames=len(frame_paths), annotation_rows=len(truth.boxes_xywh)
+                    self._data.folder(name), frames=len(frame_paths), annotation_rows=len(truth.boxes_xywh)
                 )
         assert truth is not None
+        if not len(truth.boxes_xywh):
+            raise UserError(f"Sequence {name} has no frames; restore it, or leave it out.")
         if not is_valid(truth.boxes_xywh[0]):
-            first = np.array2string(truth.boxes_xywh[0], separator=",")
+            first = ",".join(f"{value:g}" for value in truth.boxes_xywh[0])
             raise UserError(
                 f"Sequence {name}: its first frame has no target (its ground truth there is {first}); a tracker starts "
-                "from that box, so its width and height must be positive."
+                "from that box, so its width and height must be positive: correct it, or leave the sequence out."
             )
         return EvaluationSequence(truth, frame_paths)
 
@@ -99,3 +104,11 @@ class SequenceSet:
         if self._annotations is None or not (self._annotations.folder / "att").is_dir():
             return None
         return {name: self._annotations.attributes(name) for name in self.names}
+
+
+def _unique(names: list[str]) -> list[str]:
+    for name, count in Counter(names).items():
+        if count > 1 or Path(name).name != name:
+            fault = "stands there more than once" if count > 1 else "is a path"
+            raise UserError(f"`--sequences` and `--split` take names of sequences, each once; {name} {fault}.")
+    return names

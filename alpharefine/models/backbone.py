@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import struct
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -17,6 +20,14 @@ BackboneName = Literal["resnet18", "resnet34"]
 
 _UNUSED_PREFIXES = ("layer4.", "fc.")
 """Parts of an ImageNet classifier that the network does not have."""
+
+_UNREADABLE = (
+    *(SafetensorError, pickle.UnpicklingError, struct.error),
+    *(RuntimeError, ValueError, EOFError, LookupError, TypeError, AssertionError),
+)
+"""What the two readers raise for files that are damaged or of another kind."""
+
+_MESSAGE_LENGTH = 200
 
 
 class Taps(NamedTuple):
@@ -57,26 +68,41 @@ class ResNetTrunk(nn.Module):
 
 
 def imagenet_weights(name: BackboneName) -> dict[str, Tensor]:
-    """ImageNet weights of torchvision's first set (``IMAGENET1K_V1``), downloaded once to torch's cache."""
-    enum = torchvision.models.get_model_weights(name)
-    return cast("dict[str, Tensor]", enum.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True))
+    """ImageNet weights of torchvision's first set (``IMAGENET1K_V1``), downloaded once to torch's cache.
+
+    Raises:
+        UserError: if they cannot be downloaded.
+    """
+    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        return cast("dict[str, Tensor]", weights.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:
+        raise UserError(
+            f"Backbone weights: {weights.url} cannot be downloaded ({error}); fetch it elsewhere and give the file, "
+            "or null for random weights."
+        ) from error
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from a ``.safetensors`` file or a torch file, executing nothing.
 
     Raises:
-        UserError: if the file is missing or is neither of the two.
+        UserError: if the file is missing, or does not hold named tensors in one of the two forms.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"Backbone weights: no file {path}. Give 'imagenet', an existing file, or null.")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return cast("dict[str, Tensor]", torch.load(path, map_location="cpu", weights_only=True))
-    except (SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise UserError(f"Backbone weights: {path} is not a readable weight file ({error}).") from error
+        is_safe = path.suffix == ".safetensors"
+        state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        reason = shorten(f"{type(error).__name__}: {error}", _MESSAGE_LENGTH)
+        raise UserError(
+            f"Backbone weights: {path} is not a readable .safetensors or torch file ({reason}); fetch it again."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise UserError(f"Backbone weights: {path} must hold named tensors and nothing else; give a state dict.")
+    return state
 
 
 def load_backbone_weights(trunk: ResNetTrunk, name: BackboneName, source: str) -> None:
@@ -95,4 +121,8 @@ def load_backbone_weights(trunk: ResNetTrunk, name: BackboneName, source: str) -
     try:
         trunk.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"Backbone weights: {source} does not hold a {name} up to layer3: {error}") from error
+        reason = shorten(str(error), _MESSAGE_LENGTH)
+        raise UserError(
+            f"Backbone weights: {source} does not hold a {name} up to layer3 with torchvision's names ({reason}); give "
+            "the weights of that network, or set `backbone` to the one that they belong to."
+        ) from error

@@ -45,11 +45,12 @@ def soft_argmax(scores: Tensor, crop_size: int) -> Tensor:
         crop_size: side of the crop in pixels.
 
     Returns:
-        ``(..., 2)``, x and y in crop pixels, in the dtype of `scores`.
+        ``(..., 2)``, x and y in crop pixels, in the dtype of `scores`, under autocast too.
     """
     grid = torch.linspace(0, crop_size, scores.shape[-1], device=scores.device, dtype=scores.dtype)
     prob = scores.flatten(-2).softmax(-1).view_as(scores)
-    return torch.stack([prob.sum(-2) @ grid, prob.sum(-1) @ grid], dim=-1)
+    # Not a matrix product: autocast would run that in half precision, which is coarse by up to a pixel.
+    return torch.stack([(prob.sum(-2) * grid).sum(-1), (prob.sum(-1) * grid).sum(-1)], dim=-1)
 
 
 class CornerHead(nn.Module):

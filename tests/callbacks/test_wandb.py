@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+
+from alpharefine.callbacks.wandb import PREDICTED_COLOUR, TRUE_COLOUR, PairPanel, draw_pair, wandb_logger
+from alpharefine.data.pairs import PairBatch
+from alpharefine.models import Corners, Prediction
+
+SIDE = 32
+GREY = 100
+TARGET_XYXY = np.array([4.0, 6.0, 20.0, 26.0])
+PRED_XYXY = np.array([8.4, 9.6, 27.5, 29.0])
+
+
+def plain(value: int = GREY) -> np.ndarray:
+    return np.full((SIDE, SIDE, 3), value, np.uint8)
+
+
+def column_mask(x: int, dtype: type = np.uint8) -> np.ndarray:
+    """Everything left of a column."""
+    mask = np.zeros((SIDE, SIDE), dtype)
+    mask[:, :x] = 1
+    return mask
+
+
+def colours(picture: np.ndarray) -> set[tuple[int, ...]]:
+    return {tuple(int(v) for v in pixel) for pixel in picture.reshape(-1, 3)}
+
+
+class TestDrawing:
+    @pytest.fixture
+    def panels(self) -> list[np.ndarray]:
+        pred_mask = np.where(column_mask(10) > 0, 0.51, 0.49)
+        picture = draw_pair(plain(50), plain(), TARGET_XYXY, PRED_XYXY, column_mask(5), pred_mask)
+        assert picture.shape == (SIDE, 4 * SIDE, 3)
+        assert picture.dtype == np.uint8
+        return np.hsplit(picture, 4)
+
+    def test_the_template_comes_first_as_it_is(self, panels) -> None:
+        assert np.array_equal(panels[0], plain(50))
+
+    def test_boxes(self, panels) -> None:
+        boxed = panels[1]
+        assert colours(boxed) == {(GREY, GREY, GREY), TRUE_COLOUR, PREDICTED_COLOUR}
+        for box, colour in ((TARGET_XYXY, TRUE_COLOUR), (PRED_XYXY, PREDICTED_COLOUR)):
+            x1, y1, x2, y2 = np.rint(box).astype(int)
+            for y, x in ((y1, x1), (y1, x2), (y2, x1), (y2, x2)):  # the corners of a box are on its outline
+                assert tuple(boxed[y, x]) == colour
+        assert tuple(boxed[15, 6]) == (GREY, GREY, GREY)  # within the true box, nothing is filled
+        assert tuple(boxed[1, 1]) == (GREY, GREY, GREY)
+
+    @pytest.mark.parametrize(("panel", "width", "colour"), [(2, 5, TRUE_COLOUR), (3, 10, PREDICTED_COLOUR)])
+    def test_masks_are_tints_of_a_search_region_without_boxes(self, panels, panel, width, colour) -> None:
+        tint = tuple(GREY // 2 + c // 2 for c in colour)
+        assert colours(panels[panel][:, :width]) == {tint}
+        assert colours(panels[panel][:, width:]) == {(GREY, GREY, GREY)}
+
+    def test_the_input_is_not_drawn_into(self) -> None:
+        search = plain()
+        draw_pair(plain(), search, TARGET_XYXY, PRED_XYXY, None, None)
+        assert np.array_equal(search, plain())
+
+    @pytest.mark.parametrize(
+        ("pred_xyxy", "target_mask", "pred_mask", "num_panels"),
+        [
+            (None, column_mask(4), column_mask(4, np.float32), 4),
+            (PRED_XYXY, None, None, 2),
+            (PRED_XYXY, None, column_mask(4, np.float32), 3),
+            (None, None, None, 2),
+        ],
+        ids=["no box", "no mask", "no true mask", "nothing"],
+    )
+    def test_what_is_not_there_is_left_out(self, pred_xyxy, target_mask, pred_mask, num_panels) -> None:
+        picture = draw_pair(plain(), plain(), TARGET_XYXY, pred_xyxy, target_mask, pred_mask)
+        assert picture.shape == (SIDE, num_panels * SIDE, 3)
+        assert (PREDICTED_COLOUR in colours(picture[:, SIDE : 2 * SIDE])) == (pred_xyxy is not None)
+
+
+class Recorder(WandbLogger):
+    """Keeps the pictures that would be sent."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[str, list[np.ndarray], int]] = []
+
+    def log_image(self, key, images, step=None) -> None:
+        self.logged.append((key, images, step))
+
+
+def a_trainer(logger: object, **changed: object) -> SimpleNamespace:
+    given = {"loggers": [object(), logger], "sanity_checking": False, "is_global_zero": True, "global_step": 7}
+    return SimpleNamespace(**(given | changed))
+
+
+def a_batch(num: int) -> PairBatch:
+    crops = torch.full((num, 3, SIDE, SIDE), GREY, dtype=torch.uint8)
+    target_xyxy = torch.from_numpy(TARGET_XYXY).float().expand(num, 4)
+    masks = torch.from_numpy(column_mask(5)).expand(num, SIDE, SIDE)
+    return PairBatch(crops, crops, target_xyxy, masks, torch.arange(num) == 0)  # the first alone has a mask
+
+
+def a_prediction(num: int, corners: bool = True, mask: bool = True) -> dict[str, Prediction]:
+    crop_xyxy = torch.from_numpy(PRED_XYXY).float().expand(num, 4)
+    logits = torch.from_numpy(column_mask(10, np.float32) * 2 - 1).expand(num, SIDE, SIDE)
+    boxes = Corners(crop_xyxy, torch.zeros(num, 2, 16, 16)) if corners else None
+    return {"prediction": Prediction(boxes, logits if mask else None)}
+
+
+def show(trainer: SimpleNamespace, panel: PairPanel, batch_idx: int = 0, num: int = 3, **parts: bool) -> None:
+    panel.on_validation_batch_end(trainer, None, a_prediction(num, **parts), a_batch(num), batch_idx)
+
+
+class TestPanel:
+    def test_the_first_pairs_of_a_validation(self) -> None:
+        logger = Recorder()
+        show(a_trainer(logger), PairPanel(num_pairs=2))
+        ((key, pictures, step),) = logger.logged
+        assert (key, step) == ("val/pairs", 7)
+        expected = draw_pair(plain(), plain(), TARGET_XYXY, PRED_XYXY, column_mask(5), column_mask(10, np.float32))
+        assert np.array_equal(pictures[0], expected)
+        assert [picture.shape[1] // SIDE for picture in pictures] == [4, 3]  # the second has no true mask
+
+    def test_a_batch_may_be_smaller(self) -> None:
+        logger = Recorder()
+        show(a_trainer(logger), PairPanel(num_pairs=8))
+        assert len(logger.logged[0][1]) == 3
+
+    @pytest.mark.parametrize(
+        ("parts", "has_box", "num_panels"), [({"mask": False}, True, 3), ({"corners": False}, False, 4)]
+    )
+    def test_networks_with_one_head(self, parts, has_box, num_panels) -> None:
+        logger = Recorder()
+        show(a_trainer(logger), PairPanel(), **parts)
+        picture = logger.logged[0][1][0]
+        assert picture.shape[1] == num_panels * SIDE
+        assert (PREDICTED_COLOUR in colours(picture[:, SIDE : 2 * SIDE])) == has_box
+
+    @pytest.mark.parametrize(
+        ("changed", "batch_idx"),
+        [({}, 1), ({"sanity_checking": True}, 0), ({"is_global_zero": False}, 0)],
+        ids=["later batch", "sanity check", "another process"],
+    )
+    def test_nothing_else_is_shown(self, changed, batch_idx) -> None:
+        logger = Recorder()
+        show(a_trainer(logger, **changed), PairPanel(), batch_idx)
+        assert logger.logged == []
+
+    def test_runs_that_wandb_does_not_track(self) -> None:
+        show(a_trainer(object()), PairPanel())
+
+
+class TestLogger:
+    @pytest.mark.parametrize(
+        ("mode", "has_key", "offline"),
+        [
+            ("auto", True, False),
+            ("auto", False, True),
+            ("online", False, False),
+            ("offline", True, True),
+        ],
+    )
+    def test_modes(self, tmp_path, monkeypatch, mode, has_key, offline) -> None:
+        asked = []
+        monkeypatch.setattr(wandb, "login", lambda **options: asked.append(options) or has_key)
+        logger = wandb_logger("a run", tmp_path / "a" / "run", mode, {"lr": 0.1})
+        assert logger._offline == offline
+        assert asked == ([{"prompt": False, "verify": False}] if mode == "auto" else [])
+        assert (tmp_path / "a" / "run").is_dir()
+        assert Path(logger.save_dir) == tmp_path / "a" / "run"
+
+    def test_auto_without_a_key_asks_nobody_and_stays_offline(self, tmp_path, monkeypatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("WANDB_API_KEY", raising=False)
+        assert wandb_logger("a run", tmp_path / "run", "auto", {})._offline

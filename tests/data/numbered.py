@@ -1,0 +1,70 @@
+"""A data set whose boxes tell which frame they belong to; every frame is one picture of a bright rectangle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.pairs import Frame
+from alpharefine.data.reader import Reader, Record
+
+STILL = Augmentation(scale_jitter=0, center_jitter=0, gray_prob=0, brightness=0)
+"""No change at all."""
+
+
+class Numbered(Reader):
+    """Sequences of given visibilities; the box of frame ``f`` of sequence ``s`` is ``(s, f, 4, 4)``."""
+
+    def __init__(self, root: Path, visible: list[list[bool]], step: int = 1) -> None:
+        super().__init__(root)
+        self.visible, self.step = visible, step
+        assert cv2.imwrite(str(root / "frame.png"), np.full((8, 8, 3), 50, np.uint8))
+
+    def options(self) -> dict[str, object]:
+        return {"visible": self.visible, "step": self.step}
+
+    def watched(self) -> Iterator[Path]:
+        return iter(())
+
+    def records(self) -> Iterator[Record]:
+        for sequence, visible in enumerate(self.visible):
+            boxes_xywh = np.array([[sequence, frame, 4, 4] for frame in range(len(visible))], dtype=np.float64)
+            times = np.arange(len(visible), dtype=np.int32) * self.step
+            yield Record(str(sequence), ["frame.png"] * len(visible), boxes_xywh, np.array(visible), times)
+
+    def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002
+        return self.root / frame_name
+
+
+class NumberedMasks(Numbered):
+    """The same with mask pictures."""
+
+    has_masks = True
+
+    def mask_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002
+        return self.root / frame_name
+
+
+class NumberedPictures(Numbered):
+    """The same as single pictures."""
+
+    is_video = False
+
+
+class Rectangle:
+    """A source whose only picture is a bright rectangle on dark ground, with its box and mask."""
+
+    def __init__(self, box_xywh: tuple[int, int, int, int], size: tuple[int, int] = (90, 120), mask: bool = True):
+        x, y, w, h = box_xywh
+        inside = np.zeros(size, np.uint8)
+        inside[y : y + h, x : x + w] = 1
+        image = np.full((*size, 3), 40, np.uint8)
+        image[inside == 1] = (220, 200, 180)
+        self.frame = Frame(image, np.array(box_xywh, dtype=np.float64), inside if mask else None)
+
+    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:  # noqa: ARG002
+        return self.frame, self.frame

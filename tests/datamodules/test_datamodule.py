@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.pairs import PairBatch
+from alpharefine.errors import UserError
+from datamodules import COCODataModule, GOT10kDataModule, LaSOTDataModule, PairDataModule, Source
+
+HOLDOUT = {"got10k": Source("got10k", "got10k", options={"split": "holdout"})}
+ALL = {
+    "got10k": Source("got10k", "got10k", options={"split": "fit"}),
+    "lasot": Source("lasot", "lasot"),
+    "coco": Source("coco", "coco", weight=2),
+    "davis": Source("mask_video", "davis2016", options={"min_area": 50}),
+    "saliency": Source("saliency", "ecssd"),
+}
+SMALL = {"batch_size": 4, "num_workers": 0, "pairs_per_epoch": 12, "val_pairs": 6}
+
+
+def ready(module: PairDataModule, world_size: int = 1, rank: int = 0, stage: str = "fit") -> PairDataModule:
+    module.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, accelerator=None)
+    module.prepare_data()
+    module.setup(stage)
+    return module
+
+
+def crops(loader: Iterable[PairBatch]) -> list[bytes]:
+    """The search crops of a loader, one by one."""
+    return [crop.numpy().tobytes() for batch in loader for crop in batch.search]
+
+
+def epoch_of(loader: DataLoader[PairBatch], epoch: int) -> list[bytes]:
+    loader.sampler.set_epoch(epoch)
+    return crops(loader)
+
+
+class TestBatches:
+    def test_shapes_types_and_ranges(self, data_root: Path) -> None:
+        module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL))
+        batches = list(module.train_dataloader())
+        assert len(batches) == 3
+        for batch in batches:
+            assert isinstance(batch, PairBatch)
+            assert batch.template.shape == batch.search.shape == (4, 3, 256, 256)
+            assert batch.template.dtype == batch.search.dtype == batch.mask.dtype == torch.uint8
+            assert (batch.target_xyxy.shape, batch.target_xyxy.dtype) == ((4, 4), torch.float32)
+            assert (batch.mask.shape, batch.has_mask.shape, batch.has_mask.dtype) == ((4, 256, 256), (4,), torch.bool)
+            assert 0 <= batch.target_xyxy.min() <= batch.target_xyxy.max() <= 256
+            assert (batch.target_xyxy[:, 2:] > batch.target_xyxy[:, :2]).all()
+            assert batch.mask.max() <= 1
+            assert torch.equal(batch.mask.flatten(1).any(1), batch.has_mask)
+        assert {bool(flag) for batch in batches for flag in batch.has_mask} == {True, False}
+
+    def test_epochs_differ_and_a_fresh_module_repeats_them(self, data_root: Path) -> None:
+        first, second = (
+            ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL)).train_dataloader() for _ in range(2)
+        )
+        epochs = [epoch_of(first, epoch) for epoch in (0, 1)]
+        assert len(set(epochs[0] + epochs[1])) == 24
+        assert [epoch_of(second, epoch) for epoch in (1, 0)] == epochs[::-1]
+
+    def test_another_seed_trains_on_other_pairs_and_validates_on_the_same(self, data_root: Path) -> None:
+        one, other = (ready(PairDataModule(str(data_root), ALL, HOLDOUT, seed=seed, **SMALL)) for seed in (0, 1))
+        assert not set(crops(one.train_dataloader())) & set(crops(other.train_dataloader()))
+        assert crops(one.val_dataloader()) == crops(other.val_dataloader())
+
+    def test_validation_is_the_same_each_time(self, data_root: Path) -> None:
+        module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), stage="validate")
+        loader = module.val_dataloader()
+        first = epoch_of(loader, 0)
+        assert len(first) == 6
+        assert epoch_of(loader, 3) == first == crops(module.val_dataloader())
+
+    def test_validation_jitters_and_changes_no_colour(self, data_root: Path) -> None:
+        wild = Augmentation(gray_prob=1, brightness=1, contrast=1, blur_prob=1, flip_prob=1)
+        colourful = ready(PairDataModule(str(data_root), ALL, HOLDOUT, augmentation=wild, **SMALL))
+        plain = ready(PairDataModule(str(data_root), ALL, HOLDOUT, augmentation=Augmentation().jitter_only(), **SMALL))
+        assert crops(colourful.val_dataloader()) == crops(plain.val_dataloader())
+        assert len(set(crops(plain.val_dataloader()))) == 6
+
+    def test_processes_share_an_epoch(self, data_root: Path) -> None:
+        parts = [
+            ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), world_size=2, rank=rank) for rank in (0, 1)
+        ]
+        alone = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **{**SMALL, "batch_size": 2}))
+        train = [crops(part.train_dataloader()) for part in parts]
+        assert [len(part) for part in train] == [4, 4]  # 6 each, and the last batch of 2 is dropped
+        assert set(train[0] + train[1]) < set(crops(alone.train_dataloader()))
+        val = [crops(part.val_dataloader()) for part in parts]
+        assert sorted(val[0] + val[1]) == sorted(crops(alone.val_dataloader()))
+
+
+class Recorder(pl.LightningModule):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[str, list[list[bytes]]] = {"train": [], "val": []}
+
+    def on_train_epoch_start(self) -> None:
+        self.seen["train"].append([])
+
+    def on_validation_epoch_start(self) -> None:
+        self.seen["val"].append([])
+
+    def training_step(self, batch: PairBatch) -> torch.Tensor:
+        self.seen["train"][-1] += crops([batch])
+        return self.weight * 0
+
+    def validation_step(self, batch: PairBatch) -> None:
+        self.seen["val"][-1] += crops([batch])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_lightning_moves_the_epochs_on(data_root: Path) -> None:
+    module, recorder = PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), Recorder()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, enable_model_summary=False, **quiet)
+    trainer.fit(recorder, datamodule=module)
+    train, val = recorder.seen["train"], recorder.seen["val"]
+    assert len(set(train[0] + train[1])) == 24
+    assert val[0] == val[1]
+    assert train[0] == crops(ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL)).train_dataloader())
+
+
+class TestOneDataSet:
+    def test_got10k(self, data_root: Path, tmp_path: Path) -> None:
+        shutil.copytree(data_root / "got10k", tmp_path / "got10k")
+        shutil.copytree(data_root / "got10k/train", tmp_path / "got10k/val")
+        module = ready(GOT10kDataModule(str(tmp_path / "got10k"), **SMALL))
+        folders = [dataset.sources[0].reader.folder.name for dataset in (module.train_dataset, module.val_dataset)]
+        assert folders == ["train", "val"]
+        assert len(crops(module.train_dataloader())) == 12
+        assert len(crops(module.val_dataloader())) == 6
+
+    def test_lasot(self, data_root: Path) -> None:
+        val = {"got10k": Source("got10k", "../got10k", options={"split": "holdout"})}
+        module = ready(LaSOTDataModule(str(data_root / "lasot"), val, **SMALL))
+        assert module.train_dataset.sources[0].reader.names == ["ellipse-1", "polygon-2", "blob-3"]
+        assert len(crops(module.train_dataloader())) == 12
+        assert len(crops(module.val_dataloader())) == 6
+
+    def test_coco(self, data_root: Path) -> None:
+        module = ready(COCODataModule(str(data_root / "coco"), **SMALL))
+        pictures = [d.sources[0].reader.pictures.name for d in (module.train_dataset, module.val_dataset)]
+        assert pictures == ["train2017", "val2017"]
+        assert all(batch.has_mask.all() for batch in module.train_dataloader())
+
+    def test_coco_2014(self, data_root: Path) -> None:
+        with pytest.raises(UserError, match=r"COCO: .*train2014 does not exist"):
+            COCODataModule(str(data_root / "coco"), year=2014).prepare_data()
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("source", "message"),
+        [
+            pytest.param(
+                Source("got10k", "got10k", options={"year": 2017}),
+                "Data set `got10k`: `options` must be one of split, got 'year'; correct it",
+                id="an option of another reader",
+            ),
+            pytest.param(
+                Source("coco", "coco", options={"root": "x"}),
+                "Data set `coco`: `options` must be one of split, year, got 'root'",
+                id="the root as an option",
+            ),
+            pytest.param(
+                Source("lasot", "lasot", options={"split": "val"}),
+                "LaSOT: `split` must be one of train, test, got 'val'",
+                id="a split that there is not",
+            ),
+            pytest.param(
+                Source("imagenet", "imagenet"),
+                "Data set: `kind` must be one of got10k, lasot, coco, mask_video, saliency, got 'imagenet'",
+                id="a kind that there is not",
+            ),
+            pytest.param(Source("got10k", "got"), r"GOT10k: no folder .*/got; check the data root", id="a wrong path"),
+            pytest.param(
+                Source("got10k", "got10k", weight=0), "The `weight` of a data set must not be negative", id="no weight"
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["train", "val"])
+    def test_sources(self, data_root: Path, source: Source, message: str, place: str) -> None:
+        sources = {"train": HOLDOUT, "val": HOLDOUT, place: {"mine": source}}
+        with pytest.raises(UserError, match=message):
+            PairDataModule(str(data_root), **sources).prepare_data()
+
+    @pytest.mark.parametrize(("train", "val"), [({}, HOLDOUT), (HOLDOUT, {})])
+    def test_no_source(self, data_root: Path, train: dict[str, Source], val: dict[str, Source]) -> None:
+        with pytest.raises(UserError, match=r"`data\.train` and `data\.val` must each name at least one data set"):
+            PairDataModule(str(data_root), train, val).prepare_data()
+
+    def test_max_gap(self, data_root: Path) -> None:
+        with pytest.raises(UserError, match="`max_gap` must be at least 1 frame, got 0"):
+            PairDataModule(str(data_root), HOLDOUT, HOLDOUT, max_gap=0).prepare_data()
+
+
+class TestPaths:
+    def test_home_absolute_paths_and_the_cache(
+        self, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(data_root.parent))
+        sources = {"got10k": Source("got10k", str(data_root / "got10k"))}
+        module = PairDataModule("~", sources, sources, cache_dir=str(tmp_path / "mine"), **SMALL)
+        module.prepare_data()
+        assert len(list((tmp_path / "mine/index").iterdir())) == 1

@@ -1,0 +1,43 @@
+"""Networks with the deterministic weights of the golden vectors."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from alpharefine.checkpoints.original_names import from_original_names
+from alpharefine.models import AlphaRefineNet
+
+BACKBONES = {"ar34_cm": "resnet34", "ar18_cm": "resnet18"}
+
+ORIGINAL_GRID = 240 / 256
+"""The original's soft-argmax runs over 16 i, ours over 256 i / 15: every corner differs by this factor."""
+
+
+def golden_state(golden: Path, name: str) -> dict[str, torch.Tensor]:
+    """The golden weights under the original's names."""
+    spec = importlib.util.spec_from_file_location("make_weights", golden / "make_weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    state: dict[str, torch.Tensor] = module.golden_state_dict(json.loads((golden / f"{name}.json").read_text()))
+    return state
+
+
+def golden_network(golden: Path, name: str) -> AlphaRefineNet:
+    """A network with the golden weights, in training mode."""
+    network = AlphaRefineNet(BACKBONES[name])  # type: ignore[arg-type]
+    network.load_state_dict(from_original_names(golden_state(golden, name)))
+    return network
+
+
+def golden_pairs(golden: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """The three template and search crops, (3, 3, 256, 256) uint8 RGB."""
+    with np.load(golden / "ar34_cm.npz") as arrays:
+        template, search = (torch.from_numpy(arrays[f"{name}_rgb"]) for name in ("template", "search"))
+    return template.permute(0, 3, 1, 2), search.permute(0, 3, 1, 2)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from alpharefine.errors import UserError
+from alpharefine.models import ResNetTrunk, load_backbone_weights
+
+NAMES = ["resnet18", "resnet34"]
+
+
+def imagenet_like(name: str) -> torch.nn.Module:
+    """A classifier whose batch norms are not the identity."""
+    torch.manual_seed(1)
+    resnet = getattr(torchvision.models, name)(weights=None).eval()
+    for module in resnet.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values, low, high in (
+                (module.weight, 0.5, 1.0),
+                (module.bias, -0.2, 0.2),
+                (module.running_mean, -0.2, 0.2),
+                (module.running_var, 0.5, 1.5),
+            ):
+                torch.nn.init.uniform_(values, low, high)
+    return resnet
+
+
+def save(state: dict[str, torch.Tensor], path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("name", NAMES)
+def test_taps_are_torchvisions_with_weights_from_a_file(tmp_path, name, suffix) -> None:
+    resnet = imagenet_like(name)
+    trunk = ResNetTrunk(name).eval()
+    load_backbone_weights(trunk, name, str(save(resnet.state_dict(), tmp_path / f"weights{suffix}")))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = create_feature_extractor(resnet, ["relu", "layer1", "layer2", "layer3"])(images)
+        taps = trunk(images)
+    assert [x.shape[1:] for x in taps] == [(64, 32, 32), (64, 16, 16), (128, 8, 8), (256, 4, 4)]
+    for tap, reference in zip(taps, expected.values(), strict=True):
+        assert torch.equal(tap, reference)
+
+
+@pytest.mark.parity
+def test_imagenet_weights_without_the_unused_layers(shared) -> None:
+    path = shared / "weights" / "resnet18_imagenet_layer3.safetensors"
+    trunk = ResNetTrunk("resnet18")
+    load_backbone_weights(trunk, "resnet18", str(path))
+    weights = load_file(path)
+    assert trunk.state_dict().keys() == weights.keys()
+    assert all(torch.equal(value, weights[name]) for name, value in trunk.state_dict().items())
+
+
+def test_old_files_count_no_batches(tmp_path) -> None:
+    state = {k: v for k, v in imagenet_like("resnet18").state_dict().items() if not k.endswith("num_batches_tracked")}
+    trunk = ResNetTrunk("resnet18")
+    load_backbone_weights(trunk, "resnet18", str(save(state, tmp_path / "old.pth")))
+    assert torch.equal(trunk.layer3[1].bn2.running_var, state["layer3.1.bn2.running_var"])
+
+
+def test_imagenet_weights_come_from_torchvisions_first_set(monkeypatch) -> None:
+    resnet, asked = imagenet_like("resnet18"), []
+
+    def download(self, **options):
+        asked.append((self.name, options["check_hash"]))
+        return resnet.state_dict()
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", download)
+    trunk = ResNetTrunk("resnet18")
+    load_backbone_weights(trunk, "resnet18", "imagenet")
+    assert asked == [("IMAGENET1K_V1", True)]
+    assert torch.equal(trunk.conv1.weight, resnet.conv1.weight)
+
+
+class TestMistakes:
+    def refusal(self, source: object, name: str = "resnet18") -> str:
+        trunk = ResNetTrunk(name)
+        with pytest.raises(UserError) as caught:
+            load_backbone_weights(trunk, name, str(source))
+        message = str(caught.value)
+        assert message.startswith("Backbone weights: ")
+        assert "\n" not in message
+        assert len(message) < 600
+        return message
+
+    def test_no_file(self, tmp_path) -> None:
+        message = self.refusal(tmp_path / "none.pth")
+        assert f"no file {tmp_path / 'none.pth'}" in message
+        assert "'imagenet', an existing file, or null" in message
+
+    def test_a_folder(self, tmp_path) -> None:
+        assert "no file" in self.refusal(tmp_path)
+
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"hello world", b"<html>404</html>", b"PK\x03\x04 not a zip file", b"\x80\x02]q\x00.", b"\x80\x02(1"],
+        ids=["empty", "text", "web page", "cut zip", "pickled list", "cut pickle"],
+    )
+    def test_not_a_weight_file(self, tmp_path, content, suffix) -> None:
+        path = tmp_path / f"weights{suffix}"
+        path.write_bytes(content)
+        message = self.refusal(path)
+        assert str(path) in message
+        assert "is not a readable .safetensors or torch file" in message
+
+    def test_code_in_a_file_is_not_run(self, tmp_path) -> None:
+        ran = tmp_path / "ran"
+
+        class Evil:
+            def __reduce__(self):
+                return (Path.touch, (ran,))
+
+        torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pth")
+        assert "is not a readable" in self.refusal(tmp_path / "evil.pth")
+        assert not ran.exists()
+
+    @pytest.mark.parametrize(
+        "content", [[torch.ones(1)], torch.ones(1), {"state_dict": {"a": torch.ones(1)}}, {1: torch.ones(1)}]
+    )
+    def test_something_else_than_named_tensors(self, tmp_path, content) -> None:
+        torch.save(content, tmp_path / "weights.pth")
+        assert "must hold named tensors and nothing else" in self.refusal(tmp_path / "weights.pth")
+
+    @pytest.mark.parametrize(("stored", "wanted"), [("resnet34", "resnet18"), ("resnet18", "resnet34")])
+    def test_another_network(self, tmp_path, stored, wanted) -> None:
+        path = save(imagenet_like(stored).state_dict(), tmp_path / "weights.safetensors")
+        assert f"does not hold a {wanted} up to layer3" in self.refusal(path, wanted)
+
+    def test_a_missing_key_is_named(self, tmp_path) -> None:
+        state = imagenet_like("resnet18").state_dict()
+        del state["layer2.0.conv1.weight"]
+        assert "layer2.0.conv1.weight" in self.refusal(save(state, tmp_path / "weights.pth"))
+
+    def test_no_connection(self, monkeypatch) -> None:
+        def fail(self, **options):
+            raise URLError("no route to host")
+
+        monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", fail)
+        message = self.refusal("imagenet")
+        assert "https://download.pytorch.org/models/resnet18" in message
+        assert "cannot be downloaded" in message
+        assert "no route to host" in message

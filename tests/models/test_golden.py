@@ -1,0 +1,169 @@
+"""The network against outputs of the original with the same weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from alpharefine.boxes import xywh_to_xyxy
+from alpharefine.checkpoints.original_names import from_original_names
+from alpharefine.losses import corner_loss, mask_loss
+from alpharefine.models import AlphaRefineNet, Prediction, Taps, soft_argmax
+from alpharefine.models.correlation import pixel_correlation
+from tests.models.golden import BACKBONES, ORIGINAL_GRID, golden_network, golden_pairs, golden_state
+
+pytestmark = pytest.mark.parity
+
+
+class Run(NamedTuple):
+    expected: dict[str, np.ndarray]
+    kernel: Tensor
+    taps: Taps
+    adjusted: list[Tensor]
+    fused: Tensor
+    logits128: Tensor
+    prediction: Prediction
+
+
+def record(module: nn.Module, outputs: list) -> None:
+    module.register_forward_hook(lambda *args: outputs.append(args[-1]))
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def run(request, shared) -> Run:
+    golden = shared / "golden"
+    with np.load(golden / f"{request.param}.npz") as arrays:
+        expected = dict(arrays)
+    template, search = golden_pairs(golden)
+    network = golden_network(golden, request.param).eval()
+    head = network.mask_head
+    assert head is not None
+    modules = (network.backbone, head.adjust_conv1, head.adjust_layer1, head.adjust_layer2, network.neck, head)
+    outputs: list[Tensor] = []
+    with torch.no_grad():
+        kernel = network.encode_template(template)
+        for module in modules:
+            record(module, outputs)
+        prediction = network(search, kernel)
+    taps, fused, *adjusted, logits128 = outputs
+    # The hooks fire in the order of the calls: low features are adjusted from the deepest up.
+    return Run(expected, kernel, taps, adjusted[::-1], fused, logits128, prediction)
+
+
+def close(actual: Tensor, expected: np.ndarray, tolerance: float) -> None:
+    np.testing.assert_allclose(actual.numpy(), expected.astype(np.float32), rtol=0, atol=tolerance)
+
+
+def test_kernel(run) -> None:
+    close(run.kernel, run.expected["kernel"], 5e-4)
+
+
+@pytest.mark.parametrize("tap", Taps._fields)
+def test_taps(run, tap) -> None:
+    x = getattr(run.taps, tap)
+    close(x.mean(dim=(2, 3)), run.expected[f"{tap}_channel_mean"], 5e-4)
+    close(x.std(dim=(2, 3)), run.expected[f"{tap}_channel_std"], 5e-4)
+    if tap != "layer3":
+        step = x.shape[-1] // 16
+        close(x[:, ::8, ::step, ::step], run.expected[f"{tap}_sample"], 5e-4)
+
+
+def test_every_fourth_channel_of_layer3(run) -> None:
+    if "layer3_sub4" in run.expected:
+        close(run.taps.layer3[:, ::4], run.expected["layer3_sub4"], 5e-4)
+
+
+def test_correlation(run) -> None:
+    close(pixel_correlation(run.taps.layer3, run.kernel), run.expected["correlation"], 0.1)
+
+
+def test_fused(run) -> None:
+    close(run.fused, run.expected["fused"], 5e-4)
+
+
+@pytest.mark.parametrize("level", range(3))
+def test_adjusted_low_features(run, level) -> None:
+    close(run.adjusted[level].mean(dim=(2, 3)), run.expected[f"adjust{level}_channel_mean"], 5e-4)
+
+
+@pytest.mark.parametrize(("channel", "corner"), [(0, "tl"), (1, "br")])
+def test_score_maps(run, channel, corner) -> None:
+    close(run.prediction.corners.scores[:, channel], run.expected[f"score_{corner}"], 5e-4)
+
+
+def test_corners_are_the_original_ones_on_a_grid_that_reaches_the_far_border(run) -> None:
+    close(run.prediction.corners.crop_xyxy * ORIGINAL_GRID, run.expected["corner_xyxy"], 2e-3)
+
+
+def test_mask_logits_before_the_last_resize(run) -> None:
+    close(run.logits128, run.expected["mask_logits128"], 5e-4)
+
+
+def test_mask_probabilities(run) -> None:
+    expected = run.expected["mask_prob"].astype(np.float32).reshape(3, 256, 256)
+    close(run.prediction.mask_logits.sigmoid(), expected, 1e-3)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_weight_of_the_original_has_its_place_and_no_other_name_is_taken(shared, name) -> None:
+    state = golden_state(shared / "golden", name)
+    renamed = from_original_names(state)
+    unused = [key for key in state if key.startswith(("feature_extractor.layer4.", "feature_extractor.fc."))]
+    assert len(renamed) == len(state) - len(unused)
+    expected = AlphaRefineNet(BACKBONES[name]).state_dict()
+    assert {key: value.shape for key, value in renamed.items()} == {k: v.shape for k, v in expected.items()}
+    with pytest.raises(KeyError, match="bogus"):
+        from_original_names({"neck.bogus.weight": torch.zeros(1)})
+
+
+def test_soft_argmax_on_the_exact_grid(shared) -> None:
+    with np.load(shared / "golden" / "geometry_exact.npz") as arrays:
+        corner = soft_argmax(torch.from_numpy(arrays["score"]), 256)
+        np.testing.assert_allclose(corner.numpy(), arrays["corner"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_one_training_step(shared) -> None:
+    golden = shared / "golden"
+    with np.load(golden / "ar34_cm_train.npz") as arrays:
+        expected = dict(arrays)
+    template, search = golden_pairs(golden)
+    target_xyxy = torch.from_numpy(xywh_to_xyxy(expected["anno_xywh"]))
+    mask = torch.from_numpy(np.unpackbits(expected["mask_gt_packed"]).reshape(3, 256, 256))
+    has_mask = torch.from_numpy(expected["mask_flag"]).bool()
+    network = golden_network(golden, "ar34_cm").train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def losses() -> tuple[Tensor, Tensor, Tensor]:
+        corners, logits = network(search, network.encode_template(template))
+        corner = corner_loss(corners.crop_xyxy * ORIGINAL_GRID, target_xyxy)
+        of_mask = mask_loss(logits, mask, has_mask)
+        return corner + 1000 * of_mask, corner, of_mask
+
+    before = losses()
+    np.testing.assert_allclose([loss.item() for loss in before], expected["losses"], rtol=1e-3)
+    sums = dict(zip(expected["bn_name"], expected["bn_sum"], strict=True))
+    renamed = from_original_names({name: torch.tensor(value) for name, value in sums.items()})
+    state = network.state_dict()
+    for name, value in renamed.items():
+        np.testing.assert_allclose(state[name].double().sum(), value, rtol=1e-2, atol=1e-2, err_msg=name)
+    tracked = (state["neck.post_correlation.1.num_batches_tracked"], state["backbone.bn1.num_batches_tracked"])
+    assert [int(t) for t in tracked] == expected["tracked"][:2].tolist()
+
+    before[0].backward()
+    norms = dict(zip(expected["grad_name"], expected["grad_norm"], strict=True))
+    golden_norms = from_original_names({name: torch.tensor(norm) for name, norm in norms.items()})
+    parameters = dict(network.named_parameters())
+    assert golden_norms.keys() == parameters.keys()
+    large = {name: norm for name, norm in golden_norms.items() if norm > 1}
+    assert len(large) > 100
+    for name, norm in large.items():
+        np.testing.assert_allclose(parameters[name].grad.double().norm(), norm, rtol=0.05, err_msg=name)
+
+    optimizer.step()
+    after = losses()
+    np.testing.assert_allclose([loss.item() for loss in after], expected["losses_after_step"], rtol=0.02)

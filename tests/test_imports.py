@@ -1,0 +1,102 @@
+"""Imports point one way; see the table of layers."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Every module may import from the layers above its own line and from its own room, from nothing else of the project.
+LAYERS = [
+    ["alpharefine.errors"],
+    ["alpharefine.boxes", "alpharefine.crops", "alpharefine.masks"],
+    ["alpharefine.models", "alpharefine.losses", "alpharefine.data", "alpharefine.metrics"],
+    ["alpharefine.checkpoints"],
+    ["alpharefine.task", "alpharefine.refiner", "alpharefine.trackers"],
+    ["alpharefine"],  # the package's own __init__, which offers the refiner
+    ["alpharefine.evaluation", "alpharefine.callbacks"],
+    ["datamodules"],
+    ["alpharefine.cli"],
+    ["train", "evaluate"],
+]
+RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+
+# What a room is built with. Where nothing is said, any dependency may be used.
+LIBRARIES = {
+    "alpharefine.errors": set(),
+    "alpharefine.boxes": {"numpy", "torch"},
+    "alpharefine.models": {"torch", "torchvision", "safetensors"},
+    "alpharefine.losses": {"torch", "torchvision"},
+    "alpharefine.trackers": {"cv2", "numpy"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the project by its name."""
+    files = [ROOT / "train.py", ROOT / "evaluate.py"]
+    files += [path for package in ("alpharefine", "datamodules") for path in sorted((ROOT / package).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The names of the modules, and of what is taken from them, that a file imports anywhere."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(name: str) -> str | None:
+    """The room that a module, or a name in it, belongs to; None for other people's."""
+    top = name.partition(".")[0]
+    if top not in ("alpharefine", "datamodules", "train", "evaluate"):
+        return None
+    return max((room for room in RANKS if f"{name}.".startswith(f"{room}.")), key=len)
+
+
+def test_every_module_has_its_room() -> None:
+    names = set(modules())
+    assert {"alpharefine.models.network", "alpharefine", "datamodules.pairs", "train", "evaluate"} <= names
+    outside = {name for name in names if room_of(name) == "alpharefine"} - {"alpharefine"}
+    assert not outside, "a new room needs a line in the table of layers"
+    assert {room_of(name) for name in names} == set(RANKS), "the table of layers names rooms that are not there"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_point_one_way(name: str) -> None:
+    room = room_of(name)
+    assert room is not None
+    for target in imported(modules()[name]):
+        other = room_of(target)
+        if other is not None and other != room:
+            assert RANKS[other] < RANKS[room], f"{name} imports {target}, which is not below it"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_wandb_is_imported_by_callbacks_alone(name: str) -> None:
+    tops = {target.partition(".")[0] for target in imported(modules()[name])}
+    assert room_of(name) == "alpharefine.callbacks" or "wandb" not in tops
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if not name.startswith("alpharefine.callbacks")])
+def test_callbacks_are_imported_lazily(name: str) -> None:
+    for node in ast.parse(modules()[name].read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            taken = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            assert not any(part.startswith("alpharefine.callbacks") for part in taken)
+
+
+@pytest.mark.parametrize("room", LIBRARIES)
+def test_a_room_is_built_with_its_own_libraries_alone(room: str) -> None:
+    for name, path in modules().items():
+        if room_of(name) == room:
+            tops = {target.partition(".")[0] for target in imported(path)}
+            foreign = tops - set(sys.stdlib_module_names) - {"alpharefine"}
+            assert foreign <= LIBRARIES[room], f"{name} imports {sorted(foreign - LIBRARIES[room])}"

@@ -1,0 +1,215 @@
+"""What the refiner does to its network, what it keeps between calls, and misuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alpharefine import Refiner, Template
+from alpharefine.models import AlphaRefineNet
+from tests.known_network import BOX, FRAME, KnownNetwork, started
+
+
+@pytest.fixture(scope="module")
+def random_network() -> AlphaRefineNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return AlphaRefineNet("resnet18")
+
+
+# ---- the network ---------------------------------------------------------------------------------------------------
+
+
+def test_the_template_is_cut_from_the_first_frame() -> None:
+    network = KnownNetwork([64, 64, 192, 192])
+    refiner = Refiner(network, "cpu")  # type: ignore[arg-type]
+    frame = np.zeros((240, 320, 3), dtype=np.uint8)
+    frame[80:110, 100:140] = (10, 100, 200)  # exactly BOX: the middle half of the crop
+    refiner.initialize(frame, BOX)
+    template = network.templates[0]
+    assert template.shape == (1, 3, 256, 256)
+    assert template.dtype == torch.uint8
+    assert template[0, :, 70:186, 70:186].flatten(1).unique(dim=1).flatten().tolist() == [10, 100, 200]
+    assert not template[0, :, :58].any()
+    assert not template[0, :, :, 198:].any()
+
+
+def test_every_target_keeps_its_own_template() -> None:
+    network = KnownNetwork([64, 64, 192, 192])
+    refiner = Refiner(network, "cpu")  # type: ignore[arg-type]
+    dark, bright = np.full((90, 90, 3), 20, np.uint8), np.full((90, 90, 3), 200, np.uint8)
+    box_xywh = np.array([30.0, 30.0, 20.0, 20.0])
+    refiner.initialize(dark, box_xywh)
+    other = refiner.encode_template(bright, box_xywh)
+    refiner.refine(bright, box_xywh)
+    refiner.refine_many([dark, dark], [box_xywh, box_xywh], [other, other])
+    refiner.initialize(bright, box_xywh)
+    refiner.refine(dark, box_xywh)
+    kernels = [kernel[:, 0].tolist() for _, kernel, _ in network.calls]
+    assert kernels == [[20], [200, 200], [200]]
+
+
+def frames_and_boxes() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    rng = np.random.default_rng(3)
+    sizes = [(120, 160), (90, 70), (200, 64)]
+    frames = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    boxes = [np.array([width / 4, height / 4, width / 2.3, height / 2.7]) for height, width in sizes]
+    return frames, boxes
+
+
+def test_many_at_once_equal_one_by_one(random_network: AlphaRefineNet) -> None:
+    refiner = Refiner(random_network, "cpu")
+    frames, boxes_xywh = frames_and_boxes()
+    templates = [refiner.encode_template(frame, box) for frame, box in zip(frames, boxes_xywh, strict=True)]
+    together = refiner.refine_many(frames, np.stack(boxes_xywh), templates, mask=True)
+    assert len(together) == 3
+    for frame, box_xywh, one_of_many in zip(frames, boxes_xywh, together, strict=True):
+        refiner.initialize(frame, box_xywh)
+        alone = refiner.refine(frame, box_xywh, mask=True)
+        np.testing.assert_allclose(one_of_many.raw_box_xywh, alone.raw_box_xywh, atol=1e-3)
+        np.testing.assert_allclose(one_of_many.box_xywh, alone.box_xywh, atol=1e-3)
+        assert one_of_many.score == pytest.approx(alone.score, abs=1e-5)
+        assert one_of_many.mask is not None
+        assert one_of_many.mask.shape == frame.shape[:2]
+        np.testing.assert_allclose(one_of_many.mask, alone.mask, atol=1e-5)
+
+
+def test_calls_leave_the_network_and_the_frame_unchanged(random_network: AlphaRefineNet) -> None:
+    random_network.train()
+    before = {name: value.clone() for name, value in random_network.state_dict().items()}
+    refiner = started(random_network)
+    frame, box_xywh = FRAME.copy(), BOX.copy()
+    first = refiner.refine(frame, box_xywh, mask=True)
+    second = refiner.refine(frame, box_xywh, mask=True)
+    assert not random_network.training
+    for name, value in random_network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in random_network.parameters())
+    np.testing.assert_array_equal(first.raw_box_xywh, second.raw_box_xywh)
+    np.testing.assert_array_equal(first.mask, second.mask)
+    np.testing.assert_array_equal(frame, FRAME)
+    np.testing.assert_array_equal(box_xywh, BOX)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "16"])
+def test_low_precision_is_close(random_network: AlphaRefineNet, precision: Any) -> None:
+    exact = started(random_network, precision="32").refine(FRAME, BOX, mask=True)
+    rough = started(random_network, precision=precision).refine(FRAME, BOX, mask=True)
+    assert not np.array_equal(exact.raw_box_xywh, rough.raw_box_xywh)
+    np.testing.assert_allclose(rough.raw_box_xywh, exact.raw_box_xywh, atol=1.2)
+    assert rough.score == pytest.approx(exact.score, abs=0.02)
+    assert rough.mask is not None
+    assert rough.mask.dtype == np.float32
+    np.testing.assert_allclose(rough.mask, exact.mask, atol=0.04)
+
+
+def test_automatic_choices_without_a_graphics_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refiner = Refiner(KnownNetwork([0, 0, 1, 1]))  # type: ignore[arg-type]
+    assert (refiner.device.type, refiner.precision) == ("cpu", "32")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_graphics_card_gives_the_boxes_of_the_processor(random_network: AlphaRefineNet) -> None:
+    exact = started(random_network).refine(FRAME, BOX, mask=True)
+    for precision, tolerance in (("32", 0.05), ("auto", 1.2)):
+        refiner = Refiner(random_network, "auto", precision)  # type: ignore[arg-type]
+        assert refiner.device.type == "cuda"
+        assert refiner.precision == ("16" if precision == "auto" else "32")
+        refiner.initialize(FRAME, BOX)
+        found = refiner.refine(FRAME, BOX, mask=True)
+        np.testing.assert_allclose(found.raw_box_xywh, exact.raw_box_xywh, atol=tolerance)
+        np.testing.assert_allclose(found.mask, exact.mask, atol=0.04)
+    random_network.cpu()
+
+
+def test_a_checkpoint_refines_like_the_network_in_it(checkpoint: Path) -> None:
+    refiner = Refiner.from_checkpoint(checkpoint, device="cpu", precision="32")
+    assert refiner.network.heads == ("corner", "mask")
+    refiner.initialize(FRAME, BOX)
+    found = refiner.refine(FRAME, BOX)
+    with torch.inference_mode():
+        again = started(refiner.network).refine(FRAME, BOX)
+    np.testing.assert_array_equal(found.box_xywh, again.box_xywh)
+    assert 0 < found.score <= 1
+
+
+# ---- misuse --------------------------------------------------------------------------------------------------------
+
+
+def test_refine_before_initialize() -> None:
+    with pytest.raises(RuntimeError, match="call `initialize`"):
+        Refiner(KnownNetwork([0, 0, 1, 1]), "cpu").refine(FRAME, BOX)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(FRAME.astype(np.float32), id="float"),
+        pytest.param(FRAME[..., 0], id="grey"),
+        pytest.param(np.zeros((20, 20, 4), np.uint8), id="four channels"),
+        pytest.param(np.zeros((1, 20, 20, 3), np.uint8), id="batch"),
+    ],
+)
+def test_a_malformed_frame(frame: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"`frame` must be an \(H, W, 3\) uint8 RGB picture"):
+        Refiner(KnownNetwork([0, 0, 1, 1]), "cpu").initialize(frame, BOX)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`frame` must be an \(H, W, 3\) uint8 RGB picture"):
+        started(KnownNetwork([0, 0, 1, 1])).refine(frame, BOX)
+
+
+@pytest.mark.parametrize(
+    "box_xywh",
+    [
+        pytest.param([1, 2, 3], id="three numbers"),
+        pytest.param([[1, 2, 3, 4]], id="two dimensions"),
+        pytest.param([1, 2, 0, 4], id="no width"),
+        pytest.param([1, 2, 3, -4], id="negative height"),
+        pytest.param([np.nan, 2, 3, 4], id="not a number"),
+        pytest.param([1, 2, np.inf, 4], id="infinite"),
+    ],
+)
+def test_a_malformed_box(box_xywh: Any) -> None:
+    refiner = started(KnownNetwork([0, 0, 1, 1]))
+    for call in (refiner.initialize, refiner.refine):
+        with pytest.raises(ValueError, match="`box_xywh` must be four finite numbers with a positive width and height"):
+            call(FRAME, np.array(box_xywh, dtype=np.float64))
+
+
+@pytest.mark.parametrize(
+    "box_xywh",
+    [[320, 10, 5, 5], [-5, 10, 5, 5], [10, 240, 5, 5], [10, -9, 5, 5]],
+    ids=["right", "left", "below", "above"],
+)
+def test_a_first_box_outside_of_the_frame(box_xywh: Any) -> None:
+    with pytest.raises(ValueError, match="lies outside of the 320x240 frame"):
+        Refiner(KnownNetwork([0, 0, 1, 1]), "cpu").initialize(FRAME, np.array(box_xywh))  # type: ignore[arg-type]
+
+
+def test_a_mask_of_a_network_without_masks() -> None:
+    with pytest.raises(ValueError, match="`mask` needs a network with a mask head"):
+        started(KnownNetwork([0, 0, 1, 1])).refine(FRAME, BOX, mask=True)
+
+
+def test_lists_that_differ_in_length() -> None:
+    refiner = started(KnownNetwork([0, 0, 1, 1]))
+    with pytest.raises(ValueError, match="got 2 frames, 1 boxes, 1 templates"):
+        refiner.refine_many([FRAME, FRAME], [BOX], [Template(torch.zeros(3))])
+
+
+def test_no_boxes_and_an_array_of_frames() -> None:
+    refiner = started(KnownNetwork([64, 64, 192, 192]))
+    template = refiner.encode_template(FRAME, BOX)
+    assert refiner.refine_many([], np.empty((0, 4)), []) == []
+    found = refiner.refine_many(np.stack([FRAME, FRAME]), np.stack([BOX, BOX]), [template, template])  # type: ignore[arg-type]
+    np.testing.assert_allclose([refinement.box_xywh for refinement in found], [BOX, BOX])
+
+
+def test_an_unknown_precision() -> None:
+    with pytest.raises(ValueError, match="`precision` must be one of auto, 32, 16, bf16, got 'fp16'"):
+        Refiner(KnownNetwork([0, 0, 1, 1]), "cpu", precision="fp16")  # type: ignore[arg-type]

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from alpharefine.checkpoints.lightning import load_network
+from alpharefine.data.pairs import PairBatch
+from alpharefine.models import Corners, Prediction
+from alpharefine.task import RefineTask
+
+STAGES = ["stem", "layer1", "layer2", "layer3"]
+
+
+def random_batch(seed: int, has_mask: tuple[bool, ...] = (True, False), side: int = 256) -> PairBatch:
+    rng = torch.Generator().manual_seed(seed)
+    num = len(has_mask)
+    corners = torch.rand(num, 2, 2, generator=rng).sort(dim=1).values * side
+    return PairBatch(
+        template=torch.randint(0, 256, (num, 3, side, side), generator=rng, dtype=torch.uint8),
+        search=torch.randint(0, 256, (num, 3, side, side), generator=rng, dtype=torch.uint8),
+        target_xyxy=corners.flatten(1),
+        mask=torch.randint(0, 2, (num, side, side), generator=rng, dtype=torch.uint8),
+        has_mask=torch.tensor(has_mask),
+    )
+
+
+def loader(*batches: PairBatch) -> DataLoader[PairBatch]:
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+
+def make_trainer(root: Path, **kwargs: Any) -> pl.Trainer:
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+        "default_root_dir": root,
+    }
+    return pl.Trainer(**(defaults | kwargs))
+
+
+class TinyNetwork(nn.Module):
+    """A backbone and a head that learn something, quickly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        return template.float().mean(dim=(2, 3)) / 255
+
+    def forward(self, search: Tensor, kernel: Tensor) -> Prediction:
+        crop_xyxy = self.head(self.backbone(kernel))
+        return Prediction(Corners(crop_xyxy, torch.zeros(len(search), 2, 16, 16)), None)
+
+
+class Rates(pl.Callback):
+    """The learning rates of all groups, as each step finds them."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+def rates(tmp_path: Path, num_epochs: int, num_batches: int, trainer_options: dict, **hparams: Any) -> list:
+    task, seen = RefineTask("resnet18", backbone_weights=None, **hparams), Rates()
+    task.network = TinyNetwork()
+    batches = [random_batch(i, side=4) for i in range(num_batches)]
+    trainer = make_trainer(tmp_path, max_epochs=num_epochs, callbacks=[seen], **trainer_options)
+    trainer.fit(task, loader(*batches), loader(random_batch(0, side=4)))
+    return seen.seen
+
+
+class TestOptimisation:
+    def test_the_original_schedule_halves_the_rate_of_all_parameters(self, tmp_path) -> None:
+        seen = rates(tmp_path, num_epochs=40, num_batches=1, trainer_options={})
+        expected = [rate for rate in (1e-3, 5e-4, 2.5e-4, 1.25e-4, 6.25e-5) for _ in range(8)]
+        assert seen == [pytest.approx([rate, rate]) for rate in expected]
+
+    def test_step_schedule_with_a_slower_backbone(self, tmp_path) -> None:
+        seen = rates(tmp_path, 3, 2, {}, lr=0.1, lr_step=1, lr_decay=0.1, backbone_lr_factor=0.5)
+        assert seen == [pytest.approx([rate, rate / 2]) for rate in (0.1, 0.1, 0.01, 0.01, 0.001, 0.001)]
+
+    @pytest.mark.parametrize(
+        ("warmup_steps", "accumulate"), [(0, 1), (4, 1), (4, 2)], ids=["no warm-up", "warm-up", "accumulated"]
+    )
+    def test_cosine_schedule_counts_optimiser_steps(self, tmp_path, warmup_steps, accumulate) -> None:
+        seen = rates(
+            tmp_path,
+            num_epochs=3,
+            num_batches=4 * accumulate,
+            trainer_options={"accumulate_grad_batches": accumulate},
+            lr=0.2,
+            schedule="cosine",
+            warmup_steps=warmup_steps,
+            backbone_lr_factor=0.1,
+        )
+        factors = [0.01 + 0.99 * t / 4 for t in range(warmup_steps)]
+        fall = 12 - warmup_steps
+        factors += [(1 + math.cos(math.pi * t / fall)) / 2 for t in range(fall)]
+        expected = [f for f in factors for _ in range(accumulate)]
+        assert seen == [pytest.approx([0.2 * f, 0.02 * f]) for f in expected]
+
+    def test_groups_hold_every_parameter_once(self) -> None:
+        task = RefineTask("resnet18", backbone_weights=None, weight_decay=0.01)
+        optimizer = task.configure_optimizers()["optimizer"]
+        assert isinstance(optimizer, torch.optim.AdamW)
+        rest, backbone = optimizer.param_groups
+        assert {id(p) for p in backbone["params"]} == {id(p) for p in task.network.backbone.parameters()}
+        together = [id(p) for p in rest["params"] + backbone["params"]]
+        assert len(together) == len(set(together)) == len(list(task.parameters()))
+        assert rest["weight_decay"] == backbone["weight_decay"] == 0.01
+
+    def test_a_fully_frozen_backbone_is_not_in_the_optimiser(self) -> None:
+        task = RefineTask("resnet18", backbone_weights=None, frozen_stages=3)
+        (rest,) = task.configure_optimizers()["optimizer"].param_groups
+        assert {id(p) for p in rest["params"]} == {id(p) for p in task.parameters() if p.requires_grad}
+
+    @pytest.mark.parametrize(
+        ("heads", "names"), [(("corner",), ["corner"]), (("mask",), ["mask"]), (("corner", "mask"), ["corner", "mask"])]
+    )
+    def test_the_loss_is_the_weighted_sum(self, tmp_path, heads, names) -> None:
+        task = RefineTask("resnet18", heads, None, corner_weight=0.5, mask_weight=20.0)
+        trainer = make_trainer(tmp_path, max_epochs=1)
+        trainer.fit(task, loader(random_batch(0)), loader(random_batch(1)))
+        logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        logged = {name: value for name, value in logged.items() if name.startswith("train/")}
+        assert logged.keys() == {"train/loss", *(f"train/loss_{name}" for name in names)}
+        weights = {"corner": 0.5, "mask": 20.0}
+        expected = sum(weights[name] * logged[f"train/loss_{name}"] for name in names)
+        assert logged["train/loss"] == pytest.approx(expected)
+
+    # All edges are 64 px off; the boxes' IoU, and as one holds the other their generalised IoU, is 1/4.
+    @pytest.mark.parametrize(("name", "expected"), [("mse", 64.0**2), ("l1_giou", 5 * 64 / 256 + 2 * (1 - 1 / 4))])
+    def test_the_corner_loss_that_is_asked_for(self, tmp_path, name, expected) -> None:
+        task = RefineTask("resnet18", backbone_weights=None, corner_loss=name)
+        task.network = TinyNetwork()
+        nn.init.zeros_(task.network.head.weight)
+        task.network.head.bias.data = torch.tensor([64.0, 64, 192, 192])
+        whole = random_batch(0, side=4)._replace(target_xyxy=torch.tensor([[0.0, 0, 256, 256]]).expand(2, 4))
+        trainer = make_trainer(tmp_path, max_epochs=1)
+        trainer.fit(task, loader(whole), loader(whole))
+        assert trainer.callback_metrics["train/loss_corner"].item() == pytest.approx(expected)
+
+
+class TestFrozenStages:
+    @pytest.mark.parametrize("frozen_stages", [-1, 0, 1, 2, 3])
+    def test_which_weights_are_trained(self, frozen_stages) -> None:
+        task = RefineTask("resnet18", backbone_weights=None, frozen_stages=frozen_stages)
+        for name, parameter in task.network.named_parameters():
+            stage = STAGES.index(name.split(".")[1]) if name.startswith("backbone.layer") else 0
+            frozen = name.startswith("backbone.") and stage <= frozen_stages
+            assert parameter.requires_grad != frozen, name
+
+    @pytest.mark.parametrize("frozen_stages", [-1, 1])
+    def test_weights_and_statistics_stay_through_training_and_validation(self, tmp_path, frozen_stages) -> None:
+        task = RefineTask("resnet18", backbone_weights=None, frozen_stages=frozen_stages)
+        before = {name: value.clone() for name, value in task.network.state_dict().items()}
+        trainer = make_trainer(tmp_path, max_epochs=2)
+        trainer.fit(task, loader(random_batch(0)), loader(random_batch(1)))
+        assert trainer.global_step == 2
+        stem_and_layer1 = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
+        changed = {name for name, value in task.network.state_dict().items() if not torch.equal(value, before[name])}
+        expected = {name for name in before if frozen_stages < 0 or not name.startswith(stem_and_layer1)}
+        assert changed == expected
+
+
+class FixedPrediction(nn.Module):
+    """Answers with the next of the predictions given, and stands for the network."""
+
+    def __init__(self, *predictions: Prediction) -> None:
+        super().__init__()
+        self.predictions = iter(predictions)
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        return template
+
+    def forward(self, *_: Tensor) -> Prediction:
+        return next(self.predictions)
+
+
+def predict(boxes: list[list[float]], masks: list[list[list[int]]]) -> Prediction:
+    """From boxes, and masks as 0 and 1."""
+    logits = torch.tensor(masks, dtype=torch.float32) * 2 - 1
+    return Prediction(Corners(torch.tensor(boxes), torch.zeros(len(boxes), 2, 16, 16)), logits)
+
+
+class TestValidation:
+    BATCHES = (
+        random_batch(0, (True, False), side=2)._replace(
+            target_xyxy=torch.tensor([[0.0, 0, 10, 10], [10, 10, 20, 20]]),
+            mask=torch.tensor([[[1, 1], [0, 0]], [[0, 0], [0, 0]]], dtype=torch.uint8),
+        ),
+        random_batch(1, (True,), side=2)._replace(
+            target_xyxy=torch.tensor([[0.0, 0, 4, 4]]),
+            mask=torch.tensor([[[1, 1], [1, 1]]], dtype=torch.uint8),
+        ),
+    )
+    PREDICTIONS = (
+        predict([[0.0, 0, 10, 5], [10, 10, 20, 20]], [[[1, 0], [0, 0]], [[1, 1], [1, 1]]]),  # boxes 1/2, 1; mask 1/2
+        predict([[4.0, 4, 8, 8]], [[[1, 1], [1, 0]]]),  # box 0; mask 3/4
+    )
+
+    def test_means_over_samples_not_over_batches(self, tmp_path) -> None:
+        task = RefineTask("resnet18", backbone_weights=None)
+        task.network = FixedPrediction(*self.PREDICTIONS)
+        (logged,) = make_trainer(tmp_path).validate(task, loader(*self.BATCHES), verbose=False)
+        assert logged == pytest.approx({"val/iou": (1 / 2 + 1 + 0) / 3, "val/mask_iou": (1 / 2 + 3 / 4) / 2})
+
+    def test_only_what_the_network_predicts_is_logged(self, tmp_path) -> None:
+        task = RefineTask("resnet18", backbone_weights=None)
+        task.network = FixedPrediction(*(Prediction(None, each.mask_logits) for each in self.PREDICTIONS))
+        (logged,) = make_trainer(tmp_path).validate(task, loader(*self.BATCHES), verbose=False)
+        assert logged == pytest.approx({"val/mask_iou": 5 / 8})
+
+    def test_callbacks_get_the_prediction(self, tmp_path) -> None:
+        task = RefineTask("resnet18", backbone_weights=None)
+        task.network = FixedPrediction(*self.PREDICTIONS)
+        seen = []
+
+        class Record(pl.Callback):
+            def on_validation_batch_end(self, *args: Any) -> None:
+                seen.append(args[2]["prediction"])
+
+        make_trainer(tmp_path, callbacks=[Record()]).validate(task, loader(*self.BATCHES), verbose=False)
+        assert all(actual is expected for actual, expected in zip(seen, self.PREDICTIONS, strict=True))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    state = RefineTask("resnet18", backbone_weights=None).network.backbone.state_dict()
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    return path
+
+
+class TestCheckpoints:
+    def fit(self, folder: Path, weights: Path, num_epochs: int, resume: Path | None = None) -> RefineTask:
+        task = RefineTask("resnet18", ("mask",), str(weights), lr=0.0)  # a rate of 0: weights stay what they began as
+        trainer = make_trainer(
+            folder,
+            max_epochs=num_epochs,
+            enable_checkpointing=True,
+            callbacks=[ModelCheckpoint(folder)],
+        )
+        trainer.fit(task, loader(random_batch(0)), loader(random_batch(1)), ckpt_path=resume)
+        return task
+
+    def test_the_backbone_starts_from_the_file_and_the_checkpoint_needs_it_no_more(self, tmp_path, weights) -> None:
+        started = RefineTask("resnet18", backbone_weights=None).network.backbone
+        copied = tmp_path / "copied.safetensors"
+        copied.write_bytes(weights.read_bytes())
+        task = self.fit(tmp_path, copied, 1)
+        assert not torch.equal(task.network.backbone.conv1.weight, started.conv1.weight)
+        copied.unlink()
+
+        checkpoint = next(tmp_path.rglob("*.ckpt"))
+        rebuilt = RefineTask.load_from_checkpoint(checkpoint, map_location="cpu")
+        assert rebuilt.hparams == task.hparams
+        network = load_network(checkpoint)
+        assert rebuilt.network.heads == network.heads == ("mask",)
+        expected = task.network.state_dict()
+        for other in (rebuilt.network, network):
+            assert other.state_dict().keys() == expected.keys()
+            assert all(torch.equal(value, expected[name]) for name, value in other.state_dict().items())
+
+    def test_resuming_does_not_start_from_the_pretrained_weights_again(self, tmp_path, weights) -> None:
+        self.fit(tmp_path, weights, 1)
+        path = next(tmp_path.rglob("*.ckpt"))
+        checkpoint = torch.load(path, weights_only=False)
+        checkpoint["state_dict"]["network.backbone.conv1.weight"].fill_(0.25)
+        torch.save(checkpoint, path)
+        resumed = self.fit(tmp_path, weights, 2, resume=path)
+        assert (resumed.network.backbone.conv1.weight == 0.25).all()
+
+    def test_random_weights_need_no_file(self, tmp_path, monkeypatch) -> None:
+        def fail(*_):
+            raise AssertionError
+
+        monkeypatch.setattr("alpharefine.task.load_backbone_weights", fail)
+        monkeypatch.setattr("alpharefine.task.imagenet_weights", fail)
+        task = RefineTask("resnet18", backbone_weights=None)
+        task.network = TinyNetwork()
+        make_trainer(tmp_path, max_epochs=1).fit(task, *[loader(random_batch(0, side=4))] * 2)
+
+    def test_imagenet_weights_are_downloaded_before_the_processes_start(self, monkeypatch) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr("alpharefine.task.imagenet_weights", asked.append)
+        RefineTask("resnet34").prepare_data()
+        RefineTask("resnet18", backbone_weights="some.pth").prepare_data()
+        assert asked == ["resnet34"]
