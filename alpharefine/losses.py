@@ -27,9 +27,9 @@ def l1_giou_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
     # A box whose two corners have changed places would count as a large one, and its overlap term would make it larger.
     top_left, bottom_right = pred_xyxy[:, :2], pred_xyxy[:, 2:]
     ordered_xyxy = torch.cat([top_left, torch.maximum(top_left, bottom_right)], dim=1)
-    giou = generalized_box_iou_loss(ordered_xyxy, target_xyxy, reduction="mean")
-    l1 = F.l1_loss(pred_xyxy, target_xyxy) / CROP_SIZE
-    return L1_WEIGHT * l1 + GIOU_WEIGHT * giou
+    giou: Tensor = generalized_box_iou_loss(ordered_xyxy, target_xyxy, reduction="mean")
+    loss: Tensor = L1_WEIGHT * F.l1_loss(pred_xyxy, target_xyxy) / CROP_SIZE + GIOU_WEIGHT * giou
+    return loss
 
 
 def corner_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
