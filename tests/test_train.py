@@ -296,12 +296,15 @@ class TestCommand:
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "imported: None False"
 
-    def test_wandb_offline_keeps_the_run_on_disk(self, tmp_path, data_root, monkeypatch) -> None:
+    @pytest.mark.parametrize("mode", ["auto", "offline"])
+    def test_wandb_without_a_key_keeps_the_run_on_disk(self, tmp_path, data_root, monkeypatch, mode) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("WANDB_API_KEY", raising=False)
         for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
             monkeypatch.setenv(name, str(tmp_path / name))
         monkeypatch.setenv("WANDB_SILENT", "true")
         monkeypatch.setattr(RefineTask, "forward", lambda self, batch: tiny_prediction(self, batch))
-        train.main(arguments(data_root, tmp_path, wandb="offline"))
+        train.main(arguments(data_root, tmp_path, wandb=mode))
         import wandb
 
         wandb.finish()

@@ -33,7 +33,14 @@ def wandb_logger(
     """
     offline = mode == "offline" or (mode == "auto" and not wandb.login(prompt=False, verify=False))
     folder.mkdir(parents=True, exist_ok=True)
-    return WandbLogger(name=name, project="alpharefine", save_dir=folder, offline=offline, config=dict(config))
+    return WandbLogger(
+        name=name,
+        project="alpharefine",
+        save_dir=folder,
+        offline=offline,
+        mode="offline" if offline else "online",
+        config=dict(config),
+    )
 
 
 def draw_pair(

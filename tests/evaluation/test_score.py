@@ -97,7 +97,7 @@ def test_no_list_of_sequences(toolkit):
 
 
 def test_listed_sequence_without_annotation(toolkit):
-    with pytest.raises(UserError, match=r"There is no file .*tree-1\.txt"):
+    with pytest.raises(UserError, match=r"Sequence tree-1 has no annotation .*tree-1\.txt"):
         AnnotationFolder(toolkit).load("tree-1")
 
 

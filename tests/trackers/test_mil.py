@@ -5,6 +5,7 @@ import ctypes
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from alpharefine.boxes import paired_iou, xywh_to_xyxy
 from alpharefine.trackers import Track, TrackState, load_tracker
@@ -25,7 +26,8 @@ def follow(frames: list[np.ndarray], gt_xywh: np.ndarray, *, feedback: bool = Fa
 
 
 def overlaps(tracks: list[Track], gt_xywh: np.ndarray) -> np.ndarray:
-    return paired_iou(xywh_to_xyxy(np.stack([track.box_xywh for track in tracks])), xywh_to_xyxy(gt_xywh[1:]))
+    pred_xywh = np.stack([track.box_xywh for track in tracks])
+    return paired_iou(*(torch.from_numpy(xywh_to_xyxy(b)) for b in (pred_xywh, gt_xywh[1:]))).numpy()
 
 
 def test_a_moving_square_is_followed_and_a_run_can_be_repeated() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from alpharefine.boxes import paired_iou, xywh_to_xyxy
 from alpharefine.errors import UserError
@@ -70,7 +71,8 @@ def test_a_set_box_moves_the_search_and_leaves_the_template(source: TrackerSourc
     lost = tracker.track(frames[0])
     tracker.set_box(gt_xywh[0] + np.array([12.0, -8.0, 0.0, 0.0]))
     found = tracker.track(frames[0])
-    overlaps = paired_iou(*(xywh_to_xyxy(np.stack(boxes)) for boxes in ([lost[0], found[0]], [gt_xywh[0]] * 2)))
+    pairs = ([lost[0], found[0]], [gt_xywh[0]] * 2)
+    overlaps = paired_iou(*(torch.from_numpy(xywh_to_xyxy(np.stack(boxes))) for boxes in pairs))
     assert overlaps[0] < 0.2
     assert overlaps[1] > 0.8
 
