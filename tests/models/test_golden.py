@@ -129,7 +129,7 @@ def test_soft_argmax_on_the_exact_grid(shared) -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """The vectors were made with one thread; Adam's first step turns the rounding of tiny gradients into whole steps."""
+    """As the vectors were made: Adam's first step turns the rounding of tiny gradients into whole steps."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
