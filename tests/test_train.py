@@ -296,18 +296,14 @@ class TestCommand:
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "imported: None False"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["auto", "offline"])
-    def test_wandb_without_a_key_keeps_the_run_on_disk(self, tmp_path, data_root, monkeypatch, mode) -> None:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.delenv("WANDB_API_KEY", raising=False)
-        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
-            monkeypatch.setenv(name, str(tmp_path / name))
-        monkeypatch.setenv("WANDB_SILENT", "true")
-        monkeypatch.setattr(RefineTask, "forward", lambda self, batch: tiny_prediction(self, batch))
-        train.main(arguments(data_root, tmp_path, wandb=mode))
-        import wandb
-
-        wandb.finish()
+    def test_wandb_without_a_key_keeps_the_run_on_disk(self, tmp_path, data_root, mode) -> None:
+        names = ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
+        environment = {name: str(tmp_path / name) for name in names} | {"WANDB_API_KEY": ""}
+        command = (str(PROJECT / "train.py"), *arguments(data_root, tmp_path, wandb=mode))
+        process = run(*command, cwd=tmp_path, **environment)
+        assert process.returncode == 0, process.stderr
         (folder,) = (tmp_path / "small" / "wandb").glob("offline-run-*")
         panels = sorted(folder.glob("files/media/images/val/pairs_*.png"))
         assert len(panels) == 2 * 2  # two validations, a first batch of two pairs

@@ -38,6 +38,7 @@ def wandb_logger(
         project="alpharefine",
         save_dir=folder,
         offline=offline,
+        # Lightning says so in an environment variable, which wandb does not read again after a login.
         mode="offline" if offline else "online",
         config=dict(config),
     )
