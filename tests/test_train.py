@@ -271,6 +271,7 @@ class TestConfiguration:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_a_missing_data_root_is_one_line_and_blocks_nothing(self, tmp_path, data_root) -> None:
         script = str(PROJECT / "train.py")
         command = arguments(tmp_path / "nowhere", tmp_path / "runs")
@@ -285,6 +286,7 @@ class TestCommand:
         train.main(arguments(data_root, tmp_path / "runs", trainer__limit_train_batches=1, trainer__max_epochs=1))
         assert (tmp_path / "runs" / "small" / "checkpoints" / "last.ckpt").is_file()
 
+    @pytest.mark.slow
     def test_wandb_off_needs_no_wandb(self, tmp_path, data_root) -> None:
         program = (
             "import sys; sys.modules['wandb'] = None\n"  # an import of it would fail
