@@ -283,7 +283,7 @@ class TestCheckpoints:
     def test_resuming_does_not_start_from_the_pretrained_weights_again(self, tmp_path, weights) -> None:
         self.fit(tmp_path, weights, 1)
         path = next(tmp_path.rglob("*.ckpt"))
-        checkpoint = torch.load(path, weights_only=False)
+        checkpoint = torch.load(path, weights_only=True)
         checkpoint["state_dict"]["network.backbone.conv1.weight"].fill_(0.25)
         torch.save(checkpoint, path)
         resumed = self.fit(tmp_path, weights, 2, resume=path)
