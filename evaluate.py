@@ -21,10 +21,7 @@ from alpharefine.evaluation.run import TIME_COLUMNS, RunFolder, RunSettings, che
 from alpharefine.evaluation.score import RunScore, attribute_scores, score_run
 from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 from alpharefine.metrics import PROTOCOLS
-from alpharefine.trackers import TRACKER_NAMES
-
-SELF_TRACKERS = ("self", "self:2")
-"""The trackers that are nothing without a refiner."""
+from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,7 +44,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--annotations_dir", type=Path, help="annotation folder of the official toolkit; scoring needs no frames then")
     add("--split", default="test", help="test, train, or a text file with one sequence a line (default: test)")
     add("--sequences", type=_comma_separated, default=(), help="names, separated by commas, in place of a split")
-    add("--output_dir", type=Path, help="where boxes and metrics.json go (default: results/<tracker>)")
+    add(
+        "--output_dir",
+        type=Path,
+        help="where boxes and metrics.json go (default: results/<name of the tracker or of --results_dir>)",
+    )
     add(
         "--feedback",
         action=argparse.BooleanOptionalAction,
@@ -102,10 +103,11 @@ def main(args: Sequence[str] | None = None) -> None:
     sequence_set = SequenceSet(options.data_root, options.annotations_dir, options.split, options.sequences)
     sequences = [sequence_set.load(name) for name in sequence_set.names]
     attributes = sequence_set.attributes() or {}
-    output_dir = options.output_dir or Path("results") / options.tracker.replace(":", "_")
+    runs = _runs(options)
+    name = options.results_dir.resolve().name if options.results_dir else options.tracker.replace(":", "_")
+    output_dir = options.output_dir or Path("results") / name
 
     scores, speeds = {}, {}
-    runs = _runs(options)
     folders = {name: RunFolder(output_dir / name, settings, options.overwrite) for name, settings in runs.items()}
     todo = {name: [s for s in sequences if not folder.is_done(s.name)] for name, folder in folders.items()}
     for name in (name for name in runs if todo[name]):
@@ -116,7 +118,7 @@ def main(args: Sequence[str] | None = None) -> None:
         speeds[name] = _median_times(folder, sequences)
     sys.stdout.write(
         f"{len(sequences)} sequences, {sum(len(s.truth.boxes_xywh) for s in sequences)} frames, "
-        f"protocol {options.protocol}\n{format_table(scores)}\n"
+        f"protocol {options.protocol}\n{format_table(scores, options.protocol)}\n"
     )
     metrics: dict[str, Any] = {
         "runs": {
@@ -149,7 +151,8 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
             f"`--baseline`: {options.tracker} is the refiner fed its own box, and no tracker that could run alone; "
             "leave `--baseline` out."
         )
-    refined = replace(base, ckpt=options.ckpt, feedback=options.feedback, min_score=options.min_score)
+    feedback = options.tracker != "replay" if options.feedback is None else options.feedback
+    refined = replace(base, ckpt=options.ckpt, feedback=feedback, min_score=options.min_score)
     return {"base": base, "refined": refined} if options.baseline else {"refined": refined}
 
 

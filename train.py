@@ -37,7 +37,6 @@ class TrainCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
-                "checkpoint.monitor": "val/iou",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
                 "checkpoint.enable_version_counter": False,
@@ -70,9 +69,14 @@ class TrainCLI(LightningCLI):
         """Put checkpoints into the run's folder.
 
         Raises:
-            UserError: if there is already a run of that name, or none to resume.
+            UserError: if there is already a run of that name, or none to resume, or if an option is not free.
         """
+        for taken in ("trainer.logger", "trainer.default_root_dir", "checkpoint.dirpath"):
+            if self.config[taken] is not None:
+                raise UserError(f"`--{taken}` follows from `--output_dir`, `--name` and `--wandb`; leave it out.")
         self.config.checkpoint.dirpath = str(self.last_checkpoint.parent)
+        if self.config.checkpoint.monitor is None:
+            self.config.checkpoint.monitor = "val/iou" if "corner" in self.config.model.heads else "val/mask_iou"
         exists, resume = self.last_checkpoint.is_file(), self.config.resume
         if exists and not resume:
             raise UserError(f"{self.run_dir} holds a run; go on with `--resume`, or give another `--name`.")
@@ -104,6 +108,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Args:
         args: the command line's by default.
+
+    Raises:
+        UserError: if something the user gave is missing or unfit.
     """
     arguments = find_configs(list(sys.argv[1:] if args is None else args), CONFIGS)
     cli = TrainCLI(
@@ -115,6 +122,11 @@ def main(args: Sequence[str] | None = None) -> None:
         parser_kwargs={"default_config_files": [str(CONFIGS / "base.yaml")], "allow_abbrev": False},
         save_config_kwargs={"overwrite": True},
     )
+    if "mask" in cli.config.model.heads and not cli.datamodule.has_masks:
+        raise UserError(
+            "The mask head would learn nothing: no data set in `data.train` has masks; add one, or train with "
+            "`--model.heads [corner]`."
+        )
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.last_checkpoint if cli.config.resume else None)
 
 

@@ -50,6 +50,7 @@ def run_command(main: Callable[[], None]) -> int:
     try:
         main()
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        # From a data-loader worker the error comes with the worker's traceback before it.
+        sys.stderr.write(f"error: {str(error).rpartition('UserError: ')[2].strip()}\n")
         return USER_ERROR_CODE
     return 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -160,49 +160,28 @@ class Refiner:
             _check(frame, box_xywh)
         windows = [Window.around(box_xywh) for box_xywh in boxes_xywh]
         crops = [window.cut(frame) for window, frame in zip(windows, frames, strict=True)]
-        prediction = self._predict(crops, templates, mask)
+        answers = self._predict(crops, templates, mask)
         return [
-            self._refinement(
-                prediction, i, windows[i], frames[i].shape[:2], np.asarray(boxes_xywh[i], np.float64), mask
-            )
-            for i in range(len(frames))
+            _refinement(answer, window, frame.shape[:2], np.asarray(box_xywh, np.float64), mask)
+            for answer, window, frame, box_xywh in zip(answers, windows, frames, boxes_xywh, strict=True)
         ]
 
-    def _predict(self, crops: list[np.ndarray], templates: Sequence[Template], mask: bool) -> Prediction:
+    def _predict(self, crops: list[np.ndarray], templates: Sequence[Template], mask: bool) -> list[_Answer]:
         heads: list[HeadName] = ["corner"] if "corner" in self.network.heads else ["mask"]
         if mask and heads == ["corner"]:
             heads.append("mask")
         with torch.inference_mode(), self._autocast():
             kernels = torch.stack([template.kernel for template in templates])
             prediction: Prediction = self.network(self._batch(crops), kernels, heads)
-            return prediction
-
-    def _refinement(
-        self,
-        prediction: Prediction,
-        i: int,
-        window: Window,
-        image_size: tuple[int, int],
-        box_xywh: np.ndarray,
-        want_mask: bool,
-    ) -> Refinement:
-        mask = None
-        if prediction.mask_logits is not None:
-            mask = window.paste(prediction.mask_logits[i].sigmoid().cpu().numpy(), image_size)
-        if prediction.corners is not None:
-            raw_xywh = xyxy_to_xywh(window.to_image(prediction.corners.crop_xyxy[i].cpu().numpy()))
-            score = float(prediction.corners.peak[i])
-        else:
-            assert mask is not None
-            inside = mask[mask > MASK_THRESHOLD]
-            found = mask_to_box(mask)
-            raw_xywh = box_xywh if found is None else found
-            score = float(inside.mean()) if found is not None else 0.0
-        refined = window.overlaps(image_size) and score > 0
-        if not refined:
-            raw_xywh, score = box_xywh, 0.0
-        clipped_xywh = xyxy_to_xywh(clip_to_image(xywh_to_xyxy(raw_xywh), image_size))
-        return Refinement(clipped_xywh, raw_xywh, mask if want_mask else None, score, refined)
+            corners, logits = prediction.corners, prediction.mask_logits
+            # Everything leaves the device at once, not box by box.
+            boxes = None if corners is None else corners.crop_xyxy.cpu().numpy()
+            peaks = None if corners is None else corners.peak.cpu().numpy()
+            masks = None if logits is None else logits.sigmoid().cpu().numpy()
+        return [
+            _Answer(*(None if values is None else values[i] for values in (boxes, peaks, masks)))
+            for i in range(len(crops))
+        ]
 
     def _batch(self, crops: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
@@ -210,6 +189,33 @@ class Refiner:
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = _AUTOCAST.get(self.precision)
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+
+class _Answer(NamedTuple):
+    """What the network says of one crop: the box ``(4,)`` in crop pixels, its peak, the mask ``(S, S)``; or None."""
+
+    crop_xyxy: np.ndarray | None
+    peak: np.ndarray | None
+    crop_mask: np.ndarray | None
+
+
+def _refinement(
+    answer: _Answer, window: Window, image_size: tuple[int, int], box_xywh: np.ndarray, want_mask: bool
+) -> Refinement:
+    mask = None if answer.crop_mask is None else window.paste(answer.crop_mask, image_size)
+    if answer.crop_xyxy is not None and answer.peak is not None:
+        raw_xywh, score = xyxy_to_xywh(window.to_image(answer.crop_xyxy)), float(answer.peak)
+    else:
+        assert mask is not None
+        inside = mask[mask > MASK_THRESHOLD]
+        found = mask_to_box(mask)
+        raw_xywh = box_xywh if found is None else found
+        score = float(inside.mean()) if found is not None else 0.0
+    refined = window.overlaps(image_size) and score > 0
+    if not refined:
+        raw_xywh, score = box_xywh, 0.0
+    clipped_xywh = xyxy_to_xywh(clip_to_image(xywh_to_xyxy(raw_xywh), image_size))
+    return Refinement(clipped_xywh, raw_xywh, mask if want_mask else None, score, refined)
 
 
 def _check(frame: np.ndarray, box_xywh: np.ndarray) -> None:

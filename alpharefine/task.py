@@ -10,11 +10,15 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from alpharefine.checkpoints.backbone import imagenet_weights, load_backbone_weights
 from alpharefine.data.pairs import PairBatch
+from alpharefine.errors import UserError
 from alpharefine.losses import corner_loss, l1_giou_loss, mask_loss
 from alpharefine.metrics import BoxIoU, MaskIoU
-from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, Prediction, load_backbone_weights
-from alpharefine.models.backbone import imagenet_weights
+from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, Prediction
+
+_STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",))
+"""The backbone's modules, stage by stage."""
 
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
@@ -41,6 +45,9 @@ class RefineTask(pl.LightningModule):
             mask weight of that order.
         corner_weight: weight of the corner loss.
         mask_weight: weight of the mask loss.
+
+    Raises:
+        UserError: if there is no head.
     """
 
     def __init__(
@@ -61,19 +68,22 @@ class RefineTask(pl.LightningModule):
         mask_weight: float = 1000.0,
     ) -> None:
         super().__init__()
+        if not heads:
+            raise UserError("`heads` must name the corner head, the mask head or both; got none.")
         self.save_hyperparameters()
         self.network = AlphaRefineNet(backbone, heads)
         self.val_iou = BoxIoU()
         self.val_mask_iou = MaskIoU()
-        trunk = self.network.backbone
-        stages: list[nn.Module] = [nn.ModuleList([trunk.conv1, trunk.bn1]), trunk.layer1, trunk.layer2, trunk.layer3]
-        self._frozen = stages[: frozen_stages + 1]
-        for stage in self._frozen:
-            stage.requires_grad_(False)
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        stages = _STAGES[: self.hparams["frozen_stages"] + 1]
+        return [getattr(self.network.backbone, name) for stage in stages for name in stage]
 
     def prepare_data(self) -> None:
-        """Download the ImageNet weights once a machine."""
-        if self.hparams["backbone_weights"] == "imagenet":
+        """Download the ImageNet weights once a machine, unless a checkpoint is resumed."""
+        if self.hparams["backbone_weights"] == "imagenet" and self.trainer.ckpt_path is None:
             imagenet_weights(self.hparams["backbone"])
 
     def setup(self, stage: str) -> None:
@@ -84,8 +94,8 @@ class RefineTask(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Keep the batch-norm statistics of frozen stages."""
-        for stage in self._frozen:
-            stage.eval()
+        for module in self._frozen_modules():
+            module.eval()
 
     def forward(self, batch: PairBatch) -> Prediction:
         """Run all heads on a batch of pairs."""

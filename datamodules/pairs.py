@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from alpharefine.errors import UserError
 
 Kind = Literal["got10k", "lasot", "coco", "mask_video", "saliency"]
 
-_READERS: dict[Kind, Callable[..., Reader]] = {
+_READERS: dict[Kind, type[Reader]] = {
     "got10k": GOT10k,
     "lasot": LaSOT,
     "coco": COCO,
@@ -61,6 +61,11 @@ class Source:
             require_choice(f"Data set `{self.kind}`", "options", name, tuple(known))
         return reader(root / self.path, **self.options)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the data set has masks to train on."""
+        return _READERS[self.kind].has_masks
+
 
 class PairDataModule(pl.LightningDataModule):
     """Pairs from a weighted mixture of data sets, and from other data sets or splits for validation.
@@ -70,7 +75,7 @@ class PairDataModule(pl.LightningDataModule):
         train: what to train on, by any name.
         val: what to validate on, by any name.
         batch_size: pairs a step and process.
-        num_workers: processes that load data, for each training process.
+        num_workers: processes that load data, for each training process; as many again while it validates.
         pairs_per_epoch: over all processes.
         val_pairs: pairs in each validation, over all processes; always the same ones.
         max_gap: frames between template and search.
@@ -78,6 +83,9 @@ class PairDataModule(pl.LightningDataModule):
             changes nothing else.
         seed: of the pairs; two seeds give two different trainings.
         cache_dir: where the data sets' indexes are kept; the user's cache folder by default.
+
+    Raises:
+        UserError: if a number is out of its range.
     """
 
     def __init__(
@@ -95,12 +103,25 @@ class PairDataModule(pl.LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
+        for name, count, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("pairs_per_epoch", pairs_per_epoch, 1),
+            ("val_pairs", val_pairs, 1),
+        ):
+            if count < least:
+                raise UserError(f"`data.{name}` must be at least {least}, got {count}; correct it.")
         self.root = Path(root).expanduser()
         self.train_sources, self.val_sources = train, val
         self.batch_size, self.num_workers = batch_size, num_workers
         self.pairs_per_epoch, self.val_pairs = pairs_per_epoch, val_pairs
         self.max_gap, self.augmentation, self.seed = max_gap, augmentation, seed
         self.cache_dir = Path(cache_dir) if cache_dir else None
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any of the data sets to train on has masks."""
+        return any(source.has_masks for source in self.train_sources.values())
 
     def prepare_data(self) -> None:
         """Build the indexes, once a machine."""
@@ -137,11 +158,16 @@ class PairDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: PairDataset, fixed: bool) -> DataLoader[PairBatch]:
         assert self.trainer is not None
-        world_size, rank = self.trainer.world_size, self.trainer.global_rank
+        sampler = EpochSampler(dataset, fixed, self.trainer.world_size, self.trainer.global_rank)
+        if not fixed and len(sampler) < self.batch_size:
+            raise UserError(
+                f"`data.pairs_per_epoch` gives each process {len(sampler)} pairs, less than one batch of "
+                f"{self.batch_size}; raise it, or lower `data.batch_size`."
+            )
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(dataset, fixed, world_size, rank),
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",

@@ -91,7 +91,15 @@ def nothing(_: Path) -> None:
         pytest.param(
             nothing, ("--tracker", "self:2", *REFINED[2:], "--baseline"), "`--baseline`: self:2 is", id="base of self"
         ),
-        pytest.param(nothing, (*REFINED, "--min_score", "0.5"), "`--min_score` needs", id="tracker without score"),
+        pytest.param(
+            nothing, (*REFINED, "--min_score", "0.5"), "`--min_score`: .* does not tell", id="tracker without score"
+        ),
+        pytest.param(
+            nothing,
+            ("--tracker", "self", *REFINED[2:], "--no-feedback"),
+            "`--no-feedback`: self moves",
+            id="self alone",
+        ),
         pytest.param(
             nothing, (*REFINED, "--min_score", "nan"), "--min_score: .*finite.*'nan'", id="score not a number"
         ),

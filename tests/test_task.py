@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from alpharefine.checkpoints.lightning import load_network
 from alpharefine.data.pairs import PairBatch
+from alpharefine.errors import UserError
 from alpharefine.models import Corners, Prediction
 from alpharefine.task import RefineTask
 
@@ -299,9 +300,31 @@ class TestCheckpoints:
         task.network = TinyNetwork()
         make_trainer(tmp_path, max_epochs=1).fit(task, *[loader(random_batch(0, side=4))] * 2)
 
-    def test_imagenet_weights_are_downloaded_before_the_processes_start(self, monkeypatch) -> None:
+    def test_imagenet_weights_are_downloaded_before_the_processes_start(self, tmp_path, monkeypatch) -> None:
         asked: list[str] = []
         monkeypatch.setattr("alpharefine.task.imagenet_weights", asked.append)
-        RefineTask("resnet34").prepare_data()
-        RefineTask("resnet18", backbone_weights="some.pth").prepare_data()
+        trainer = make_trainer(tmp_path)
+        for task in (RefineTask("resnet34"), RefineTask("resnet18", backbone_weights="some.pth")):
+            task.trainer = trainer
+            task.prepare_data()
         assert asked == ["resnet34"]
+        trainer.ckpt_path = "last.ckpt"
+        task = RefineTask("resnet34")
+        task.trainer = trainer
+        task.prepare_data()
+        assert asked == ["resnet34"], "a resumed run has its weights"
+
+    def test_no_head(self) -> None:
+        with pytest.raises(UserError, match="`heads` must name the corner head, the mask head or both; got none"):
+            RefineTask("resnet18", heads=())
+
+    def test_frozen_stages_keep_their_statistics_when_norms_are_synchronised(self) -> None:
+        task = RefineTask("resnet18", frozen_stages=1)
+        task.network = nn.SyncBatchNorm.convert_sync_batchnorm(task.network)
+        task.train()
+        task.on_train_epoch_start()
+        trunk = task.network.backbone
+        assert isinstance(trunk.bn1, nn.SyncBatchNorm)
+        assert not trunk.bn1.training
+        assert not trunk.layer1[0].bn1.training
+        assert trunk.layer2[0].bn1.training

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -270,7 +272,50 @@ class TestConfiguration:
         assert all(name in message for name in CONFIGS)
 
 
+class TestOptions:
+    @pytest.mark.parametrize("option", ["trainer__logger", "trainer__default_root_dir", "checkpoint__dirpath"])
+    def test_what_follows_from_other_options(self, data_root, tmp_path, option) -> None:
+        value = "false" if option == "trainer__logger" else tmp_path
+        name = option.replace("__", ".")
+        with pytest.raises(UserError, match=rf"`--{name}` follows from `--output_dir`, `--name` and `--wandb`"):
+            train.main(arguments(data_root, tmp_path, **{option: value}))
+
+    @pytest.mark.parametrize(
+        ("heads", "monitor"),
+        [("[corner]", "val/iou"), ("[corner,mask]", "val/iou"), ("[mask]", "val/mask_iou")],
+    )
+    def test_the_best_checkpoint_is_chosen_by_what_the_heads_give(
+        self, data_root, tmp_path, monkeypatch, heads, monitor
+    ) -> None:
+        trainers: list[pl.Trainer] = []
+        monkeypatch.setattr(pl.Trainer, "fit", lambda self, *_, **__: trainers.append(self))
+        train.main(arguments(data_root, tmp_path, model__heads=heads))
+        monitors = [callback.monitor for callback in trainers[0].checkpoint_callbacks]
+        assert [name for name in monitors if name is not None] == [monitor]
+
+    def test_a_mask_head_needs_masks(self, data_root, tmp_path, not_fitted) -> None:
+        without = {"got10k": {"kind": "got10k", "path": "got10k"}}
+        with pytest.raises(
+            UserError, match=r"The mask head would learn nothing: no data set in `data.train` has masks"
+        ):
+            train.main(arguments(data_root, tmp_path, data__train=without))
+        train.main(arguments(data_root, tmp_path, data__train=without, model__heads="[corner]"))
+        assert len(not_fitted) == 1
+
+
 class TestCommand:
+    @pytest.mark.slow
+    def test_a_frame_that_does_not_decode_is_one_line(self, tmp_path, data_root) -> None:
+        root = tmp_path / "data"
+        shutil.copytree(data_root, root)
+        for picture in (root / "got10k").rglob("*.jpg"):
+            picture.write_bytes(b"no picture")
+        done = run(str(PROJECT / "train.py"), *arguments(root, tmp_path / "runs", data__num_workers=1), cwd=tmp_path)
+        assert done.returncode == 2
+        (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+        assert re.fullmatch(r"error: \S+\.jpg: this picture does not decode; restore it .*", error)
+        assert done.stderr.rstrip().endswith(error)
+
     @pytest.mark.slow
     def test_a_missing_data_root_is_one_line_and_blocks_nothing(self, tmp_path, data_root) -> None:
         script = str(PROJECT / "train.py")

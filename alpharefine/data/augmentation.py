@@ -39,7 +39,12 @@ class Augmentation:
     blur_prob: float = 0.0
     flip_prob: float = 0.0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Check the numbers; not done where they are parsed, for the parser would swallow the message.
+
+        Raises:
+            UserError: if one is out of its range.
+        """
         for each in fields(self):
             value, most = getattr(self, each.name), np.inf if each.name.endswith("_jitter") else 1.0
             if not 0 <= value <= most:

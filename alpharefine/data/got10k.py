@@ -43,7 +43,10 @@ class GOT10k(Reader):
         super().__init__(root)
         self.split = split
         folder = "val" if split == "val" else "train"
-        self.folder = self.root if (self.root / "list.txt").is_file() else require_folder(self.root / folder, "GOT-10k")
+        is_split = (self.root / "list.txt").is_file()
+        if is_split and self.root.resolve().name in {"train", "val", "test"} - {folder}:
+            raise UserError(f"GOT-10k: {self.root} is another split than `{split}`; give the folder above it.")
+        self.folder = self.root if is_split else require_folder(self.root / folder, "GOT-10k")
         self.list_file = self.folder / "list.txt"
         if not self.list_file.is_file():
             raise UserError(f"GOT-10k: no file {self.list_file}; it names the sequences and comes with the data set.")

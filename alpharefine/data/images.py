@@ -10,6 +10,8 @@ from PIL import Image, UnidentifiedImageError
 
 from alpharefine.errors import UserError
 
+_HALF_GREY = 127
+
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -30,21 +32,30 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_label_image(path: Path) -> np.ndarray:
-    """Read a mask picture as labels: palette indices of a palette PNG, 0/1 of a grey or binary one (above half grey).
+    """Read a mask picture as labels: palette indices of a palette PNG, 0/1 of a grey or binary one.
+
+    A grey mask is cut above half grey, as its edges may be smoothed.
 
     Returns:
         ``(H, W)`` uint8.
 
     Raises:
-        UserError: if the file is missing or does not decode.
+        UserError: if the file is missing or does not decode, or is a grey one without anything above half grey though
+            it is not black: its values are labels then, and cannot be told from shades.
     """
     try:
         with Image.open(path) as image:
             if image.mode == "P":
                 return np.array(image, dtype=np.uint8)
-            return (np.array(image.convert("L")) > 127).astype(np.uint8)
+            grey = np.array(image.convert("L"))
     except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path}: this mask is missing or does not decode ({error}); restore it.") from error
+    if 0 < grey.max() <= _HALF_GREY:
+        raise UserError(
+            f"{path}: a grey mask must be brighter than {_HALF_GREY} on the target, and this one is at most "
+            f"{grey.max()}; save labels as a palette picture, or the target as 255."
+        )
+    return (grey > _HALF_GREY).astype(np.uint8)
 
 
 def box_of_mask(mask: np.ndarray) -> np.ndarray:

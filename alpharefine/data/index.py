@@ -3,7 +3,8 @@
 Parsing 10,000 sequences takes minutes on a network disk, at every start and in every process. The index is a folder of
 ``.npy`` files, loaded by mapping: workers share its pages and copy nothing, whether they are forked or spawned. Its
 name tells the reader with its options, and the state of the files it was made from (their times and sizes); if they
-have changed another one is built, and the old one removed.
+have changed another one is built. One that nobody has opened for a week is removed then: it may be that of another
+machine, whose copy of the data has other times.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +26,8 @@ from alpharefine.errors import UserError
 
 FORMAT = 2
 """Raised when the arrays change, so that indexes of an older form are not read."""
+
+_KEPT_SECONDS = 7 * 24 * 3600
 
 _ARRAYS = (
     "names",
@@ -122,6 +126,8 @@ def open_index(reader: Reader, cache_dir: Path | None = None) -> Index:
                 f"{parent}: the index of {reader.root} cannot be written there ({error}); make room, or name another "
                 "folder with `cache_dir` or $ALPHAREFINE_CACHE."
             ) from error
+    with suppress(OSError):  # a cache that can only be read
+        os.utime(folder)
     return Index(folder)
 
 
@@ -155,8 +161,8 @@ def _write(arrays: dict[str, np.ndarray], folder: Path, stem: str) -> None:
             if not folder.is_dir():  # if it is, another process has just built the same
                 raise
         for stale in folder.parent.glob(f"{stem}-*"):
-            if stale != folder:
-                with suppress(FileNotFoundError):  # another process has just removed it
+            with suppress(FileNotFoundError):  # another process has just removed it
+                if stale.stat().st_mtime < time.time() - _KEPT_SECONDS:
                     stale.rename(Path(temporary) / stale.name)
 
 

@@ -101,9 +101,7 @@ class LaSOT(Reader):
             UserError: if a file is missing or malformed, or they differ in their number of frames.
         """
         folder = self.folder(name)
-        if not (folder / "img").is_dir():
-            raise UserError(f"{folder / 'img'}: no such folder; the frames of a LaSOT sequence lie there.")
-        frames = sorted(p.name for p in (folder / "img").iterdir() if p.suffix == ".jpg")
+        frames = [path.name for path in self.frames(name)]
         boxes_xywh = read_rows(folder / "groundtruth.txt")
         occluded, out_of_view = read_flags(folder / "full_occlusion.txt"), read_flags(folder / "out_of_view.txt")
         require_equal_counts(
@@ -114,6 +112,17 @@ class LaSOT(Reader):
             out_of_view=len(out_of_view),
         )
         return frames, boxes_xywh, occluded | out_of_view
+
+    def frames(self, name: str) -> list[Path]:
+        """The frames of a sequence in order.
+
+        Raises:
+            UserError: if their folder is missing.
+        """
+        folder = self.folder(name) / "img"
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; the frames of a LaSOT sequence lie there.")
+        return sorted(path for path in folder.iterdir() if path.suffix == ".jpg")
 
     def frame_path(self, name: str, frame_name: str) -> Path:
         """Where a frame lies."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from alpharefine.data.images import box_of_mask, read_label_image
-from alpharefine.data.reader import Reader, Record, require_equal_counts, require_folder, require_sequences
+from alpharefine.data.reader import Reader, Record, require_folder, require_sequences
 from alpharefine.errors import UserError
 
 MASK_FOLDERS = ("gt", "ground_truth_mask", "masks")
@@ -112,7 +112,12 @@ class Saliency(Reader):
         """Read every mask once; one sequence of one frame a picture."""
         stems = sorted(p.stem for p in self.pictures.glob("*.jpg"))
         require_sequences(stems, self.pictures)
-        require_equal_counts(self.root, pictures=len(stems), masks=len(list(self.masks.glob("*.png"))))
+        missing = [stem for stem in stems if not self.mask_path(stem, stem).is_file()]
+        if missing:
+            raise UserError(
+                f"{self.pictures}: picture {missing[0]}.jpg has no mask {self.mask_path(missing[0], missing[0])}; "
+                "restore the mask, or remove the picture."
+            )
         for stem in stems:
             mask = read_label_image(self.mask_path(stem, stem)) > 0
             yield Record(stem, [stem], box_of_mask(mask)[None], np.array([mask.sum() >= self.min_area]))

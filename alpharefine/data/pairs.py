@@ -153,7 +153,7 @@ class PairDataset(Dataset[PairBatch]):
         seed: of all draws.
 
     Raises:
-        UserError: if a weight is negative or not a number, or all are 0.
+        UserError: if a weight is negative or not a number, or all are 0, or the augmentation is out of its range.
     """
 
     def __init__(
@@ -168,6 +168,7 @@ class PairDataset(Dataset[PairBatch]):
             raise UserError(
                 f"The `weight` of a data set must not be negative, and of one at least positive, got {list(weights)}."
             )
+        augmentation.check()
         self.sources = list(sources)
         self.probabilities = np.array(weights, dtype=np.float64) / np.sum(weights)
         self.augmentation = augmentation
@@ -215,9 +216,9 @@ class EpochSampler(DistributedSampler[int]):
     """Numbers of the pairs of an epoch, shared out over the processes.
 
     Epoch ``e`` of a training run takes the numbers ``e * n`` to ``(e + 1) * n``, so no two epochs see the same pairs
-    and none is seen twice in one; a fixed sampler (validation) takes 0 to ``n`` each time. ``n`` is rounded up to a
-    multiple of the number of processes. Process ``r`` of ``R`` takes every R-th number, so R processes together see
-    what one process sees.
+    and none is seen twice in one; a fixed sampler (validation) takes 0 to ``n`` each time. Process ``r`` of ``R`` takes
+    every R-th number, so R processes together see what one process sees. Where R does not divide the number of pairs,
+    ``n`` is rounded up to a multiple of R, and later epochs have other pairs than those of one process.
 
     Args:
         dataset: the stream of pairs.

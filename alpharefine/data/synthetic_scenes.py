@@ -219,8 +219,8 @@ def _cast_target(
     stretch = rng.uniform(0.75, 1.33)
     sprite = Sprite.draw(rng, shape, (half * stretch, half / stretch), palette)
     angles = rng.uniform(0, 2 * np.pi) + 0.6 * _wander(rng, num_frames)
-    scales = _change(rng, num_frames, 1.6)
-    widths, heights = (scales * _change(rng, num_frames, 1.25) for _ in range(2))
+    scales = _change(rng, num_frames, 2.0)
+    widths, heights = (scales * _change(rng, num_frames, 1.4) for _ in range(2))
     matrices = np.stack([scale_and_rotate(*each) for each in zip(angles, widths, heights, strict=True)])
     size = np.array(frame_size[::-1])
     course = np.stack([_wander(rng, num_frames), _wander(rng, num_frames)], axis=-1)
@@ -239,7 +239,7 @@ def _stage_events(
     num_frames = len(target.centres)
     for start in range(0, num_frames, _EVENT_FRAMES):
         length = min(_EVENT_FRAMES, num_frames - start)
-        event = rng.choice(["none", "partial", "full", "exit"], p=[0.3, 0.42, 0.14, 0.14])
+        event = rng.choice(["none", "partial", "full", "exit"], p=[0.45, 0.3, 0.1, 0.15])
         if length < _MIN_EVENT_FRAMES or event == "none":
             continue
         middle = start + int(length * rng.uniform(0.45, 0.6))

@@ -24,7 +24,10 @@ from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation.sequences import EvaluationSequence
 from alpharefine.refiner import Refiner
-from alpharefine.trackers import TrackerSource, load_tracker
+from alpharefine.trackers import SELF_TRACKERS, TrackerSource, load_tracker
+from alpharefine.trackers.custom import code_file
+from alpharefine.trackers.registry import IMPORT_PATH
+from alpharefine.trackers.replay import ReplayTracker
 
 TIME_COLUMNS = ("decode", "base", "refine")
 
@@ -90,6 +93,10 @@ class Pipeline:
         self.feedback = self.source.accepts_feedback if settings.feedback is None else settings.feedback
         if self.feedback and not self.source.accepts_feedback:
             raise UserError(f"`--feedback`: {settings.tracker} cannot take the refined box; use `--no-feedback`.")
+        if settings.tracker in SELF_TRACKERS and not self.feedback:
+            raise UserError(f"`--no-feedback`: {settings.tracker} moves by the refined box alone; leave it out.")
+        if settings.min_score is not None and not self.source.gives_score:
+            raise UserError(f"`--min_score`: {settings.tracker} does not tell how sure it is; leave it out.")
 
     def frame_paths(self, sequence: EvaluationSequence) -> list[Path] | None:
         """The frames to read of a sequence; None if nobody looks at them.
@@ -115,7 +122,7 @@ class Pipeline:
         frame_paths, truth = self.frame_paths(sequence), sequence.truth.boxes_xywh
         boxes_xywh, times_ms = np.empty((len(truth), 4)), np.zeros((len(truth), len(TIME_COLUMNS)))
         tracker = self.source.open(sequence.name, truth)
-        boxes_xywh[0] = self._first_box(sequence)
+        boxes_xywh[0] = tracker.first_xywh if isinstance(tracker, ReplayTracker) else truth[0]
         watch = _Stopwatch()
         for t in range(len(truth)):
             frame = _NO_FRAME if frame_paths is None else read_image(frame_paths[t])
@@ -139,21 +146,11 @@ class Pipeline:
             times_ms[t] = decode_ms, base_ms, watch.lap()
         return SequenceResult(boxes_xywh, times_ms)
 
-    def _first_box(self, sequence: EvaluationSequence) -> np.ndarray:
-        boxes_xywh = sequence.truth.boxes_xywh
-        if self.settings.results_dir is not None:
-            # Some published files say something else here than the ground truth, and `pysot` scores this row too.
-            boxes_xywh = read_rows(Path(self.settings.results_dir) / f"{sequence.name}.txt")
-        first_xywh: np.ndarray = boxes_xywh[0]
-        return first_xywh
-
     def _is_sure(self, score: float) -> bool:
         if self.settings.min_score is None:
             return True
         if np.isnan(score):
-            raise UserError(
-                f"`--min_score` needs a tracker that tells how sure it is; {self.settings.tracker} does not."
-            )
+            raise UserError(f"`--min_score`: {self.settings.tracker} gave no number as its score; leave it out.")
         return score >= self.settings.min_score
 
 
@@ -178,6 +175,7 @@ def check_run(settings: RunSettings, sequences: Iterable[EvaluationSequence]) ->
     pipeline = Pipeline(settings, device="cpu")
     for sequence in sequences:
         pipeline.frame_paths(sequence)
+        pipeline.source.open(sequence.name, sequence.truth.boxes_xywh)
 
 
 class _Stopwatch:
@@ -208,7 +206,7 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: RunSettings, overwrite: bool = False) -> None:
         self.path = path
-        self._settings = _fingerprinted(settings)
+        self._settings = _stamp(settings)
         theirs = _settings_in(path)
         self._goes_on = theirs is not None and not overwrite
         if theirs is not None and not overwrite:
@@ -236,9 +234,14 @@ class RunFolder:
         write_whole(self.boxes_path(name), boxes)
 
     def _begin(self) -> None:
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
-        (self.path / "times").mkdir(parents=True)
+        try:
+            if self.path.is_dir():
+                shutil.rmtree(self.path)
+            (self.path / "times").mkdir(parents=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be made anew ({error.strerror}); give another `--output_dir`."
+            ) from error
         write_whole(self.path / "settings.json", json.dumps(self._settings, indent=1))
         self._goes_on = True
 
@@ -276,18 +279,28 @@ def _settings_in(path: Path) -> dict[str, object] | None:
     return settings
 
 
-def _fingerprinted(settings: RunSettings) -> dict[str, object]:
-    """The settings, with the content of the files they name."""
-    content = asdict(settings) | {"tracker_weights": list(settings.tracker_weights)}
-    files = [Path(path) for path in (settings.ckpt, *settings.tracker_weights) if path is not None]
-    return content | {"files": {str(path): _digest(path) for path in files}}
+def _stamp(settings: RunSettings) -> dict[str, object]:
+    """What the boxes depend on, with the content of files in place of their names."""
+    weights = [_digest(Path(path)) for path in settings.tracker_weights]
+    code = code_file(settings.tracker) if IMPORT_PATH.fullmatch(settings.tracker) else None
+    results = None if settings.results_dir is None else sorted(Path(settings.results_dir).glob("*.txt"))
+    return asdict(settings) | {
+        "ckpt": None if settings.ckpt is None else _digest(Path(settings.ckpt)),
+        "tracker_weights": weights,
+        "results_dir": None if results is None else _digest(*results),
+        "code": None if code is None else _digest(code),
+        "refined_on": None if settings.ckpt is None else "cuda" if torch.cuda.is_available() else "cpu",
+    }
 
 
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"No file {path}; check `--ckpt` and `--tracker_weights`.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"No file {path}; check `--ckpt` and `--tracker_weights`.")
+        digest.update(f"{path.name}|{path.stat().st_size}|".encode() if len(paths) > 1 else b"")
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _refuse_other_settings(path: Path, theirs: dict[str, object], ours: dict[str, object]) -> None:

@@ -71,8 +71,7 @@ class RunScore(SequenceScore):
 class AnnotationFolder:
     """The annotations in the layout of the official LaSOT toolkit.
 
-    ``<folder>/<sequence>.txt``, ``<folder>/absent/<sequence>.txt``, ``<folder>/att/<sequence>.txt``, and
-    ``testing_set.txt`` in the folder or beside it.
+    ``<folder>/<sequence>.txt``, ``<folder>/absent/<sequence>.txt`` and ``<folder>/att/<sequence>.txt``.
 
     Args:
         path: the folder, or the one that holds it under the name ``annos``.
@@ -89,18 +88,6 @@ class AnnotationFolder:
                 f"{given} is not a folder of LaSOT annotations: it holds neither `absent/` nor `annos/absent/`; "
                 "give the `annos` folder of the official toolkit."
             )
-
-    def names(self) -> list[str]:
-        """The names of the test sequences, in the order of ``testing_set.txt``.
-
-        Raises:
-            UserError: if there is no such list.
-        """
-        lists = [self.folder / "testing_set.txt", self.folder.resolve().parent / "testing_set.txt"]
-        for path in lists:
-            if path.is_file():
-                return path.read_text().split()
-        raise UserError(f"There is no list of the test sequences: neither {lists[0]} nor {lists[1]} is there; add one.")
 
     def load(self, name: str) -> GroundTruth:
         """Read the annotation of one sequence.

@@ -79,15 +79,16 @@ class SequenceSet:
         """
         frame_paths = truth = None
         if self._data is not None:
-            frames, boxes_xywh, absent = self._data.read(name)
-            frame_paths = [self._data.frame_path(name, frame) for frame in frames]
-            truth = GroundTruth(name, boxes_xywh, absent)
+            frame_paths = self._data.frames(name)
         if self._annotations is not None:
             truth = self._annotations.load(name)
             if self._data is not None and frame_paths is not None:
                 require_equal_counts(
                     self._data.folder(name), frames=len(frame_paths), annotation_rows=len(truth.boxes_xywh)
                 )
+        elif self._data is not None:
+            _, boxes_xywh, absent = self._data.read(name)
+            truth = GroundTruth(name, boxes_xywh, absent)
         assert truth is not None
         if not len(truth.boxes_xywh):
             raise UserError(f"Sequence {name} has no frames; restore it, or leave it out.")

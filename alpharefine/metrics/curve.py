@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ class CurveMetric(Metric, ABC):
     unevenly over processes. It must not be cast: `set_dtype` or `.to(torch.bfloat16)` would round the sum.
 
     Args:
-        num_thresholds: length of the curve.
         protocol: whose conventions to follow.
         kwargs: passed to `torchmetrics.Metric`.
 
@@ -33,14 +32,17 @@ class CurveMetric(Metric, ABC):
     higher_is_better = True
     full_state_update = False
 
+    num_thresholds: ClassVar[int]
+    """Length of the curve."""
+
     curve_sum: Tensor
     num_sequences: Tensor
 
-    def __init__(self, num_thresholds: int, protocol: Protocol = "lasot", **kwargs: Any) -> None:
+    def __init__(self, protocol: Protocol = "lasot", **kwargs: Any) -> None:
         check_protocol(protocol)
         super().__init__(**kwargs)
         self.protocol: Protocol = protocol
-        self.add_state("curve_sum", torch.zeros(num_thresholds, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("curve_sum", torch.zeros(self.num_thresholds, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("num_sequences", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None = None) -> None:
@@ -54,7 +56,7 @@ class CurveMetric(Metric, ABC):
         Raises:
             UserError: as `alpharefine.metrics.functional.score_frames`.
         """
-        curve = self._sequence_curve(pred_xywh, target_xywh, absent)
+        curve = self._sequence_curve(pred_xywh, target_xywh, absent, self.protocol)
         self.curve_sum += torch.from_numpy(curve).to(self.curve_sum.device)
         self.num_sequences += 1
 
@@ -70,8 +72,11 @@ class CurveMetric(Metric, ABC):
     def _mean_curve(self) -> Tensor:
         return self.curve_sum / self.num_sequences
 
+    @staticmethod
     @abstractmethod
-    def _sequence_curve(self, pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None) -> np.ndarray:
+    def _sequence_curve(
+        pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None, protocol: Protocol
+    ) -> np.ndarray:
         """The curve of one sequence."""
 
     @abstractmethod

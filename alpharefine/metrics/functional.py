@@ -5,8 +5,8 @@ boxes are repaired, which frames are left out, whether a box of 10 px ends on pi
 visible target counts. One function for each protocol turns two lists of boxes into `FrameScores`, from which the curves
 are counted.
 
-Boxes are ``x, y, w, h`` rows exactly as they stand in LaSOT's annotation and result files, which count pixels from 1:
-but for `got10k`, a ground-truth box with any of the four at 0 or below is taken for a missing one. N is the number of
+Boxes are ``x, y, w, h`` rows exactly as they stand in LaSOT's annotation and result files, not shifted. But for
+`got10k`, a ground-truth box with any of the four at 0 or below is taken for a missing one. N is the number of
 ground-truth rows. All arithmetic is float64.
 """
 
@@ -67,17 +67,10 @@ def success_curve(
 ) -> np.ndarray:
     """Share of the frames whose overlap is greater than each of `SUCCESS_THRESHOLDS`.
 
-    Args:
-        pred_xywh: ``(N, 4)`` or longer, result boxes of one sequence.
-        target_xywh: ``(N, 4)``, ground truth.
-        absent: ``(N,)`` bool, frames without a visible target; none if left out.
-        protocol: whose conventions to follow.
+    Arguments and errors are those of `score_frames`.
 
     Returns:
         ``(21,)`` float64 in 0..1.
-
-    Raises:
-        UserError: as `score_frames`.
 
     >>> target = [[1, 1, 10, 10], [1, 1, 10, 10]]
     >>> success_curve([[1, 1, 10, 10], [6, 1, 10, 10]], target)[[0, 6, 7, 20]].tolist()
@@ -92,17 +85,10 @@ def precision_curve(
 ) -> np.ndarray:
     """Share of the frames whose centre error is within each of `PRECISION_THRESHOLDS`.
 
-    Args:
-        pred_xywh: ``(N, 4)`` or longer, result boxes of one sequence.
-        target_xywh: ``(N, 4)``, ground truth.
-        absent: ``(N,)`` bool, frames without a visible target; none if left out.
-        protocol: whose conventions to follow.
+    Arguments and errors are those of `score_frames`.
 
     Returns:
         ``(51,)`` float64 in 0..1.
-
-    Raises:
-        UserError: as `score_frames`.
 
     >>> target = [[1, 1, 10, 10], [1, 1, 10, 10]]
     >>> precision_curve([[1, 1, 10, 10], [6, 1, 10, 10]], target)[[0, 4, 5, 50]].tolist()
@@ -117,17 +103,10 @@ def norm_precision_curve(
 ) -> np.ndarray:
     """Share of the frames whose normalised centre error is within each of `NORM_PRECISION_THRESHOLDS`.
 
-    Args:
-        pred_xywh: ``(N, 4)`` or longer, result boxes of one sequence.
-        target_xywh: ``(N, 4)``, ground truth.
-        absent: ``(N,)`` bool, frames without a visible target; none if left out.
-        protocol: whose conventions to follow.
+    Arguments and errors are those of `score_frames`.
 
     Returns:
         ``(51,)`` float64 in 0..1.
-
-    Raises:
-        UserError: as `score_frames`.
 
     >>> target = [[1, 1, 10, 20], [1, 1, 10, 20]]
     >>> norm_precision_curve([[1, 1, 10, 20], [1, 6, 10, 20]], target)[[0, 24, 25, 50]].tolist()

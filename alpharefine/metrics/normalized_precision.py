@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from alpharefine.metrics.curve import CurveMetric
 from alpharefine.metrics.functional import (
     NORM_PRECISION_INDEX,
     NORM_PRECISION_THRESHOLDS,
-    Protocol,
     norm_precision_curve,
 )
 
@@ -33,11 +28,8 @@ class NormalizedPrecision(CurveMetric):
     0.5
     """
 
-    def __init__(self, protocol: Protocol = "lasot", **kwargs: Any) -> None:
-        super().__init__(len(NORM_PRECISION_THRESHOLDS), protocol, **kwargs)
-
-    def _sequence_curve(self, pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None) -> np.ndarray:
-        return norm_precision_curve(pred_xywh, target_xywh, absent, self.protocol)
+    num_thresholds = len(NORM_PRECISION_THRESHOLDS)
+    _sequence_curve = staticmethod(norm_precision_curve)
 
     def _score(self, curve: Tensor) -> Tensor:
         return curve.mean() if self.protocol == "got10k" else curve[NORM_PRECISION_INDEX]

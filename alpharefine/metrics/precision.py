@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from alpharefine.metrics.curve import CurveMetric
-from alpharefine.metrics.functional import PRECISION_INDEX, PRECISION_THRESHOLDS, Protocol, precision_curve
+from alpharefine.metrics.functional import PRECISION_INDEX, PRECISION_THRESHOLDS, precision_curve
 
 
 class Precision(CurveMetric):
@@ -25,11 +21,8 @@ class Precision(CurveMetric):
     0.5
     """
 
-    def __init__(self, protocol: Protocol = "lasot", **kwargs: Any) -> None:
-        super().__init__(len(PRECISION_THRESHOLDS), protocol, **kwargs)
-
-    def _sequence_curve(self, pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None) -> np.ndarray:
-        return precision_curve(pred_xywh, target_xywh, absent, self.protocol)
+    num_thresholds = len(PRECISION_THRESHOLDS)
+    _sequence_curve = staticmethod(precision_curve)
 
     def _score(self, curve: Tensor) -> Tensor:
         return curve[PRECISION_INDEX]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from alpharefine.metrics.curve import CurveMetric
-from alpharefine.metrics.functional import SUCCESS_THRESHOLDS, Protocol, success_curve
+from alpharefine.metrics.functional import SUCCESS_THRESHOLDS, success_curve
 
 
 class SuccessAUC(CurveMetric):
@@ -28,11 +24,8 @@ class SuccessAUC(CurveMetric):
     0.6429
     """
 
-    def __init__(self, protocol: Protocol = "lasot", **kwargs: Any) -> None:
-        super().__init__(len(SUCCESS_THRESHOLDS), protocol, **kwargs)
-
-    def _sequence_curve(self, pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None) -> np.ndarray:
-        return success_curve(pred_xywh, target_xywh, absent, self.protocol)
+    num_thresholds = len(SUCCESS_THRESHOLDS)
+    _sequence_curve = staticmethod(success_curve)
 
     def _score(self, curve: Tensor) -> Tensor:
         return curve.mean()

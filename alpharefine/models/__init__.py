@@ -1,6 +1,6 @@
 """The refinement network and its parts; torch and torchvision only."""
 
-from alpharefine.models.backbone import BackboneName, ResNetTrunk, Taps, load_backbone_weights
+from alpharefine.models.backbone import BackboneName, ResNetTrunk, Taps
 from alpharefine.models.heads import CornerHead, Corners, MaskHead, soft_argmax
 from alpharefine.models.network import AlphaRefineNet, HeadName, Prediction
 
@@ -14,6 +14,5 @@ __all__ = [
     "Prediction",
     "ResNetTrunk",
     "Taps",
-    "load_backbone_weights",
     "soft_argmax",
 ]

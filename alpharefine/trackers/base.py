@@ -54,6 +54,7 @@ class TrackerSource:
         name: as asked for.
         accepts_feedback: whether the next frame depends on the box given to `Tracker.set_box`.
         needs_frames: whether the tracker looks at the pixels of the frames.
+        gives_score: whether `Track.score` is a number.
         open: makes the tracker of one sequence from its name and its ground truth ``(N, 4)`` xywh in image pixels, one
             row a frame; the oracles alone look at the values.
     """
@@ -61,6 +62,7 @@ class TrackerSource:
     name: str
     accepts_feedback: bool
     needs_frames: bool
+    gives_score: bool
     open: Callable[[str, np.ndarray], Tracker]
 
 
@@ -70,6 +72,10 @@ class Refined(Protocol):
     @property
     def box_xywh(self) -> np.ndarray:
         """``(4,)`` in image pixels."""
+
+    @property
+    def refined(self) -> bool:
+        """Whether the target was found; else the box is the one that was given, or near it."""
 
 
 class BoxRefiner(Protocol):

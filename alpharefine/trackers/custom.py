@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ _METHODS = ("initialize", "track", "set_box")
 
 
 class CheckedTracker:
-    """Passes calls on to a foreign tracker and checks what it returns.
+    """Passes calls on to a foreign tracker, with boxes that it may change, and checks what it returns.
 
     Args:
         name: import path of the tracker's class, for messages.
@@ -29,11 +31,11 @@ class CheckedTracker:
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from its box in the first frame."""
-        self._tracker.initialize(frame, box_xywh)
+        self._tracker.initialize(frame, np.array(box_xywh))
 
     def set_box(self, box_xywh: np.ndarray) -> None:
         """Replace the last box."""
-        self._tracker.set_box(box_xywh)
+        self._tracker.set_box(np.array(box_xywh))
 
     def track(self, frame: np.ndarray) -> Track:
         """Find the target in the next frame.
@@ -66,8 +68,31 @@ def custom_source(name: str, weights: Sequence[Path]) -> TrackerSource:
         weights: handed to the class, if there are any.
 
     Raises:
-        UserError: if there is no such module or class, or it lacks a method of `Tracker`.
+        UserError: if there is no such module or class, it lacks a method of `Tracker`, or it does not take the weights.
     """
+    tracker_class = _import_class(name)
+    try:
+        inspect.signature(tracker_class).bind(*weights)
+    except TypeError as error:
+        raise UserError(
+            f"--tracker {name}: `{tracker_class.__name__}` cannot be made from {len(weights)} files ({error}); it is "
+            "called with the paths of --tracker_weights, each an argument."
+        ) from error
+    tracker = CheckedTracker(name, tracker_class(*weights))
+    return TrackerSource(name, accepts_feedback=True, needs_frames=True, gives_score=True, open=lambda *_: tracker)
+
+
+def code_file(name: str) -> Path | None:
+    """The file that holds the class ``package.module:Class``; None if there is none.
+
+    Raises:
+        UserError: if there is no such class.
+    """
+    found = getattr(sys.modules[_import_class(name).__module__], "__file__", None)
+    return None if found is None else Path(found)
+
+
+def _import_class(name: str) -> type[Any]:
     module_name, _, class_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -85,5 +110,4 @@ def custom_source(name: str, weights: Sequence[Path]) -> TrackerSource:
             f"--tracker {name}: a tracker needs the methods {', '.join(_METHODS)}, but `{class_name}` has no "
             f"{', '.join(missing)}; see `alpharefine.trackers.Tracker`."
         )
-    tracker = CheckedTracker(name, tracker_class(*weights))
-    return TrackerSource(name, accepts_feedback=True, needs_frames=True, open=lambda *_: tracker)
+    return tracker_class

@@ -12,12 +12,14 @@ import ctypes
 import cv2
 import numpy as np
 
+from alpharefine.errors import UserError
 from alpharefine.trackers.base import Track, TrackState
 
 SEED = 0
 """Of the features that the classifier chooses from, the same for every sequence."""
 
 _LEAST_SIDE = 8  # px; the search for random features inside of a box under 5 px never ends in OpenCV
+_LEAST_FRAME = 24  # px
 _LEAST_BORDER = 8  # px between the box and a border, without which there is no background to learn from
 
 
@@ -29,7 +31,12 @@ class MILTracker:
 
         Deviation: OpenCV fails where the box is tiny, reaches out of the picture or fills it; here the picture is
         warped such that the box fits.
+
+        Raises:
+            UserError: if the frame is smaller than 24 px a side.
         """
+        if min(frame.shape[:2]) < _LEAST_FRAME:
+            raise UserError(f"--tracker mil needs frames of {_LEAST_FRAME} px a side, got {frame.shape[1::-1]}.")
         box = np.asarray(box_xywh, dtype=np.float64)
         whole = np.rint(box).astype(np.int64)
         self._own_box = _fit(whole, frame.shape[:2])

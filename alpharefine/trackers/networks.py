@@ -47,7 +47,7 @@ def network_source(
             f"--tracker_weights: {given} cannot be run as the networks of --tracker {name}, which are, in this order: "
             f"{', '.join(roles)}. Check the files and their order. The first run said: {' '.join(str(error).split())}"
         ) from error
-    return TrackerSource(name, accepts_feedback=True, needs_frames=True, open=open_tracker)
+    return TrackerSource(name, accepts_feedback=True, needs_frames=True, gives_score=True, open=open_tracker)
 
 
 def _read_onnx(path: Path) -> np.ndarray:

@@ -48,5 +48,9 @@ class OracleTracker:
 def oracle_source(name: str, knows: Literal["centre", "size"]) -> TrackerSource:
     """An oracle that knows the true centre or the true size."""
     return TrackerSource(
-        name, accepts_feedback=True, needs_frames=False, open=lambda _, boxes_xywh: OracleTracker(boxes_xywh, knows)
+        name,
+        accepts_feedback=True,
+        needs_frames=False,
+        gives_score=False,
+        open=lambda _, boxes_xywh: OracleTracker(boxes_xywh, knows),
     )

@@ -34,6 +34,9 @@ from alpharefine.trackers.self_refinement import SelfTracker
 TRACKER_NAMES = ("nano", "vit", "dasiamrpn", "mil", "replay", "oracle", "oracle-size", "self", "self:2")
 """The names that `load_tracker` knows, beside ``package.module:Class``."""
 
+SELF_TRACKERS = ("self", "self:2")
+"""Those that are nothing without a refiner."""
+
 _NETWORK_TRACKERS = {
     "nano": (nano.NanoTracker, nano.ROLES),
     "vit": (vit.VitTracker, vit.ROLES),
@@ -50,7 +53,7 @@ _NOT_AVAILABLE = (
     "atom",
     "siamrpnpp",
 )
-_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def load_tracker(
@@ -71,7 +74,7 @@ def load_tracker(
     Raises:
         UserError: if the name is unknown, or an argument is missing, does not belong to this tracker or cannot be read.
     """
-    is_custom = _IMPORT_PATH.fullmatch(name) is not None
+    is_custom = IMPORT_PATH.fullmatch(name) is not None
     if name not in TRACKER_NAMES and not is_custom:
         raise UserError(_unknown(name))
     if weights and not is_custom and name not in _NETWORK_TRACKERS:
@@ -92,7 +95,9 @@ def load_tracker(
 def _plain_source(name: str, results_dir: Path | None, refiner: BoxRefiner | None) -> TrackerSource:
     match name:
         case "mil":
-            return TrackerSource(name, accepts_feedback=True, needs_frames=True, open=lambda *_: MILTracker())
+            return TrackerSource(
+                name, accepts_feedback=True, needs_frames=True, gives_score=False, open=lambda *_: MILTracker()
+            )
         case "oracle":
             return oracle_source(name, knows="centre")
         case "oracle-size":
@@ -112,7 +117,11 @@ def _self_source(name: str, refiner: BoxRefiner | None) -> TrackerSource:
         raise UserError(f"--tracker {name} needs --ckpt: it is the refiner fed its own box; none was given.")
     inner = refiner if name == "self:2" else None
     return TrackerSource(
-        name, accepts_feedback=True, needs_frames=inner is not None, open=lambda *_: SelfTracker(inner)
+        name,
+        accepts_feedback=True,
+        needs_frames=inner is not None,
+        gives_score=False,
+        open=lambda *_: SelfTracker(inner),
     )
 
 

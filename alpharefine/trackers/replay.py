@@ -16,10 +16,14 @@ class ReplayTracker:
 
     Args:
         boxes_xywh: ``(N, 4)`` in image pixels, handed on as they are.
+
+    Attributes:
+        first_xywh: ``(4,)``, the box recorded for the first frame; some published files have another than the truth's.
     """
 
     def __init__(self, boxes_xywh: np.ndarray) -> None:
         self._boxes_xywh = boxes_xywh
+        self.first_xywh = boxes_xywh[0]
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:  # noqa: ARG002 - the protocol's
         """Go back to the first frame."""
@@ -56,4 +60,4 @@ def replay_source(results_dir: Path) -> TrackerSource:
             )
         return ReplayTracker(rows[:num_frames])
 
-    return TrackerSource("replay", accepts_feedback=False, needs_frames=False, open=open_tracker)
+    return TrackerSource("replay", accepts_feedback=False, needs_frames=False, gives_score=False, open=open_tracker)

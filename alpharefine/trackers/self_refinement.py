@@ -28,5 +28,7 @@ class SelfTracker:
     def track(self, frame: np.ndarray) -> Track:
         """The last box."""
         if self._refiner is not None:
-            self.set_box(self._refiner.refine(frame, self._box_xywh).box_xywh)
+            refinement = self._refiner.refine(frame, self._box_xywh)
+            if refinement.refined:
+                self.set_box(refinement.box_xywh)
         return Track(self._box_xywh.copy(), float("nan"), TrackState.NORMAL)

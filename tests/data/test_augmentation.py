@@ -166,4 +166,4 @@ class TestPhotometric:
 )
 def test_values_out_of_range(name: str, value: float, most: str) -> None:
     with pytest.raises(UserError, match=rf"Augmentation: `{name}` must be in 0\.\.{most}, got {value}; correct it"):
-        Augmentation(**{name: value})
+        Augmentation(**{name: value}).check()

@@ -122,11 +122,11 @@ SALIENCY = {
     "no masks": (remove("ground_truth_mask"), r"has no folder of masks; it must be named one of \('gt', 'ground_"),
     "mask missing": (
         remove("ground_truth_mask/0002.png"),
-        r"ecssd: each frame needs one row, found 4 pictures, 3 masks",
+        r"ecssd/images: picture .*\.jpg has no mask .*\.png; restore the mask",
     ),
     "mask of another name": (
         lambda root: (root / "ground_truth_mask/0002.png").rename(root / "ground_truth_mask/9.png"),
-        r"0002\.png: this mask is missing or does not decode .*; restore",
+        r"ecssd/images: picture .*0002\.jpg has no mask .*0002\.png; restore the mask",
     ),
 }
 

@@ -17,6 +17,7 @@ from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.lasot import LaSOT, official_testing_set, official_training_set
 from alpharefine.data.masks import MaskVideo, Saliency
 from alpharefine.data.reader import Reader, Record
+from alpharefine.errors import UserError
 
 SIZE = (24, 32)
 
@@ -377,3 +378,19 @@ class TestPictures:
         grey = Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8))
         (grey.point(lambda v: 255 * (v > 127)) if mode == "1" else grey).convert(mode).save(tmp_path / "mask.png")
         assert read_label_image(tmp_path / "mask.png").tolist() == [[0, 0, 1, 1]]
+
+
+def test_a_split_folder_of_got10k_is_not_taken_for_another_split(data_root: Path) -> None:
+    folder = data_root / "got10k" / "train"
+    assert GOT10k(folder, "fit").names == GOT10k(data_root / "got10k", "fit").names
+    with pytest.raises(UserError, match=r"GOT-10k: .*got10k/train is another split than `val`; give the folder above"):
+        GOT10k(folder, "val")
+
+
+def test_grey_labels_are_not_taken_for_shades(tmp_path: Path) -> None:
+    labels = np.array([[0, 1], [2, 0]], dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "grey.png"), labels)
+    with pytest.raises(UserError, match=r"grey\.png: a grey mask must be brighter than 127 .* is at most 2; save"):
+        read_label_image(tmp_path / "grey.png")
+    cv2.imwrite(str(tmp_path / "black.png"), 0 * labels)
+    assert read_label_image(tmp_path / "black.png").tolist() == [[0, 0], [0, 0]]

@@ -204,6 +204,24 @@ class TestMistakes:
         with pytest.raises(UserError, match=r"`data\.train` and `data\.val` must each name at least one data set"):
             PairDataModule(str(data_root), train, val).prepare_data()
 
+    @pytest.mark.parametrize(
+        ("name", "value", "least"),
+        [("batch_size", 0, 1), ("num_workers", -1, 0), ("pairs_per_epoch", 0, 1), ("val_pairs", -3, 1)],
+    )
+    def test_numbers(self, data_root: Path, name: str, value: int, least: int) -> None:
+        with pytest.raises(UserError, match=rf"`data\.{name}` must be at least {least}, got {value}; correct it"):
+            PairDataModule(str(data_root), HOLDOUT, HOLDOUT, **(SMALL | {name: value}))
+
+    def test_an_epoch_of_less_than_a_batch(self, data_root: Path) -> None:
+        module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), world_size=4)
+        with pytest.raises(UserError, match=r"gives each process 3 pairs, less than one batch of 4; raise it"):
+            module.train_dataloader()
+        assert len(module.val_dataloader()) == 1
+
+    def test_augmentation(self, data_root: Path) -> None:
+        with pytest.raises(UserError, match=r"Augmentation: `flip_prob` must be in 0\.\.1\.0, got 2; correct it"):
+            PairDataModule(str(data_root), HOLDOUT, HOLDOUT, augmentation=Augmentation(flip_prob=2)).prepare_data()
+
     def test_max_gap(self, data_root: Path) -> None:
         with pytest.raises(UserError, match="`max_gap` must be at least 1 frame, got 0"):
             PairDataModule(str(data_root), HOLDOUT, HOLDOUT, max_gap=0).prepare_data()

@@ -155,8 +155,8 @@ def test_each_sequence_starts_afresh(sequence: EvaluationSequence) -> None:
 def test_times_have_a_row_a_frame(sequence: EvaluationSequence, ckpt: str | None) -> None:
     times_ms = Pipeline(RunSettings(TRACKER, ckpt=ckpt))(sequence).times_ms
     assert times_ms.shape == (NUM_FRAMES, 3)
-    assert (times_ms >= 0).all()
-    assert (times_ms[:, 0] > times_ms[:, 1]).sum() >= NUM_FRAMES - 1, "decoding a picture takes longer than adding"
+    assert (times_ms[:, :2] > 0).all()
+    assert (times_ms[:, 2] >= 0).all()
 
 
 # ---- replay --------------------------------------------------------------------------------------------------------
@@ -190,8 +190,18 @@ def test_feedback_that_a_tracker_cannot_take(published: Path) -> None:
 
 
 def test_a_least_score_for_a_tracker_without(sequence: EvaluationSequence) -> None:
-    with pytest.raises(UserError, match="`--min_score` needs a tracker that tells how sure it is"):
+    with pytest.raises(UserError, match="`--min_score`: oracle does not tell how sure it is"):
+        check_run(RunSettings("oracle", ckpt="a", min_score=0.5), [sequence])
+    with pytest.raises(UserError, match=r"`--min_score`: .*Recorder gave no number as its score"):
         run(sequence, ckpt="a", min_score=0.5)
+
+
+def test_published_boxes_that_are_too_few_are_found_at_once(sequence: EvaluationSequence, published: Path) -> None:
+    settings = RunSettings("replay", results_dir=str(published))
+    check_run(settings, [sequence])
+    (published / f"{sequence.name}.txt").write_text("1,2,3,4")
+    with pytest.raises(UserError, match=rf"has 1 rows, the sequence has {NUM_FRAMES} frames"):
+        check_run(settings, [sequence])
 
 
 @pytest.mark.parametrize(

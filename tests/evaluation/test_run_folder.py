@@ -57,7 +57,6 @@ def test_the_same_settings_go_on(tmp_path: Path) -> None:
     "change",
     [
         {"tracker": "oracle-size"},
-        {"results_dir": "elsewhere"},
         {"feedback": True},
         {"min_score": None},
         {"min_score": 0.3},
@@ -81,8 +80,39 @@ def test_other_content_of_the_same_file_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path / "refined", settings).write("a-1", RESULT)
     assert RunFolder(tmp_path / "refined", settings).is_done("a-1")
     ckpt.write_text("two")
-    with pytest.raises(UserError, match=r"other settings \(files: "):
+    with pytest.raises(UserError, match=r"other settings \(ckpt: "):
         RunFolder(tmp_path / "refined", settings)
+
+
+def test_another_spelling_of_the_same_file_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "last.ckpt").write_text("one")
+    RunFolder(tmp_path / "refined", replace(SETTINGS, ckpt=str(tmp_path / "last.ckpt"))).write("a-1", RESULT)
+    monkeypatch.chdir(tmp_path)
+    assert RunFolder(tmp_path / "refined", replace(SETTINGS, ckpt="last.ckpt")).is_done("a-1")
+
+
+def test_other_published_boxes_are_refused(tmp_path: Path) -> None:
+    published = tmp_path / "ATOM"
+    published.mkdir()
+    (published / "a-1.txt").write_text("1,2,3,4")
+    settings = RunSettings("replay", results_dir=str(published))
+    RunFolder(tmp_path / "base", settings).write("a-1", RESULT)
+    assert RunFolder(tmp_path / "base", settings).is_done("a-1")
+    (published / "a-1.txt").write_text("1,2,3,5")
+    with pytest.raises(UserError, match=r"other settings \(results_dir: "):
+        RunFolder(tmp_path / "base", settings)
+
+
+def test_changed_code_of_a_tracker_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "my_tracker_module.py"
+    code.write_text("class Mine:\n    def initialize(self): ...\n    track = set_box = initialize\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = RunSettings("my_tracker_module:Mine")
+    RunFolder(tmp_path / "base", settings).write("a-1", RESULT)
+    assert RunFolder(tmp_path / "base", settings).is_done("a-1")
+    code.write_text(code.read_text() + "# changed\n")
+    with pytest.raises(UserError, match=r"other settings \(code: "):
+        RunFolder(tmp_path / "base", settings)
 
 
 def test_files_of_the_same_name_are_told_apart(tmp_path: Path) -> None:

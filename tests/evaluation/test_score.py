@@ -38,13 +38,12 @@ def toolkit(tmp_path):
         write_rows(annos / f"{name}.txt", boxes)
         write_rows(annos / "absent" / f"{name}.txt", [[0]] * (len(boxes) - 1) + [[1]])
         write_rows(annos / "att" / f"{name}.txt", [[1, *[0] * 12, int(name == "cat-1")]])
-    (annos.parent / "testing_set.txt").write_text("\n".join(NAMES))
     return annos.parent
 
 
 def ground_truths(toolkit):
     annotations = AnnotationFolder(toolkit)
-    return [annotations.load(name) for name in annotations.names()]
+    return [annotations.load(name) for name in NAMES]
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
@@ -56,7 +55,6 @@ def ground_truths(toolkit):
 @pytest.mark.parametrize("below", [".", "annos"])
 def test_annotation_folder_or_its_parent(toolkit, below):
     annotations = AnnotationFolder(toolkit / below)
-    assert annotations.names() == list(NAMES)
     truth = annotations.load("dog-20")
     assert truth.name == "dog-20"
     np.testing.assert_array_equal(truth.boxes_xywh, boxes_of("dog-20"))
@@ -65,12 +63,7 @@ def test_annotation_folder_or_its_parent(toolkit, below):
 
 def test_relative_annotation_folder(toolkit, monkeypatch):
     monkeypatch.chdir(toolkit / "annos")
-    assert AnnotationFolder(".").names() == list(NAMES)
-
-
-def test_list_inside_the_folder_comes_first(toolkit):
-    (toolkit / "annos" / "testing_set.txt").write_text("kite-3\n")
-    assert AnnotationFolder(toolkit).names() == ["kite-3"]
+    assert AnnotationFolder(".").load("kite-3").name == "kite-3"
 
 
 def test_attributes(toolkit):
@@ -88,12 +81,6 @@ def test_wrong_number_of_attributes(toolkit):
 def test_no_annotation_folder(tmp_path):
     with pytest.raises(UserError, match="is not a folder of LaSOT annotations"):
         AnnotationFolder(tmp_path)
-
-
-def test_no_list_of_sequences(toolkit):
-    (toolkit / "testing_set.txt").unlink()
-    with pytest.raises(UserError, match="no list of the test sequences"):
-        AnnotationFolder(toolkit).names()
 
 
 def test_listed_sequence_without_annotation(toolkit):

@@ -9,8 +9,9 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from alpharefine.checkpoints.backbone import load_backbone_weights
 from alpharefine.errors import UserError
-from alpharefine.models import ResNetTrunk, load_backbone_weights
+from alpharefine.models import ResNetTrunk
 
 NAMES = ["resnet18", "resnet34"]
 

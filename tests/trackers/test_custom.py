@@ -54,6 +54,36 @@ def test_an_own_class_is_made_once_with_its_weights(monkeypatch: pytest.MonkeyPa
     assert (source.name, source.accepts_feedback, source.needs_frames) == (NAME, True, True)
 
 
+class Clumsy(Scripted):
+    """Changes the boxes that it is given."""
+
+    def track(self, _frame: np.ndarray) -> Any:
+        self.box_xywh += 5
+        return self.box_xywh, 0.25, "normal"
+
+
+def test_a_tracker_may_change_the_boxes_it_is_given() -> None:
+    tracker = load_tracker(f"{__name__}:Clumsy").open("a", np.zeros((1, 4)))
+    truth, fed_back = np.arange(8.0).reshape(2, 4), np.arange(4.0)
+    tracker.initialize(FRAME, truth[0])
+    tracker.track(FRAME)
+    tracker.set_box(fed_back)
+    np.testing.assert_array_equal(tracker.track(FRAME).box_xywh, np.arange(4.0) + 5)
+    np.testing.assert_array_equal(truth, np.arange(8.0).reshape(2, 4))
+    np.testing.assert_array_equal(fed_back, np.arange(4.0))
+
+
+class WithoutWeights(Scripted):
+    def __init__(self) -> None: ...
+
+
+def test_weights_that_a_class_does_not_take() -> None:
+    name = f"{__name__}:WithoutWeights"
+    load_tracker(name)
+    with pytest.raises(UserError, match=r"`WithoutWeights` cannot be made from 1 files \(too many positional"):
+        load_tracker(name, weights=[Path("a")])
+
+
 def test_a_track_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scripted, "answer", Track(np.arange(4.0), float("nan"), TrackState.NOT_FOUND))
     tracker = load_tracker(NAME).open("a", np.zeros((1, 4)))

@@ -17,11 +17,14 @@ GT_XYWH = np.array([[10, 20, 30, 40], [14, 22, 34, 44], [0, 0, 0, 0], [np.nan] *
 @dataclass
 class Box:
     box_xywh: np.ndarray
+    refined: bool = True
 
 
 class ShiftingRefiner:
+    finds = True
+
     def refine(self, _frame: np.ndarray, box_xywh: np.ndarray) -> Box:
-        return Box(box_xywh + np.array([1.0, 2.0, 0.5, 0.25]))
+        return Box(box_xywh + np.array([1.0, 2.0, 0.5, 0.25]), self.finds)
 
 
 def test_oracle_takes_the_true_centre_and_keeps_the_size_fed_back() -> None:
@@ -68,6 +71,14 @@ def test_self_returns_the_box_fed_back() -> None:
     np.testing.assert_array_equal(tracker.track(FRAME).box_xywh, GT_XYWH[1])
     assert source.accepts_feedback
     assert not source.needs_frames
+
+
+def test_self_2_keeps_the_box_where_nothing_is_found() -> None:
+    refiner = ShiftingRefiner()
+    refiner.finds = False
+    tracker = load_tracker("self:2", refiner=refiner).open("a", GT_XYWH)
+    tracker.initialize(FRAME, GT_XYWH[0])
+    np.testing.assert_array_equal(tracker.track(FRAME).box_xywh, GT_XYWH[0])
 
 
 def test_self_2_refines_once_before() -> None:
