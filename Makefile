@@ -4,7 +4,8 @@
 
 PYTHON ?= python3
 SHELL := /bin/bash
-INSTALLED := .venv/.installed-$(shell cat requirements.lock pyproject.toml | git hash-object --stdin)
+.SHELLFLAGS := -eu -o pipefail -c
+INSTALLED := .venv/.installed-$(shell (cat requirements.lock pyproject.toml; $(PYTHON) -V) | git hash-object --stdin)
 RUN := .venv/bin/python
 export NO_ALBUMENTATIONS_UPDATE := 1
 
@@ -40,5 +41,6 @@ lock:
 	.lock-venv/bin/python -m pip install --quiet --upgrade setuptools
 	.lock-venv/bin/python -m pip install --quiet -e '.[dev]'
 	.lock-venv/bin/python -m pip freeze --all --exclude-editable | grep -v '^pip==' \
-		| sed -E '/^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/' > requirements.lock
+		| sed -E '/^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/' > .lock-venv/requirements.lock
+	mv .lock-venv/requirements.lock requirements.lock
 	rm -rf .lock-venv

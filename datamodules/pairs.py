@@ -135,6 +135,9 @@ class PairDataModule(pl.LightningDataModule):
         self.val_dataset = self._val_dataset()
 
     def _train_dataset(self) -> PairDataset:
+        for name, source in self.train_sources.items():
+            if source.kind == "lasot" and source.options.get("split") == "test":
+                raise UserError(f"`data.train.{name}`: LaSOT's test sequences are not to be trained on; leave it out.")
         return self._dataset(self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed)
 
     def _val_dataset(self) -> PairDataset:

@@ -109,6 +109,9 @@ def test_a_tracker_alone(root: Path, names: list[str], tmp_path: Path, capsys: p
     assert {*COLUMNS.values(), "sequences"} <= set(base)
     for column in set(COLUMNS.values()):
         assert base[column] == pytest.approx(np.mean([score[column] for score in base["sequences"].values()]))
+    times_ms = np.concatenate([read_rows(out / "base/times" / f"{name}.txt", 3)[1:] for name in names])
+    assert list(base["median_ms"]) == ["decode", "base", "refine"]
+    assert list(base["median_ms"].values()) == pytest.approx(np.median(times_ms, axis=0).tolist(), abs=1e-3)
     assert metrics["settings"]["protocol"] == "lasot"
     assert metrics["settings"]["base"]["tracker"] == "oracle"
     captured = capsys.readouterr()

@@ -133,8 +133,11 @@ def test_a_checkpoint_refines_like_the_network_in_it(checkpoint: Path) -> None:
     assert refiner.network.heads == ("corner", "mask")
     refiner.initialize(FRAME, BOX)
     found = refiner.refine(FRAME, BOX)
+    content = torch.load(checkpoint, weights_only=True)
+    network = AlphaRefineNet(content["hyper_parameters"]["backbone"], content["hyper_parameters"]["heads"])
+    network.load_state_dict({name.removeprefix("network."): value for name, value in content["state_dict"].items()})
     with torch.inference_mode():
-        again = started(refiner.network).refine(FRAME, BOX)
+        again = started(network).refine(FRAME, BOX)
     np.testing.assert_array_equal(found.box_xywh, again.box_xywh)
     assert 0 < found.score <= 1
 

@@ -152,15 +152,18 @@ class TestSequence:
             assert sequence.visible_ratio[-1] > 0
 
     def test_scale_and_aspect_change_but_slowly(self, sequences) -> None:
-        sides, steps = [], []
+        sides, aspects, steps = [], [], []
         for sequence in sequences:
             whole = sequence.boxes_xywh[sequence.visible_ratio == 1, 2:]
             sides.append(np.sqrt(whole.prod(1)).max() / np.sqrt(whole.prod(1)).min())
+            aspect = whole[:, 0] / whole[:, 1]
+            aspects.append(aspect.max() / aspect.min())
             pairs = (sequence.visible_ratio[1:] == 1) & (sequence.visible_ratio[:-1] == 1)
             ratios = np.sqrt(sequence.boxes_xywh[1:, 2:][pairs] / sequence.boxes_xywh[:-1, 2:][pairs])
             steps.append(np.abs(np.log(ratios)).max())
         assert np.median(sides) > 1.25
         assert max(sides) > 1.6
+        assert np.median(aspects) > 1.25
         assert max(steps) < 0.2
 
     def test_targets_stand_out_from_what_surrounds_them(self, sequences) -> None:

@@ -212,6 +212,12 @@ class TestMistakes:
         with pytest.raises(UserError, match=rf"`data\.{name}` must be at least {least}, got {value}; correct it"):
             PairDataModule(str(data_root), HOLDOUT, HOLDOUT, **(SMALL | {name: value}))
 
+    def test_lasots_test_sequences_are_not_trained_on(self, data_root: Path) -> None:
+        test = {"lasot": Source("lasot", "lasot", options={"split": "test"})}
+        PairDataModule(str(data_root), HOLDOUT, test).prepare_data()
+        with pytest.raises(UserError, match=r"`data\.train\.lasot`: LaSOT's test sequences are not to be trained on"):
+            PairDataModule(str(data_root), test, HOLDOUT).prepare_data()
+
     def test_an_epoch_of_less_than_a_batch(self, data_root: Path) -> None:
         module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), world_size=4)
         with pytest.raises(UserError, match=r"gives each process 3 pairs, less than one batch of 4; raise it"):

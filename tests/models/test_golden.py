@@ -74,8 +74,9 @@ def test_taps(run, tap) -> None:
 
 
 def test_every_fourth_channel_of_layer3(run) -> None:
-    if "layer3_sub4" in run.expected:
-        close(run.taps.layer3[:, ::4], run.expected["layer3_sub4"], 5e-4)
+    if "layer3_sub4" not in run.expected:
+        pytest.skip("these vectors hold no channels of layer3")
+    close(run.taps.layer3[:, ::4], run.expected["layer3_sub4"], 5e-4)
 
 
 def test_correlation(run) -> None:

@@ -65,6 +65,35 @@ def save_dasiamrpn(folder: Path) -> list[Path]:
     return paths
 
 
+def save_nano(folder: Path) -> list[Path]:
+    """Backbone and head."""
+    rng = np.random.default_rng(0)
+    stem = helper.make_node("Conv", ["x", "stem"], ["y"], strides=[16, 16], kernel_shape=[16, 16], pads=[0, 0, 1, 1])
+    backbone = _save(
+        folder / "backbone.onnx",
+        [stem],
+        [("x", [1, 3, "h", "w"])],
+        [("y", [1, 8, "a", "b"])],
+        [_constant(rng, "stem", 8, 3, 16, 16, scale=0.0005)],
+    )
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["input1"], ["pooled"]),
+        helper.make_node("Mul", ["input2", "pooled"], ["product"]),
+        helper.make_node("Conv", ["product", "score"], ["output1"], kernel_shape=[1, 1]),
+        helper.make_node("Conv", ["product", "sides"], ["logits"], kernel_shape=[1, 1]),
+        helper.make_node("Sigmoid", ["logits"], ["probs"]),
+        helper.make_node("Mul", ["probs", "reach"], ["output2"]),
+    ]
+    constants = [
+        _constant(rng, "score", 2, 8, 1, 1),
+        _constant(rng, "sides", 4, 8, 1, 1, scale=0.3),
+        numpy_helper.from_array(np.array([120.0], dtype=np.float32), "reach"),
+    ]
+    inputs: list[tuple[str, Shape]] = [("input1", [1, 8, 8, 8]), ("input2", [1, 8, 16, 16])]
+    outputs: list[tuple[str, Shape]] = [("output1", [1, 2, 16, 16]), ("output2", [1, 4, 16, 16])]
+    return [backbone, _save(folder / "head.onnx", nodes, inputs, outputs, constants)]
+
+
 def _constant(rng: np.random.Generator, name: str, *shape: int, scale: float = 1.0) -> onnx.TensorProto:
     return numpy_helper.from_array((scale * rng.standard_normal(shape)).astype(np.float32), name)
 

@@ -41,29 +41,6 @@ def test_boxes_and_scores_are_those_of_opencv(source: TrackerSource, weights: li
     assert np.ptp(scores) > 0.01
 
 
-def test_setting_its_own_box_changes_nothing(source: TrackerSource) -> None:
-    frames, gt_xywh = moving_texture(6)
-    trackers = [source.open("generated", gt_xywh) for _ in range(2)]
-    for tracker in trackers:
-        tracker.initialize(frames[0], gt_xywh[0])
-    for frame in frames[1:]:
-        open_loop, closed_loop = (tracker.track(frame) for tracker in trackers)
-        np.testing.assert_allclose(closed_loop.box_xywh, open_loop.box_xywh, rtol=1e-5)
-        trackers[1].set_box(closed_loop.box_xywh)
-
-
-def test_a_tracker_keeps_its_template_when_another_is_opened(source: TrackerSource) -> None:
-    frames, gt_xywh = moving_texture(2)
-    first, second = source.open("a", gt_xywh), source.open("b", gt_xywh)
-    first.initialize(frames[0], gt_xywh[0])
-    expected = first.track(frames[1])
-    first.set_box(gt_xywh[0])
-    second.initialize(frames[0], np.array([200.0, 120.0, 61.0, 33.0]))
-    second.set_box(gt_xywh[0])
-    np.testing.assert_array_equal(first.track(frames[1]).box_xywh, expected.box_xywh)
-    assert second.track(frames[1]).score != expected.score
-
-
 @pytest.mark.parametrize(
     ("order", "reason"),
     [

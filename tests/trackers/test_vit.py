@@ -55,32 +55,6 @@ def test_a_low_score_keeps_the_box_and_says_so(tmp_path: Path) -> None:
         np.testing.assert_array_equal(track.box_xywh, gt_xywh[0])
 
 
-def test_setting_its_own_box_changes_nothing(source: TrackerSource) -> None:
-    frames, gt_xywh = moving_texture(6)
-    trackers = [source.open("generated", gt_xywh) for _ in range(2)]
-    for tracker in trackers:
-        tracker.initialize(frames[0], gt_xywh[0])
-    for frame in frames[1:]:
-        open_loop, closed_loop = (tracker.track(frame) for tracker in trackers)
-        np.testing.assert_array_equal(closed_loop.box_xywh, open_loop.box_xywh)
-        trackers[1].set_box(closed_loop.box_xywh + 0.3)
-
-
-def test_a_set_box_moves_the_search_and_leaves_the_template(source: TrackerSource) -> None:
-    frame = moving_texture(1)[0][0]
-    trackers = [source.open("generated", np.zeros((1, 4))) for _ in range(2)]
-    first_xywh, second_xywh = np.array([60.0, 50.0, 40.0, 40.0]), np.array([150.0, 100.0, 50.0, 30.0])
-    for tracker in trackers:
-        tracker.initialize(frame, first_xywh)
-        tracker.set_box(second_xywh)
-    moved = [tracker.track(frame) for tracker in trackers]
-    relearnt = source.open("generated", np.zeros((1, 4)))
-    relearnt.initialize(frame, second_xywh)
-    np.testing.assert_array_equal(moved[0].box_xywh, moved[1].box_xywh)
-    assert np.linalg.norm(moved[0].box_xywh[:2] - second_xywh[:2]) < 60
-    assert relearnt.track(frame).score != moved[0].score
-
-
 @pytest.mark.parametrize("box", [(700.0, 500.0, 20.0, 20.0), (10.0, 10.0, 0.3, 0.3)])
 def test_boxes_that_opencv_fails_on_are_tracked(source: TrackerSource, box: tuple[float, ...]) -> None:
     frame = moving_texture(1)[0][0]
