@@ -9,29 +9,28 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, get_args
 
 import numpy as np
 from tqdm import tqdm
 
-from alpharefine.cli import run_command
+from alpharefine.cli import UserErrorParser, run_command
+from alpharefine.crops import GeometryName
 from alpharefine.errors import UserError
 from alpharefine.evaluation.report import format_table
 from alpharefine.evaluation.run import TIME_COLUMNS, RunFolder, RunSettings, check_run, run_sequences, write_whole
 from alpharefine.evaluation.score import RunScore, attribute_scores, score_run
 from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
+from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.metrics import PROTOCOLS
 from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; `--help` tells what can be given.")
+_OF_REFINEMENT = ("feedback", "min_score", "geometry", "box_from", "mask_threshold", "save_masks")
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = _Parser(
+    parser = UserErrorParser(
         prog="evaluate.py",
         description="Run a base tracker over LaSOT in one pass, with and without refinement, and score it.",
     )
@@ -55,6 +54,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="hand the refined box back to the tracker (default: where the tracker can take it)",
     )
     add("--min_score", type=_score, help="refine only where the tracker's own score is at least this")
+    add("--geometry", choices=get_args(GeometryName), help="in place of the one that the checkpoint was trained in")
+    add("--box_from", choices=("corner", "mask"), help="the head that the box is taken from (default: corner)")
+    add("--mask_threshold", type=_prob, help=f"of masks, for boxes and pictures (default: {MASK_THRESHOLD})")
+    add("--save_masks", action="store_true", default=None, help="keep the mask of every frame as a PNG")
     add("--baseline", action="store_true", help="also run the tracker alone, and print the gain")
     add("--protocol", choices=PROTOCOLS, default="lasot", help="whose scoring conventions (default: lasot)")
     add(
@@ -88,6 +91,13 @@ def _score(text: str) -> float:
     if not math.isfinite(score):
         raise argparse.ArgumentTypeError(f"must be a finite number, got {text!r}")
     return score
+
+
+def _prob(text: str) -> float:
+    prob = _score(text)
+    if not 0 < prob < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {text!r}")
+    return prob
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -140,7 +150,7 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         annotations_dir=None if options.annotations_dir is None else str(options.annotations_dir.resolve()),
     )
     if options.ckpt is None:
-        given = [name for name in ("feedback", "min_score") if getattr(options, name) is not None]
+        given = [name for name in _OF_REFINEMENT if getattr(options, name) is not None]
         if given or options.baseline:
             raise UserError(
                 f"`--{given[0] if given else 'baseline'}` is about refinement: give `--ckpt`, or leave it out."
@@ -152,7 +162,16 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
             "leave `--baseline` out."
         )
     feedback = options.tracker != "replay" if options.feedback is None else options.feedback
-    refined = replace(base, ckpt=options.ckpt, feedback=feedback, min_score=options.min_score)
+    refined = replace(
+        base,
+        ckpt=options.ckpt,
+        feedback=feedback,
+        min_score=options.min_score,
+        geometry=options.geometry,
+        box_from=options.box_from or "auto",
+        mask_threshold=MASK_THRESHOLD if options.mask_threshold is None else options.mask_threshold,
+        save_masks=bool(options.save_masks),
+    )
     return {"base": base, "refined": refined} if options.baseline else {"refined": refined}
 
 

@@ -35,6 +35,7 @@ class TrainCLI(LightningCLI):
             help="Track the run in wandb; auto: online with a key, offline without one.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.link_arguments("model.geometry", "data.init_args.geometry")
         parser.set_defaults(
             {
                 "checkpoint.mode": "max",

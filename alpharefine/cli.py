@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from alpharefine.errors import UserError
 
 USER_ERROR_CODE = 2
+
+
+class UserErrorParser(argparse.ArgumentParser):
+    """Raises a `UserError` where argparse would print its usage and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error."""
+        raise UserError(f"{message}; `--help` tells what can be given.")
 
 
 def find_configs(arguments: list[str], folder: Path) -> list[str]:

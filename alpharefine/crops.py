@@ -1,16 +1,25 @@
-"""The search-region crop and its exact inverse (geometry ``exact``).
+"""The search-region crop and the way back, in two geometries.
 
-A *window* is the integer rectangle of the picture around a box that is cut out and resized to a square *crop*. Points
-go from the picture to the crop and back through the same window, so a label and the box mapped back are exact inverses.
-Deviation: in the original the two differ by up to several per cent of IoU for small targets.
+A *window* is the integer rectangle of the picture around a box that is cut out and resized to a square *crop*.
+
+* ``exact``: points go from the picture to the crop and back through the same window, so a label and the box mapped back
+  are exact inverses. What everything here is trained in.
+* ``original``: what the authors' code computes, for weights that were trained by it. Label and way back differ by up to
+  several per cent of IoU for small targets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
+
+from alpharefine.boxes import clip_as_original, clip_to_image
+
+GeometryName = Literal["exact", "original"]
 
 CROP_SIZE = 256
 """Side of the square crop in pixels (Alpha-Refine, section 4.1)."""
@@ -39,7 +48,7 @@ class Window:
     height: int
 
     @classmethod
-    def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> Window:
+    def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> Self:
         """The window of a box: ``search_factor`` times its size, with the same centre, on whole pixels.
 
         Args:
@@ -55,7 +64,20 @@ class Window:
                 f"`box_xywh` must be four finite numbers with a positive width and height, got {[x, y, w, h]}."
             )
         width, height = int(np.ceil(search_factor * w)), int(np.ceil(search_factor * h))
-        return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
+        x0, y0 = round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height)
+        return cls._made(x0, y0, width, height, (x, y, w, h), search_factor)
+
+    @classmethod
+    def _made(
+        cls,
+        x0: int,
+        y0: int,
+        width: int,
+        height: int,
+        box_xywh: tuple[float, float, float, float],  # noqa: ARG003 - for the other geometry
+        search_factor: float,  # noqa: ARG003
+    ) -> Self:
+        return cls(x0, y0, width, height)
 
     def overlaps(self, image_size: tuple[int, int]) -> bool:
         """Whether any pixel of a picture of this height and width lies in the window."""
@@ -74,9 +96,7 @@ class Window:
         Returns:
             ``(crop_size, crop_size)`` or ``(crop_size, crop_size, C)``, uint8.
         """
-        height, width = image.shape[:2]
-        left, top = max(self.x0, 0), max(self.y0, 0)
-        right, bottom = min(self.x0 + self.width, width), min(self.y0 + self.height, height)
+        left, top, right, bottom = self._seen(image.shape[:2])
         if left >= right or top >= bottom:
             return np.zeros((crop_size, crop_size, *image.shape[2:]), dtype=image.dtype)
         patch = image[top:bottom, left:right]
@@ -88,6 +108,12 @@ class Window:
             patch = padded
         crop: np.ndarray = cv2.resize(patch, (crop_size, crop_size), interpolation=cv2.INTER_LINEAR)
         return crop.reshape(crop_size, crop_size, *image.shape[2:])
+
+    def _seen(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """The part of the picture that is copied: left, top, right, bottom."""
+        height, width = image_size
+        right, bottom = min(self.x0 + self.width, width), min(self.y0 + self.height, height)
+        return max(self.x0, 0), max(self.y0, 0), right, bottom
 
     def _sample(self, patch: np.ndarray, left: int, top: int, crop_size: int) -> np.ndarray:
         """The crop of the part of the picture that starts at `left`, `top`, without building the window."""
@@ -138,8 +164,7 @@ class Window:
         height, width = image_size
         mask = np.zeros((height, width), dtype=np.float32)
         if self.overlaps(image_size):
-            left, top = max(self.x0, 0), max(self.y0, 0)
-            right, bottom = min(self.x0 + self.width, width), min(self.y0 + self.height, height)
+            left, top, right, bottom = Window._seen(self, image_size)
             if self.width * self.height > _MAX_BUILT_AREA:
                 rows = (np.arange(top, bottom) + (0.5 - self.y0)) * (len(crop_mask) / self.height) - 0.5
                 columns = (np.arange(left, right) + (0.5 - self.x0)) * (len(crop_mask) / self.width) - 0.5
@@ -156,6 +181,75 @@ class Window:
     @property
     def _size(self) -> np.ndarray:
         return np.array([self.width, self.height, self.width, self.height], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class OriginalWindow(Window):
+    """A window whose maps to the crop and back are those of the authors' code, float32 where theirs are.
+
+    Deviation: a window wholly left of or above the picture is black, where theirs shows wrong pixels.
+
+    Attributes:
+        box_xywh: image pixels, the box that the window is of; the maps use it, not the window.
+        search_factor: side of the window over side of the box.
+    """
+
+    box_xywh: tuple[float, float, float, float]
+    search_factor: float
+
+    @classmethod
+    def _made(
+        cls,
+        x0: int,
+        y0: int,
+        width: int,
+        height: int,
+        box_xywh: tuple[float, float, float, float],
+        search_factor: float,
+    ) -> Self:
+        return cls(x0, y0, width, height, box_xywh, search_factor)
+
+    def _seen(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """The last row or column is lost as soon as the window reaches the border."""
+        left, top, right, bottom = super()._seen(image_size)
+        height, width = image_size
+        return left, top, min(right, width - 1), min(bottom, height - 1)
+
+    def to_crop(self, boxes_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
+        """Map boxes from the picture to the crop: the middle of the box is at ``(crop_size - 1) / 2``."""
+        x, y, w, h = self.box_xywh
+        centre = np.array([x + 0.5 * w, y + 0.5 * h] * 2, dtype=np.float64)
+        crop_xyxy = (crop_size - 1) / 2 + (np.asarray(boxes_xyxy, dtype=np.float64) - centre) * crop_size / self._size
+        label: np.ndarray = crop_xyxy.astype(np.float32)
+        return label
+
+    def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
+        """Map boxes from the crop back to the picture: the crop starts at the corner of the unrounded window."""
+        x, y, w, h = self.box_xywh
+        reach = (self.search_factor - 1) / 2
+        corners = np.asarray(crop_xyxy)
+        size = (corners[..., 2:] - corners[..., :2]).astype(np.float64)
+        scale = self._size[:2] / crop_size
+        low = np.array([x - reach * w, y - reach * h]) + corners[..., :2].astype(np.float64) * scale
+        return np.concatenate([low, low + size * scale], axis=-1)
+
+
+class Geometry(NamedTuple):
+    """What belongs together.
+
+    Attributes:
+        window: the window of a box.
+        clip: puts boxes ``(..., 4)`` xyxy inside a picture of a height and width.
+    """
+
+    window: type[Window]
+    clip: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+
+
+GEOMETRIES: dict[GeometryName, Geometry] = {
+    "exact": Geometry(Window, clip_to_image),
+    "original": Geometry(OriginalWindow, clip_as_original),
+}
 
 
 def _interpolate(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

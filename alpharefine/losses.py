@@ -64,3 +64,21 @@ def mask_loss(logits: Tensor, target: Tensor, has_mask: Tensor, num_masks: Tenso
     per_sample = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none").mean(dim=(1, 2))
     count = has_mask.sum().clamp(min=1) if num_masks is None else num_masks
     return (per_sample * has_mask).sum() / count
+
+
+def best_cell_loss(scores: Tensor, target_xyxy: Tensor) -> Tensor:
+    """Cross entropy of the cell that the target's centre lies in.
+
+    Deviation: the original trains the confidence of its RPN head on nothing.
+
+    Args:
+        scores: ``(B, 1, n, n)``, before the softmax over the cells.
+        target_xyxy: ``(B, 4)`` crop pixels.
+
+    Returns:
+        Scalar.
+    """
+    n = scores.shape[-1]
+    centre = (target_xyxy[:, :2] + target_xyxy[:, 2:]) / 2
+    column, row = (centre * n / CROP_SIZE).long().clamp(0, n - 1).unbind(1)
+    return F.cross_entropy(scores.flatten(1), row * n + column)

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alpharefine.boxes import clip_to_image, is_valid, xywh_to_xyxy, xyxy_to_xywh
-from alpharefine.checkpoints.lightning import load_network
-from alpharefine.crops import Window
+from alpharefine.boxes import is_valid, xywh_to_xyxy, xyxy_to_xywh
+from alpharefine.checkpoints.loading import load_checkpoint
+from alpharefine.crops import GEOMETRIES, GeometryName, Window
 from alpharefine.masks import MASK_THRESHOLD, mask_to_box
 from alpharefine.models import AlphaRefineNet, HeadName, Prediction
 
 Precision = Literal["auto", "32", "16", "bf16"]
+BoxFrom = Literal["auto", "corner", "mask"]
 
 _AUTOCAST = {"16": torch.float16, "bf16": torch.bfloat16}
 
@@ -28,7 +29,7 @@ class Template:
     """A target as the network remembers it.
 
     Attributes:
-        kernel: ``(256, 8, 8)`` on the refiner's device.
+        kernel: ``(C, 8, 8)`` on the refiner's device.
     """
 
     kernel: Tensor
@@ -64,32 +65,60 @@ class Refiner:
         network: the network; it is moved to the device and put in evaluation mode.
         device: ``auto`` takes the graphics card where there is one; else a torch device such as ``cpu`` or ``cuda:1``.
         precision: ``auto`` is ``16`` on a CUDA device and ``32`` elsewhere. The correlation runs in 32 bits always.
+        box_from: which head the box is taken from; ``auto`` takes the corner head where there is one.
+        mask_threshold: probability above which a pixel belongs to the target, where the box is taken from the mask.
 
     Raises:
-        ValueError: if there is no such precision.
+        ValueError: if there is no such precision, or the network does not have the head.
     """
 
-    def __init__(self, network: AlphaRefineNet, device: str = "auto", precision: Precision = "auto") -> None:
+    def __init__(
+        self,
+        network: AlphaRefineNet,
+        device: str = "auto",
+        precision: Precision = "auto",
+        box_from: BoxFrom = "auto",
+        mask_threshold: float = MASK_THRESHOLD,
+    ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
         self.device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         self.precision = precision if precision != "auto" else "16" if self.device.type == "cuda" else "32"
         self.network = network.to(self.device).eval()
+        self._box_head: HeadName = (
+            ("corner" if "corner" in network.heads else "mask") if box_from == "auto" else box_from
+        )
+        if self._box_head not in network.heads:
+            raise ValueError(f"`box_from`: the network has the heads {list(network.heads)}, not {box_from!r}.")
+        self._mask_threshold = mask_threshold
+        self._geometry = GEOMETRIES[network.geometry]
         self._template: Template | None = None
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: Precision = "auto") -> Refiner:
-        """Load a checkpoint.
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        precision: Precision = "auto",
+        geometry: GeometryName | None = None,
+        box_from: BoxFrom = "auto",
+        mask_threshold: float = MASK_THRESHOLD,
+    ) -> Refiner:
+        """Load a checkpoint: of `train.py`, exported weights (.safetensors), or of the authors' code (.pth.tar).
 
         Args:
-            path: of a checkpoint written by `train.py`.
+            path: of the file, whose kind is told by its content.
             device: see `Refiner`.
             precision: see `Refiner`.
+            geometry: in place of the one that the weights were trained in, which the file records.
+            box_from: see `Refiner`.
+            mask_threshold: see `Refiner`.
 
         Raises:
-            UserError: if the file is missing or not a checkpoint of a refinement network.
+            UserError: if the file is missing or not one of a refinement network.
+            ValueError: see `Refiner`.
         """
-        return cls(load_network(path), device, precision)
+        return cls(load_checkpoint(path, geometry).network, device, precision, box_from, mask_threshold)
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target that `refine` then looks for.
@@ -111,9 +140,11 @@ class Refiner:
             raise ValueError(
                 f"The target's box {list(box_xywh)} lies outside of the {frame.shape[1]}x{frame.shape[0]} frame."
             )
-        crop = Window.around(box_xywh).cut(frame)
+        window = self._geometry.window.around(box_xywh)
+        target_xyxy = window.to_crop(np.array([x1, y1, x2, y2]))[None].astype(np.float32)
         with torch.inference_mode(), self._autocast():
-            return Template(self.network.encode_template(self._batch([crop]))[0])
+            target = torch.from_numpy(target_xyxy).to(self.device)
+            return Template(self.network.encode_template(self._batch([window.cut(frame)]), target)[0])
 
     def refine(self, frame: np.ndarray, box_xywh: np.ndarray, mask: bool = False) -> Refinement:
         """Make a rough box of the target precise.
@@ -158,17 +189,17 @@ class Refiner:
             return []
         for frame, box_xywh in zip(frames, boxes_xywh, strict=True):
             _check(frame, box_xywh)
-        windows = [Window.around(box_xywh) for box_xywh in boxes_xywh]
+        windows = [self._geometry.window.around(box_xywh) for box_xywh in boxes_xywh]
         crops = [window.cut(frame) for window, frame in zip(windows, frames, strict=True)]
         answers = self._predict(crops, templates, mask)
         return [
-            _refinement(answer, window, frame.shape[:2], np.asarray(box_xywh, np.float64), mask)
+            self._refinement(answer, window, frame.shape[:2], np.asarray(box_xywh, np.float64), mask)
             for answer, window, frame, box_xywh in zip(answers, windows, frames, boxes_xywh, strict=True)
         ]
 
     def _predict(self, crops: list[np.ndarray], templates: Sequence[Template], mask: bool) -> list[_Answer]:
-        heads: list[HeadName] = ["corner"] if "corner" in self.network.heads else ["mask"]
-        if mask and heads == ["corner"]:
+        heads = [self._box_head]
+        if mask and self._box_head == "corner":
             heads.append("mask")
         with torch.inference_mode(), self._autocast():
             kernels = torch.stack([template.kernel for template in templates])
@@ -182,6 +213,24 @@ class Refiner:
             _Answer(*(None if values is None else values[i] for values in (boxes, peaks, masks)))
             for i in range(len(crops))
         ]
+
+    def _refinement(
+        self, answer: _Answer, window: Window, image_size: tuple[int, int], box_xywh: np.ndarray, want_mask: bool
+    ) -> Refinement:
+        mask = None if answer.crop_mask is None else window.paste(answer.crop_mask, image_size)
+        if answer.crop_xyxy is not None and answer.peak is not None:
+            raw_xywh, score = xyxy_to_xywh(window.to_image(answer.crop_xyxy)), float(answer.peak)
+        else:
+            assert mask is not None
+            inside = mask[mask > self._mask_threshold]
+            found = mask_to_box(mask, self._mask_threshold)
+            raw_xywh = box_xywh if found is None else found
+            score = float(inside.mean()) if found is not None else 0.0
+        refined = window.overlaps(image_size) and score > 0
+        if not refined:
+            raw_xywh, score = box_xywh, 0.0
+        clipped_xywh = xyxy_to_xywh(self._geometry.clip(xywh_to_xyxy(raw_xywh), image_size))
+        return Refinement(clipped_xywh, raw_xywh, mask if want_mask else None, score, refined)
 
     def _batch(self, crops: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
@@ -197,25 +246,6 @@ class _Answer(NamedTuple):
     crop_xyxy: np.ndarray | None
     peak: np.ndarray | None
     crop_mask: np.ndarray | None
-
-
-def _refinement(
-    answer: _Answer, window: Window, image_size: tuple[int, int], box_xywh: np.ndarray, want_mask: bool
-) -> Refinement:
-    mask = None if answer.crop_mask is None else window.paste(answer.crop_mask, image_size)
-    if answer.crop_xyxy is not None and answer.peak is not None:
-        raw_xywh, score = xyxy_to_xywh(window.to_image(answer.crop_xyxy)), float(answer.peak)
-    else:
-        assert mask is not None
-        inside = mask[mask > MASK_THRESHOLD]
-        found = mask_to_box(mask)
-        raw_xywh = box_xywh if found is None else found
-        score = float(inside.mean()) if found is not None else 0.0
-    refined = window.overlaps(image_size) and score > 0
-    if not refined:
-        raw_xywh, score = box_xywh, 0.0
-    clipped_xywh = xyxy_to_xywh(clip_to_image(xywh_to_xyxy(raw_xywh), image_size))
-    return Refinement(clipped_xywh, raw_xywh, mask if want_mask else None, score, refined)
 
 
 def _check(frame: np.ndarray, box_xywh: np.ndarray) -> None:

@@ -11,14 +11,20 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from alpharefine.checkpoints.backbone import imagenet_weights, load_backbone_weights
+from alpharefine.crops import GeometryName
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
-from alpharefine.losses import corner_loss, l1_giou_loss, mask_loss
+from alpharefine.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss
 from alpharefine.metrics import BoxIoU, MaskIoU
-from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, Prediction
-
-_STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",))
-"""The backbone's modules, stage by stage."""
+from alpharefine.models import (
+    AlphaRefineNet,
+    BackboneName,
+    CornerHeadName,
+    HeadName,
+    MaskHeadName,
+    NeckName,
+    Prediction,
+)
 
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
@@ -27,10 +33,14 @@ class RefineTask(pl.LightningModule):
     """Training of Alpha-Refine. The hyperparameters alone rebuild the network from a checkpoint.
 
     Args:
-        backbone: which ResNet: ``resnet34`` for AR34, ``resnet18`` for AR18.
+        backbone: which ImageNet classifier: ``resnet34`` for AR34, ``resnet18`` for AR18.
         heads: ``corner``, ``mask`` or both.
         backbone_weights: what training starts from: ``imagenet`` for torchvision's weights, the path of a file with
             torchvision's names (.safetensors, .pth), or null for random weights.
+        neck: see `alpharefine.models.correlation.CorrelationNeck`.
+        corner_head: see `alpharefine.models.heads`.
+        mask_head: see `alpharefine.models.heads`.
+        geometry: see `alpharefine.crops`.
         frozen_stages: how many stages of the backbone keep their weights and batch-norm statistics: -1 none, 0 the
             stem, 1 to 3 the stem and the layers up to that one.
         lr: learning rate.
@@ -45,6 +55,7 @@ class RefineTask(pl.LightningModule):
             mask weight of that order.
         corner_weight: weight of the corner loss.
         mask_weight: weight of the mask loss.
+        cell_weight: weight of the loss that teaches the head ``rpn`` which cell's box is best.
 
     Raises:
         UserError: if there is no head.
@@ -55,6 +66,10 @@ class RefineTask(pl.LightningModule):
         backbone: BackboneName = "resnet34",
         heads: tuple[HeadName, ...] = ("corner", "mask"),
         backbone_weights: str | None = "imagenet",
+        neck: NeckName = "pixel",
+        corner_head: CornerHeadName = "towers",
+        mask_head: MaskHeadName = "pyramid",
+        geometry: GeometryName = "exact",
         frozen_stages: Literal[-1, 0, 1, 2, 3] = -1,
         lr: float = 1e-3,
         backbone_lr_factor: float = 1.0,
@@ -66,20 +81,21 @@ class RefineTask(pl.LightningModule):
         corner_loss: Literal["mse", "l1_giou"] = "mse",
         corner_weight: float = 1.0,
         mask_weight: float = 1000.0,
+        cell_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if not heads:
             raise UserError("`heads` must name the corner head, the mask head or both; got none.")
         self.save_hyperparameters()
-        self.network = AlphaRefineNet(backbone, heads)
+        self.network = AlphaRefineNet(backbone, heads, neck, corner_head, mask_head, geometry)
         self.val_iou = BoxIoU()
         self.val_mask_iou = MaskIoU()
         for module in self._frozen_modules():
             module.requires_grad_(False)
 
     def _frozen_modules(self) -> list[nn.Module]:
-        stages = _STAGES[: self.hparams["frozen_stages"] + 1]
-        return [getattr(self.network.backbone, name) for stage in stages for name in stage]
+        num_stages = self.hparams["frozen_stages"] + 1
+        return [module for stage in self.network.backbone.stages[:num_stages] for module in stage] if num_stages else []
 
     def prepare_data(self) -> None:
         """Download the ImageNet weights once a machine, unless a checkpoint is resumed."""
@@ -99,7 +115,8 @@ class RefineTask(pl.LightningModule):
 
     def forward(self, batch: PairBatch) -> Prediction:
         """Run all heads on a batch of pairs."""
-        prediction: Prediction = self.network(batch.search, self.network.encode_template(batch.template))
+        kernel = self.network.encode_template(batch.template, batch.template_xyxy)
+        prediction: Prediction = self.network(batch.search, kernel)
         return prediction
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
@@ -117,6 +134,8 @@ class RefineTask(pl.LightningModule):
         if prediction.corners is not None:
             criterion = _CORNER_LOSSES[self.hparams["corner_loss"]]
             losses["corner"] = criterion(prediction.corners.crop_xyxy, batch.target_xyxy)
+            if self.hparams["corner_head"] == "rpn":
+                losses["cell"] = best_cell_loss(prediction.corners.scores, batch.target_xyxy)
         if prediction.mask_logits is not None:
             count = batch.has_mask.sum().float()
             mean_count = self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count

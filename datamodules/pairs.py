@@ -12,16 +12,19 @@ import cv2
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from alpharefine.crops import GeometryName
 from alpharefine.data.augmentation import Augmentation
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
+from alpharefine.data.imagenet import ImageNetDET, ImageNetVID
 from alpharefine.data.lasot import LaSOT
 from alpharefine.data.masks import MaskVideo, Saliency
 from alpharefine.data.pairs import MAX_GAP, EpochSampler, PairBatch, PairDataset, PairSource
 from alpharefine.data.reader import Reader, require_choice
+from alpharefine.data.trackingnet import TrackingNet
 from alpharefine.errors import UserError
 
-Kind = Literal["got10k", "lasot", "coco", "mask_video", "saliency"]
+Kind = Literal["got10k", "lasot", "coco", "mask_video", "saliency", "trackingnet", "imagenet_vid", "imagenet_det"]
 
 _READERS: dict[Kind, type[Reader]] = {
     "got10k": GOT10k,
@@ -29,6 +32,9 @@ _READERS: dict[Kind, type[Reader]] = {
     "coco": COCO,
     "mask_video": MaskVideo,
     "saliency": Saliency,
+    "trackingnet": TrackingNet,
+    "imagenet_vid": ImageNetVID,
+    "imagenet_det": ImageNetDET,
 }
 
 
@@ -37,7 +43,8 @@ class Source:
     """One data set of a mixture.
 
     Attributes:
-        kind: the layout: ``got10k``, ``lasot``, ``coco``, ``mask_video`` (DAVIS, YouTube-VOS) or ``saliency``.
+        kind: the layout: ``got10k``, ``lasot``, ``coco``, ``mask_video`` (DAVIS, YouTube-VOS), ``saliency``,
+            ``trackingnet``, ``imagenet_vid`` or ``imagenet_det``.
         path: its folder, relative to the data root unless absolute.
         weight: how often pairs are drawn from it, relative to the other data sets.
         options: further arguments of its reader, such as ``split`` or ``year``.
@@ -82,6 +89,7 @@ class PairDataModule(pl.LightningDataModule):
         augmentation: jitter and changes of the pictures while training. Validation jitters the box alike and
             changes nothing else.
         seed: of the pairs; two seeds give two different trainings.
+        geometry: how crops and labels are made; `train.py` takes the network's.
         cache_dir: where the data sets' indexes are kept; the user's cache folder by default.
 
     Raises:
@@ -100,6 +108,7 @@ class PairDataModule(pl.LightningDataModule):
         max_gap: int = MAX_GAP,
         augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
         seed: int = 0,
+        geometry: GeometryName = "exact",
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
@@ -116,6 +125,7 @@ class PairDataModule(pl.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.pairs_per_epoch, self.val_pairs = pairs_per_epoch, val_pairs
         self.max_gap, self.augmentation, self.seed = max_gap, augmentation, seed
+        self.geometry: GeometryName = geometry
         self.cache_dir = Path(cache_dir) if cache_dir else None
 
     @property
@@ -149,7 +159,8 @@ class PairDataModule(pl.LightningDataModule):
         if not sources:
             raise UserError("`data.train` and `data.val` must each name at least one data set.")
         opened = [PairSource(source.open(self.root), self.cache_dir, self.max_gap) for source in sources.values()]
-        return PairDataset(opened, [source.weight for source in sources.values()], augmentation, num_pairs, seed)
+        weights = [source.weight for source in sources.values()]
+        return PairDataset(opened, weights, augmentation, num_pairs, seed, self.geometry)
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Pairs of one epoch; every epoch has new ones."""

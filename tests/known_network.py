@@ -19,6 +19,8 @@ BOX = np.array([100.0, 80.0, 40.0, 30.0])  # its window: x 80..160, y 65..125
 class KnownNetwork(nn.Module):
     """Says what it is told to; keeps what it is shown."""
 
+    geometry = "exact"
+
     def __init__(self, crop_xyxy: Any = None, mask_prob: Any = None, peak_logit: float = 3.0) -> None:
         super().__init__()
         self.crop_xyxy, self.mask_prob = crop_xyxy, mask_prob
@@ -28,7 +30,7 @@ class KnownNetwork(nn.Module):
         self.templates: list[Tensor] = []
         self.calls: list[tuple[Tensor, Tensor, tuple[str, ...]]] = []
 
-    def encode_template(self, templates: Tensor) -> Tensor:
+    def encode_template(self, templates: Tensor, _target_xyxy: Tensor) -> Tensor:
         self.templates.append(templates)
         return templates.float().mean(dim=(2, 3))
 

@@ -11,10 +11,13 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 import evaluate
+from alpharefine import Refiner
+from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.metrics import PROTOCOLS
@@ -348,3 +351,37 @@ def test_the_command_itself(root: Path, names: list[str], tmp_path: Path) -> Non
     assert refused.returncode == 2
     assert re.fullmatch(r"error: .*--devices: .*got '0'.*\n", refused.stderr)
     assert refused.stdout == ""
+
+
+# ---- masks and geometries ------------------------------------------------------------------------------------------
+
+
+def test_boxes_of_masks_and_masks_as_pictures(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
+    command = ("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0])
+    out = tmp_path / "out"
+    run(*command, "--output_dir", out, "--box_from", "mask", "--mask_threshold", "0.4", "--save_masks")
+    masks = [
+        cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted((out / f"refined/masks/{names[0]}").iterdir())
+    ]
+    boxes_xywh = read_rows(out / "refined" / f"{names[0]}.txt")
+    assert len(masks) == NUM_FRAMES - 1 == len(boxes_xywh) - 1
+    frame = cv2.imread(str(folder_of(root, names[0]) / "img/00000001.jpg"))
+    assert all(mask.shape == frame.shape[:2] and set(np.unique(mask)) <= {0, 255} for mask in masks)
+    refiner = Refiner.from_checkpoint(checkpoint, device="cpu", box_from="mask", mask_threshold=0.4)
+    truth = read_rows(folder_of(root, names[0]) / "groundtruth.txt")
+    refiner.initialize(read_image(folder_of(root, names[0]) / "img/00000001.jpg"), truth[0])
+    centre = truth[1][:2] + truth[1][2:] / 2
+    base_xywh = np.concatenate([centre - truth[0][2:] / 2, truth[0][2:]])
+    found = refiner.refine(read_image(folder_of(root, names[0]) / "img/00000002.jpg"), base_xywh, mask=True)
+    np.testing.assert_array_equal(masks[0] > 0, found.mask > 0.4)
+    np.testing.assert_allclose(boxes_xywh[1], found.box_xywh if found.refined else base_xywh)
+
+
+def test_a_geometry_in_place_of_the_checkpoints(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
+    command = ("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0])
+    for geometry in ("exact", "original"):
+        run(*command, "--output_dir", tmp_path / geometry, "--geometry", geometry)
+    run(*command, "--output_dir", tmp_path / "own")
+    boxes = {name: read_rows(tmp_path / name / "refined" / f"{names[0]}.txt") for name in ("exact", "original", "own")}
+    np.testing.assert_array_equal(boxes["own"], boxes["exact"])
+    assert np.abs(boxes["original"] - boxes["exact"]).max() > 0.1

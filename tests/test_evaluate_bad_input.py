@@ -104,6 +104,8 @@ def nothing(_: Path) -> None:
             nothing, (*REFINED, "--min_score", "nan"), "--min_score: .*finite.*'nan'", id="score not a number"
         ),
         pytest.param(nothing, (*REFINED, "--min_score", "high"), "--min_score: .*'high'", id="score in words"),
+        pytest.param(nothing, (*KNOWN, "--save_masks"), "`--save_masks` .*`--ckpt`", id="masks of nothing"),
+        pytest.param(nothing, (*REFINED, "--mask_threshold", "1"), "--mask_threshold: .*between 0 and 1", id="all"),
         pytest.param(nothing, (*KNOWN, "--devices", "0"), "--devices: .*at least 1, got '0'", id="no device"),
         pytest.param(nothing, (*KNOWN, "--devices", "-1"), "--devices: .*at least 1, got '-1'", id="less than none"),
         pytest.param(nothing, (*KNOWN, "--devices", "two"), "--devices: .*got 'two'", id="devices in words"),

@@ -14,14 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 # Every module may import from the layers above its own line and from its own room, from nothing else of the project.
 LAYERS = [
     ["alpharefine.errors"],
-    ["alpharefine.boxes", "alpharefine.crops", "alpharefine.masks"],
+    ["alpharefine.boxes", "alpharefine.cli"],
+    ["alpharefine.crops", "alpharefine.masks"],
     ["alpharefine.models", "alpharefine.losses", "alpharefine.data", "alpharefine.metrics"],
     ["alpharefine.checkpoints"],
     ["alpharefine.task", "alpharefine.refiner", "alpharefine.trackers"],
     ["alpharefine"],  # the package's own __init__, which offers the refiner
     ["alpharefine.evaluation", "alpharefine.callbacks"],
     ["datamodules"],
-    ["alpharefine.cli"],
     ["train", "evaluate"],
 ]
 RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
@@ -30,7 +30,7 @@ RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 LIBRARIES = {
     "alpharefine.errors": set(),
     "alpharefine.boxes": {"numpy", "torch"},
-    "alpharefine.models": {"torch", "torchvision", "safetensors"},
+    "alpharefine.models": {"torch", "torchvision"},
     "alpharefine.losses": {"torch", "torchvision"},
     "alpharefine.trackers": {"cv2", "numpy"},
 }

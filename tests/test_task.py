@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from alpharefine.checkpoints.lightning import load_network
+from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from alpharefine.models import Corners, Prediction
@@ -27,6 +27,7 @@ def random_batch(seed: int, has_mask: tuple[bool, ...] = (True, False), side: in
     corners = torch.rand(num, 2, 2, generator=rng).sort(dim=1).values * side
     return PairBatch(
         template=torch.randint(0, 256, (num, 3, side, side), generator=rng, dtype=torch.uint8),
+        template_xyxy=torch.tensor([0.25, 0.25, 0.75, 0.75]).mul(side).expand(num, 4),
         search=torch.randint(0, 256, (num, 3, side, side), generator=rng, dtype=torch.uint8),
         target_xyxy=corners.flatten(1),
         mask=torch.randint(0, 2, (num, side, side), generator=rng, dtype=torch.uint8),
@@ -60,7 +61,7 @@ class TinyNetwork(nn.Module):
         super().__init__()
         self.backbone, self.head = nn.Linear(3, 4), nn.Linear(4, 4)
 
-    def encode_template(self, template: Tensor) -> Tensor:
+    def encode_template(self, template: Tensor, _target_xyxy: Tensor) -> Tensor:
         return template.float().mean(dim=(2, 3)) / 255
 
     def forward(self, search: Tensor, kernel: Tensor) -> Prediction:
@@ -188,7 +189,7 @@ class FixedPrediction(nn.Module):
         super().__init__()
         self.predictions = iter(predictions)
 
-    def encode_template(self, template: Tensor) -> Tensor:
+    def encode_template(self, template: Tensor, _target_xyxy: Tensor) -> Tensor:
         return template
 
     def forward(self, *_: Tensor) -> Prediction:
@@ -274,7 +275,7 @@ class TestCheckpoints:
         checkpoint = next(tmp_path.rglob("*.ckpt"))
         rebuilt = RefineTask.load_from_checkpoint(checkpoint, map_location="cpu")
         assert rebuilt.hparams == task.hparams
-        network = load_network(checkpoint)
+        network = load_checkpoint(checkpoint).network
         assert rebuilt.network.heads == network.heads == ("mask",)
         expected = task.network.state_dict()
         for other in (rebuilt.network, network):

@@ -15,10 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alpharefine.errors import UserError
-from alpharefine.models import BackboneName, ResNetTrunk
-
-_UNUSED_PREFIXES = ("layer4.", "fc.")
-"""Parts of an ImageNet classifier that the network does not have."""
+from alpharefine.models import BackboneName, Trunk
 
 _UNREADABLE = (
     *(SafetensorError, pickle.UnpicklingError, struct.error),
@@ -67,24 +64,24 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_backbone_weights(trunk: ResNetTrunk, name: BackboneName, source: str) -> None:
+def load_backbone_weights(trunk: Trunk, name: BackboneName, source: str) -> None:
     """Fill a trunk with pretrained weights.
 
     Args:
         trunk: the network to fill, in place.
-        name: which ResNet it is.
+        name: which classifier it is of.
         source: ``imagenet`` for torchvision's weights, else the path of a file with torchvision's names.
 
     Raises:
         UserError: if the file is not of this network.
     """
     state = imagenet_weights(name) if source == "imagenet" else read_weights(source)
-    state = {key: value for key, value in state.items() if not key.startswith(_UNUSED_PREFIXES)}
+    state = {key: value for key, value in state.items() if not key.startswith(trunk.unused_prefixes)}
     try:
         trunk.load_state_dict(state)
     except RuntimeError as error:
         reason = shorten(str(error), _MESSAGE_LENGTH)
         raise UserError(
-            f"Backbone weights: {source} does not hold a {name} up to layer3 with torchvision's names ({reason}); give "
+            f"Backbone weights: {source} does not hold a {name} with torchvision's names ({reason}); give "
             "the weights of that network, or set `backbone` to the one that they belong to."
         ) from error

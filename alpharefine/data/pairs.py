@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.crops import CROP_SIZE, Window
+from alpharefine.crops import CROP_SIZE, GEOMETRIES, GeometryName
 from alpharefine.data.augmentation import Augmentation, Photometric
 from alpharefine.data.coco import decode_mask
 from alpharefine.data.images import read_image, read_label_image
@@ -36,6 +36,7 @@ class PairBatch(NamedTuple):
 
     Attributes:
         template: ``(B, 3, 256, 256)`` uint8 RGB crops of twice the target's box.
+        template_xyxy: ``(B, 4)`` float32, the target in pixels of the template crop.
         search: ``(B, 3, 256, 256)`` uint8 RGB crops of twice a jittered box.
         target_xyxy: ``(B, 4)`` float32, the target in pixels of the search crop, clamped to it.
         mask: ``(B, 256, 256)`` uint8 0/1, the target's mask in the search crop; zero where there is none.
@@ -43,6 +44,7 @@ class PairBatch(NamedTuple):
     """
 
     template: Tensor
+    template_xyxy: Tensor
     search: Tensor
     target_xyxy: Tensor
     mask: Tensor
@@ -151,6 +153,7 @@ class PairDataset(Dataset[PairBatch]):
         augmentation: jitter of the search box and changes of the pictures.
         num_pairs: of one epoch.
         seed: of all draws.
+        geometry: how crops and labels are made (see `alpharefine.crops`).
 
     Raises:
         UserError: if a weight is negative or not a number, or all are 0, or the augmentation is out of its range.
@@ -163,6 +166,7 @@ class PairDataset(Dataset[PairBatch]):
         augmentation: Augmentation,
         num_pairs: int,
         seed: int = 0,
+        geometry: GeometryName = "exact",
     ) -> None:
         if not (np.isfinite(weights).all() and min(weights) >= 0 and sum(weights) > 0):
             raise UserError(
@@ -175,6 +179,7 @@ class PairDataset(Dataset[PairBatch]):
         self.photometric = Photometric(augmentation)
         self.num_pairs = num_pairs
         self.seed = seed
+        self.window = GEOMETRIES[geometry].window
 
     def __len__(self) -> int:
         return self.num_pairs
@@ -189,23 +194,30 @@ class PairDataset(Dataset[PairBatch]):
     def _pair(self, template: Frame, search: Frame, rng: np.random.Generator) -> PairBatch:
         augment = self.augmentation
         gray, flip = rng.random() < augment.gray_prob, rng.random() < augment.flip_prob
-        template_window = Window.around(template.box_xywh)
-        search_window = Window.around(augment.jitter(search.box_xywh, rng))
+        template_window = self.window.around(template.box_xywh)
+        search_window = self.window.around(augment.jitter(search.box_xywh, rng))
         template_crop = self.photometric(template_window.cut(template.image), gray, rng)
         search_crop = self.photometric(search_window.cut(search.image), gray, rng)
+        template_xyxy = template_window.to_crop(xywh_to_xyxy(template.box_xywh))
         target_xyxy = search_window.to_crop(xywh_to_xyxy(search.box_xywh)).clip(0, CROP_SIZE)
         has_mask = search.mask is not None
         mask = search_window.cut(search.mask) if search.mask is not None else np.zeros((CROP_SIZE, CROP_SIZE), np.uint8)
         if flip:
             template_crop, search_crop, mask = template_crop[:, ::-1], search_crop[:, ::-1], mask[:, ::-1]
-            target_xyxy = np.array([CROP_SIZE, 0, CROP_SIZE, 0]) + target_xyxy[[2, 1, 0, 3]] * [-1, 1, -1, 1]
+            template_xyxy, target_xyxy = _mirrored(template_xyxy), _mirrored(target_xyxy)
         return PairBatch(
             template=_to_tensor(template_crop),
+            template_xyxy=torch.from_numpy(template_xyxy.astype(np.float32)),
             search=_to_tensor(search_crop),
             target_xyxy=torch.from_numpy(target_xyxy.astype(np.float32)),
             mask=torch.from_numpy(np.ascontiguousarray(mask)),
             has_mask=torch.tensor(has_mask),
         )
+
+
+def _mirrored(crop_xyxy: np.ndarray) -> np.ndarray:
+    mirrored: np.ndarray = np.array([CROP_SIZE, 0, CROP_SIZE, 0]) + crop_xyxy[[2, 1, 0, 3]] * [-1, 1, -1, 1]
+    return mirrored
 
 
 def _to_tensor(crop: np.ndarray) -> Tensor:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -82,6 +82,9 @@ class Reader(ABC):
         raise TypeError(f"{type(self).__name__} has no mask pictures.")
 
 
+Named = TypeVar("Named", str, Path)
+
+
 def require_folder(path: str | Path, owner: str) -> Path:
     """The path, if it is a folder.
 
@@ -94,7 +97,7 @@ def require_folder(path: str | Path, owner: str) -> Path:
     return path
 
 
-def require_sequences(names: list[str], source: Path) -> list[str]:
+def require_sequences(names: list[Named], source: Path) -> list[Named]:
     """The names, if there are any.
 
     Raises:

@@ -19,11 +19,13 @@ import numpy as np
 import torch
 
 from alpharefine.boxes import is_valid
+from alpharefine.crops import GeometryName
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation.sequences import EvaluationSequence
-from alpharefine.refiner import Refiner
+from alpharefine.masks import MASK_THRESHOLD
+from alpharefine.refiner import BoxFrom, Refiner
 from alpharefine.trackers import SELF_TRACKERS, TrackerSource, load_tracker
 from alpharefine.trackers.custom import code_file
 from alpharefine.trackers.registry import IMPORT_PATH
@@ -45,6 +47,10 @@ class RunSettings:
         min_score: refine only where the tracker's score is at least this; None refines every frame.
         data_root: folder of the frames.
         annotations_dir: folder of the ground truth, where that is not read from the data root.
+        geometry: of the refiner, in place of the one that its checkpoint records.
+        box_from: which head the refined box is taken from.
+        mask_threshold: probability above which a pixel belongs to the target.
+        save_masks: whether to keep the mask of every frame.
     """
 
     tracker: str
@@ -55,6 +61,10 @@ class RunSettings:
     min_score: float | None = None
     data_root: str | None = None
     annotations_dir: str | None = None
+    geometry: GeometryName | None = None
+    box_from: BoxFrom = "auto"
+    mask_threshold: float = MASK_THRESHOLD
+    save_masks: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,12 @@ class SequenceResult:
     Attributes:
         boxes_xywh: ``(N, 4)`` float64; the first row is the ground truth's, or the published one in a replay.
         times_ms: ``(N, 3)``, milliseconds spent on decoding, in the base tracker and on refinement.
+        masks: binary pictures in PNG's format, one for each frame after the first; None if they are not kept.
     """
 
     boxes_xywh: np.ndarray
     times_ms: np.ndarray
+    masks: list[bytes] | None = None
 
 
 class Pipeline:
@@ -83,7 +95,9 @@ class Pipeline:
 
     def __init__(self, settings: RunSettings, device: str = "auto") -> None:
         self.settings = settings
-        self.refiner = None if settings.ckpt is None else Refiner.from_checkpoint(settings.ckpt, device)
+        self.refiner = None
+        if settings.ckpt is not None:
+            self.refiner = self._make_refiner(settings.ckpt, device)
         self.source: TrackerSource = load_tracker(
             settings.tracker,
             weights=[Path(path) for path in settings.tracker_weights],
@@ -97,6 +111,22 @@ class Pipeline:
             raise UserError(f"`--no-feedback`: {settings.tracker} moves by the refined box alone; leave it out.")
         if settings.min_score is not None and not self.source.gives_score:
             raise UserError(f"`--min_score`: {settings.tracker} does not tell how sure it is; leave it out.")
+
+    def _make_refiner(self, ckpt: str, device: str) -> Refiner:
+        settings = self.settings
+        try:
+            refiner = Refiner.from_checkpoint(
+                ckpt,
+                device,
+                geometry=settings.geometry,
+                box_from=settings.box_from,
+                mask_threshold=settings.mask_threshold,
+            )
+        except ValueError as error:
+            raise UserError(f"`--box_from`: {error} Give another checkpoint, or leave it out.") from error
+        if settings.save_masks and "mask" not in refiner.network.heads:
+            raise UserError("`--save_masks`: the network has no mask head; leave it out.")
+        return refiner
 
     def frame_paths(self, sequence: EvaluationSequence) -> list[Path] | None:
         """The frames to read of a sequence; None if nobody looks at them.
@@ -123,6 +153,7 @@ class Pipeline:
         boxes_xywh, times_ms = np.empty((len(truth), 4)), np.zeros((len(truth), len(TIME_COLUMNS)))
         tracker = self.source.open(sequence.name, truth)
         boxes_xywh[0] = tracker.first_xywh if isinstance(tracker, ReplayTracker) else truth[0]
+        masks: list[bytes] = []
         watch = _Stopwatch()
         for t in range(len(truth)):
             frame = _NO_FRAME if frame_paths is None else read_image(frame_paths[t])
@@ -137,14 +168,22 @@ class Pipeline:
             else:
                 track = tracker.track(frame)
                 boxes_xywh[t], base_ms = track.box_xywh, watch.lap()
+                mask = None
                 if self.refiner is not None and self._is_sure(track.score) and is_valid(track.box_xywh):
-                    refinement = self.refiner.refine(frame, track.box_xywh)
+                    refinement = self.refiner.refine(frame, track.box_xywh, mask=self.settings.save_masks)
+                    mask = refinement.mask
                     if refinement.refined:
                         boxes_xywh[t] = refinement.box_xywh
                         if self.feedback:
                             tracker.set_box(refinement.box_xywh)
+                if self.settings.save_masks:
+                    masks.append(self._encoded(mask, frame.shape[:2]))
             times_ms[t] = decode_ms, base_ms, watch.lap()
-        return SequenceResult(boxes_xywh, times_ms)
+        return SequenceResult(boxes_xywh, times_ms, masks if self.settings.save_masks else None)
+
+    def _encoded(self, mask: np.ndarray | None, image_size: tuple[int, int]) -> bytes:
+        inside = np.zeros(image_size, bool) if mask is None else mask > self.settings.mask_threshold
+        return cv2.imencode(".png", inside.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
 
     def _is_sure(self, score: float) -> bool:
         if self.settings.min_score is None:
@@ -190,7 +229,7 @@ class _Stopwatch:
 
 
 class RunFolder:
-    """The files of a run: ``<sequence>.txt``, ``times/<sequence>.txt`` and ``settings.json``.
+    """The files of a run: ``<sequence>.txt``, ``times/<sequence>.txt``, ``masks/<sequence>/``, ``settings.json``.
 
     A sequence's boxes are written whole or not at all, and stand for the sequence being done. Nothing is made or
     discarded before there is a first result.
@@ -225,9 +264,13 @@ class RunFolder:
         return read_rows(self.path / "times" / f"{name}.txt", len(TIME_COLUMNS))
 
     def write(self, name: str, result: SequenceResult) -> None:
-        """Write the times, then the boxes of a sequence."""
+        """Write the masks, the times, then the boxes of a sequence."""
         if not self._goes_on:
             self._begin()
+        if result.masks is not None:
+            (self.path / "masks" / name).mkdir(parents=True, exist_ok=True)
+            for frame, png in enumerate(result.masks, start=2):
+                (self.path / "masks" / name / f"{frame:08d}.png").write_bytes(png)
         times = "".join(",".join(f"{ms:.3f}" for ms in row) + "\n" for row in result.times_ms.tolist())
         write_whole(self.path / "times" / f"{name}.txt", times)
         boxes = "".join(",".join(map(repr, row)) + "\n" for row in result.boxes_xywh.tolist())

@@ -1,18 +1,24 @@
 """The refinement network and its parts; torch and torchvision only."""
 
-from alpharefine.models.backbone import BackboneName, ResNetTrunk, Taps
-from alpharefine.models.heads import CornerHead, Corners, MaskHead, soft_argmax
+from alpharefine.models.backbone import BackboneName, Taps, Trunk, make_trunk
+from alpharefine.models.correlation import NeckName
+from alpharefine.models.heads import CornerHeadName, Corners, Grid, MaskHeadName, soft_argmax
 from alpharefine.models.network import AlphaRefineNet, HeadName, Prediction
+from alpharefine.models.roi import precise_roi_pool
 
 __all__ = [
     "AlphaRefineNet",
     "BackboneName",
-    "CornerHead",
+    "CornerHeadName",
     "Corners",
+    "Grid",
     "HeadName",
-    "MaskHead",
+    "MaskHeadName",
+    "NeckName",
     "Prediction",
-    "ResNetTrunk",
     "Taps",
+    "Trunk",
+    "make_trunk",
+    "precise_roi_pool",
     "soft_argmax",
 ]

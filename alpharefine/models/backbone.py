@@ -1,24 +1,29 @@
-"""The shared backbone: a ResNet from its stem to ``layer3``, nothing after it."""
+"""The shared backbone: an ImageNet classifier of torchvision up to its stride of 16, nothing after it."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
-BackboneName = Literal["resnet18", "resnet34"]
+BackboneName = Literal[
+    "resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0"
+]
 
 
 class Taps(NamedTuple):
-    """Feature maps of one batch of crops; sizes for crops of 256 px.
+    """Feature maps of one batch of crops, named after the ResNet's stages; sizes for crops of 256 px.
+
+    C1 to C4 are `Trunk.channels`: 64, 64, 128, 256 for ResNet-18 and ResNet-34.
 
     Attributes:
-        conv1: ``(B, 64, 128, 128)``, after batch norm and ReLU, before the max pool.
-        layer1: ``(B, 64, 64, 64)``.
-        layer2: ``(B, 128, 32, 32)``.
-        layer3: ``(B, 256, 16, 16)``.
+        conv1: ``(B, C1, 128, 128)``; of a ResNet after batch norm and ReLU, before the max pool.
+        layer1: ``(B, C2, 64, 64)``.
+        layer2: ``(B, C3, 32, 32)``.
+        layer3: ``(B, C4, 16, 16)``.
     """
 
     conv1: Tensor
@@ -27,22 +32,95 @@ class Taps(NamedTuple):
     layer3: Tensor
 
 
-class ResNetTrunk(nn.Module):
-    """ResNet-18 or ResNet-34 up to ``layer3``, with torchvision's parameter names.
+class Trunk(nn.Module, ABC):
+    """A backbone cut off after its last layer of stride 16, with torchvision's parameter names.
+
+    Attributes:
+        channels: of the four taps.
+        unused_prefixes: beginnings of the names of the classifier's parameters that are cut off.
+    """
+
+    channels: tuple[int, int, int, int]
+    unused_prefixes: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def stages(self) -> list[list[nn.Module]]:
+        """The modules, stage by stage."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Taps:
+        """Compute the four maps of ``(B, 3, S, S)`` normalised images."""
+
+
+class ResNetTrunk(Trunk):
+    """A ResNet up to ``layer3``.
 
     Args:
         name: which ResNet.
     """
 
-    def __init__(self, name: BackboneName) -> None:
+    def __init__(self, name: Literal["resnet18", "resnet34", "resnet50"]) -> None:
         super().__init__()
-        resnet = getattr(torchvision.models, name)(weights=None)
+        resnet = torchvision.models.get_model(name, weights=None)
         self.conv1, self.bn1, self.maxpool = resnet.conv1, resnet.bn1, resnet.maxpool
         self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+        self.channels = (64, 256, 512, 1024) if name == "resnet50" else (64, 64, 128, 256)
+        self.unused_prefixes = ("layer4.", "fc.")
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        """The stem and the three layers."""
+        return [[self.conv1, self.bn1], [self.layer1], [self.layer2], [self.layer3]]
 
     def forward(self, images: Tensor) -> Taps:
         """Compute the four maps of ``(B, 3, S, S)`` normalised images."""
         conv1 = torch.relu(self.bn1(self.conv1(images)))  # (B, 64, S/2, S/2)
-        layer1 = self.layer1(self.maxpool(conv1))  # (B, 64, S/4, S/4)
-        layer2 = self.layer2(layer1)  # (B, 128, S/8, S/8)
-        return Taps(conv1, layer1, layer2, self.layer3(layer2))  # (B, 256, S/16, S/16)
+        layer1 = self.layer1(self.maxpool(conv1))  # (B, C2, S/4, S/4)
+        layer2 = self.layer2(layer1)  # (B, C3, S/8, S/8)
+        return Taps(conv1, layer1, layer2, self.layer3(layer2))  # (B, C4, S/16, S/16)
+
+
+class FeatureTrunk(Trunk):
+    """A MobileNet or EfficientNet: the list of blocks `features`, cut off before the stride becomes 32.
+
+    Args:
+        name: which network.
+    """
+
+    last_blocks: ClassVar = {
+        "mobilenet_v2": ((1, 3, 6, 13), (16, 24, 32, 96)),
+        "mobilenet_v3_large": ((1, 3, 6, 12), (16, 24, 40, 112)),
+        "mobilenet_v3_small": ((0, 1, 3, 8), (16, 16, 24, 48)),
+        "efficientnet_b0": ((1, 2, 3, 5), (16, 24, 40, 112)),
+    }
+    """Of each network the last block of stride 2, 4, 8 and 16, and their channels."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.taps, self.channels = self.last_blocks[name]
+        blocks = cast(nn.Sequential, torchvision.models.get_model(name, weights=None).features)
+        self.features = blocks[: self.taps[-1] + 1]
+        self.unused_prefixes = ("classifier.", *(f"features.{i}." for i in range(len(self.features), len(blocks))))
+
+    @property
+    def stages(self) -> list[list[nn.Module]]:
+        """The blocks up to each tap."""
+        firsts = (0, *(tap + 1 for tap in self.taps[:-1]))
+        return [list(self.features[first : last + 1]) for first, last in zip(firsts, self.taps, strict=True)]
+
+    def forward(self, images: Tensor) -> Taps:
+        """Compute the four maps of ``(B, 3, S, S)`` normalised images."""
+        x, maps = images, []
+        for i, block in enumerate(self.features):
+            x = block(x)
+            if i in self.taps:
+                maps.append(x)
+        return Taps(*maps)
+
+
+def make_trunk(name: BackboneName) -> Trunk:
+    """A backbone with random weights."""
+    if name in FeatureTrunk.last_blocks:
+        return FeatureTrunk(name)
+    return ResNetTrunk(cast(Literal["resnet18", "resnet34", "resnet50"], name))

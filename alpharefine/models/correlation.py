@@ -1,14 +1,24 @@
-"""Pixel-wise correlation of the template with the search region (Alpha-Refine, section 3.2)."""
+"""Necks: how the template's features meet those of the search region (Alpha-Refine, section 3.2)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from alpharefine.models.roi import precise_roi_pool
+
+NeckName = Literal["pixel", "pixel_gate_first", "naive", "depthwise"]
 
 KERNEL_SIZE = 8
 """Side of the template kernel in feature cells: the target's half of a 16x16 map at a search factor of 2."""
+
+STRIDE = 16
+"""Pixels of the crop for a cell of the map."""
 
 
 def crop_kernel(features: Tensor) -> Tensor:
@@ -40,6 +50,19 @@ def pixel_correlation(search: Tensor, kernel: Tensor) -> Tensor:
     return products.view(batch, -1, height, width)
 
 
+def naive_correlation(search: Tensor, kernel: Tensor) -> Tensor:
+    """Slide the whole kernel over the search map (SiamFC): ``(B, C, H, W)`` to ``(B, 1, H - k + 1, W - k + 1)``."""
+    batch = len(search)
+    return F.conv2d(search.flatten(0, 1)[None], kernel, groups=batch).transpose(0, 1)
+
+
+def depthwise_correlation(search: Tensor, kernel: Tensor) -> Tensor:
+    """The same channel by channel (SiamRPN++): ``(B, C, H, W)`` to ``(B, C, H - k + 1, W - k + 1)``."""
+    batch, channels = search.shape[:2]
+    maps = F.conv2d(search.flatten(0, 1)[None], kernel.flatten(0, 1)[:, None], groups=batch * channels)
+    return maps.view(batch, channels, *maps.shape[-2:])
+
+
 class ChannelGate(nn.Module):
     """Squeeze and excitation (arXiv 1709.01507): each channel scaled by a factor read off all channel means.
 
@@ -59,29 +82,102 @@ class ChannelGate(nn.Module):
         return x * torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
 
 
-class PixelCorrelationNeck(nn.Module):
-    """Correlation, three 1x1 layers, channel gate: ``(B, 256, 16, 16)`` and a kernel to ``(B, 64, 16, 16)``.
+class NonLocalBlock(nn.Module):
+    """Self-attention over the positions of a map, added to it (arXiv 1711.07971); starts as the identity.
+
+    Args:
+        channels: in and out; the attention runs on half as many.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Conv2d(channels, channels // 2, 1) for _ in range(3))
+        norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(norm.weight)
+        self.project = nn.Sequential(nn.Conv2d(channels // 2, channels, 1), norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend from every position of ``(B, C, H, W)`` to its 2x2 blocks."""
+        query = self.query(x).flatten(2)  # (B, C/2, H*W)
+        key, value = (F.max_pool2d(conv(x), 2).flatten(2) for conv in (self.key, self.value))  # (B, C/2, H*W/4)
+        weights = (query.transpose(1, 2) @ key).softmax(-1)
+        attended = (weights @ value.transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[-2:])
+        out: Tensor = self.project(attended) + x
+        return out
+
+
+class CorrelationNeck(nn.Module):
+    """Correlation, three 1x1 layers and a channel gate: a search map and a template's kernel to ``(B, 64, 16, 16)``.
 
     Runs in float32 under autocast too: raw correlations reach 1e4 and more, where half precision is coarse or
     overflows.
+
+    Args:
+        name: ``pixel`` is the paper's; ``pixel_gate_first`` gates the raw correlation. ``naive`` and ``depthwise``
+            slide the kernel, pooled from the target's box, over the search map, and end in a non-local block.
+        in_channels: of the maps.
     """
 
     out_channels = KERNEL_SIZE**2
 
-    def __init__(self) -> None:
+    _correlations: ClassVar[dict[NeckName, Callable[[Tensor, Tensor], Tensor]]] = {
+        "pixel": pixel_correlation,
+        "pixel_gate_first": pixel_correlation,
+        "naive": naive_correlation,
+        "depthwise": depthwise_correlation,
+    }
+
+    def __init__(self, name: NeckName = "pixel", in_channels: int = 256) -> None:
         super().__init__()
+        self.name = name
+        self._correlate = self._correlations[name]
         channels = self.out_channels
         widths = (channels, 2 * channels, 2 * channels, channels)
+        self.adjust = self.non_local = None
+        if self.slides:
+            self.adjust = nn.Sequential(*conv_norm_relu(1 if name == "naive" else in_channels, channels, 3))
+            self.non_local = NonLocalBlock(channels)
         self.post_correlation = nn.Sequential(
             *(layer for c_in, c_out in pairwise(widths) for layer in conv_norm_relu(c_in, c_out, 1))
         )
         self.gate = ChannelGate(channels)
 
+    @property
+    def slides(self) -> bool:
+        """Whether the kernel is slid over the map, as opposed to compared cell by cell."""
+        return self.name in ("naive", "depthwise")
+
+    def kernel(self, template: Tensor, target_xyxy: Tensor | None = None) -> Tensor:
+        """Take the target out of the template's map.
+
+        Args:
+            template: ``(B, C, 16, 16)``.
+            target_xyxy: ``(B, 4)``, the target in pixels of the template crop, looked at where the kernel slides; the
+                middle half of the crop by default.
+
+        Returns:
+            ``(B, C, 8, 8)``.
+        """
+        if not self.slides:
+            return crop_kernel(template)
+        if target_xyxy is None:
+            quarter = template.shape[-1] * STRIDE / 4
+            middle = torch.tensor([quarter, quarter, 3 * quarter, 3 * quarter], device=template.device)
+            target_xyxy = middle.expand(len(template), 4)
+        with torch.autocast(template.device.type, enabled=False):
+            return precise_roi_pool(template.float(), target_xyxy[:, None], KERNEL_SIZE, 1 / STRIDE)[:, 0]
+
     def forward(self, search: Tensor, kernel: Tensor) -> Tensor:
-        """Fuse the search map ``(B, 256, n, n)`` with the template's kernel ``(B, 256, 8, 8)``."""
+        """Fuse the search map ``(B, C, n, n)`` with the template's kernel ``(B, C, 8, 8)``."""
         with torch.autocast(search.device.type, enabled=False):
-            correlation = pixel_correlation(search.float(), kernel.float())
-            fused: Tensor = self.gate(self.post_correlation(correlation))
+            x = self._correlate(search.float(), kernel.float())
+            if self.adjust is not None:
+                x = F.interpolate(self.adjust(x), search.shape[-2:], mode="bilinear", align_corners=False)
+            if self.name == "pixel_gate_first":
+                x = self.post_correlation(self.gate(x))
+            else:
+                x = self.gate(self.post_correlation(x))
+            fused: Tensor = x if self.non_local is None else self.non_local(x)
         return fused
 
 

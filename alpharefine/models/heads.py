@@ -1,8 +1,10 @@
-"""The two heads: corners by soft-argmax, and a mask (Alpha-Refine, section 3.3)."""
+"""The heads: two corners of the box, in several ways, and a mask (Alpha-Refine, section 3.3)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +13,22 @@ from torch import Tensor, nn
 from alpharefine.models.backbone import Taps
 from alpharefine.models.correlation import conv_norm_relu
 
+CornerHeadName = Literal[
+    "towers", "towers_256", "shared_tower", "extreme", "rpn", "box", "box_relu", "box_conv", "box_conv_narrow"
+]
+MaskHeadName = Literal["pyramid", "simple"]
+
+
+_LEAST_PROB = 1e-6
+
 
 class Corners(NamedTuple):
-    """Output of the corner head.
+    """Output of a corner head.
 
     Attributes:
         crop_xyxy: ``(B, 4)`` float32, pixels of the crop, corners not ordered.
-        scores: ``(B, 2, n, n)`` float32, the score maps of the top-left and the bottom-right corner before the softmax.
+        scores: ``(B, K, n, n)`` float32, score maps before the softmax: K = 2 for the top-left and the bottom-right
+            corner, 4 for the four edges, 1 for the whole box, 0 for a head without any.
     """
 
     crop_xyxy: Tensor
@@ -25,69 +36,211 @@ class Corners(NamedTuple):
 
     @property
     def heat(self) -> Tensor:
-        """``(B, 2, n, n)``, the softmax of each score map: non-negative, sum 1."""
+        """``(B, K, n, n)``, the softmax of each score map: non-negative, sum 1."""
         return self.scores.flatten(2).softmax(-1).view_as(self.scores)
 
     @property
     def peak(self) -> Tensor:
-        """``(B,)``, the highest cell of the heat of the less certain of the two corners, in 0..1."""
+        """``(B,)``, the highest cell of the heat of the least certain of the maps, in 0..1; 1 if there are none."""
+        if not self.scores.shape[1]:
+            return self.scores.new_ones(len(self.scores))
         return self.scores.flatten(2).softmax(-1).amax(-1).amin(-1)
 
 
-def soft_argmax(scores: Tensor, crop_size: int) -> Tensor:
-    """Expected position under the softmax of a score map.
+class Grid(NamedTuple):
+    """Where the cells of a map of ``n`` stand in the crop, along either side.
 
-    Cell ``i`` of ``n`` stands at ``crop_size * i / (n - 1)``, so the first and the last cell lie on the borders of the
-    crop and every position in it can be reached. Deviation: the original's grid ends one cell earlier (at 240 of 256).
+    Attributes:
+        crop_size: side of the crop in pixels.
+        reaches_end: whether the first and the last cell stand on the borders of the crop, so that every position in it
+            can be reached. In the geometry ``original`` the grid ends one cell earlier (at 240 of 256).
+    """
+
+    crop_size: int
+    reaches_end: bool = True
+
+    def positions(self, like: Tensor) -> Tensor:
+        """``(n,)`` in crop pixels for a map ``(..., n, n)``, with its type and device."""
+        n = like.shape[-1]
+        last = self.crop_size if self.reaches_end else self.crop_size * (n - 1) / n
+        return torch.linspace(0, last, n, device=like.device, dtype=like.dtype)
+
+
+def soft_argmax(scores: Tensor, grid: Grid) -> Tensor:
+    """Expected position under the softmax of a score map.
 
     Args:
         scores: ``(..., n, n)``.
-        crop_size: side of the crop in pixels.
+        grid: where its cells stand.
 
     Returns:
         ``(..., 2)``, x and y in crop pixels, in the dtype of `scores`, under autocast too.
     """
-    grid = torch.linspace(0, crop_size, scores.shape[-1], device=scores.device, dtype=scores.dtype)
+    positions = grid.positions(scores)
     prob = scores.flatten(-2).softmax(-1).view_as(scores)
     # Not a matrix product: autocast would run that in half precision, which is coarse by up to a pixel.
-    return torch.stack([(prob.sum(-2) * grid).sum(-1), (prob.sum(-1) * grid).sum(-1)], dim=-1)
+    return torch.stack([(prob.sum(-2) * positions).sum(-1), (prob.sum(-1) * positions).sum(-1)], dim=-1)
 
 
-class CornerHead(nn.Module):
+class TowersHead(nn.Module):
     """Two towers of convolutions, one a corner, each ending in a score map.
 
     Args:
         in_channels: of the fused map.
-        crop_size: side of the crop in pixels.
+        grid: of the score maps.
+        fine: double the map after each of the four layers, to score maps of 256 cells a side.
     """
 
     widths = (256, 128, 64, 32)
 
-    def __init__(self, in_channels: int = 64, crop_size: int = 256) -> None:
+    def __init__(self, in_channels: int, grid: Grid, fine: bool = False) -> None:
         super().__init__()
-        self.crop_size = crop_size
-        self.top_left = self._tower(in_channels)
-        self.bottom_right = self._tower(in_channels)
-
-    def _tower(self, in_channels: int) -> nn.Sequential:
-        widths = (in_channels, *self.widths)
-        layers = [nn.Sequential(*conv_norm_relu(a, b, 3)) for a, b in zip(widths, self.widths, strict=False)]
-        return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 1))
+        self.grid, self.fine = grid, fine
+        self.top_left = _tower(in_channels, self.widths, 1)
+        self.bottom_right = _tower(in_channels, self.widths, 1)
 
     def forward(self, fused: Tensor) -> Corners:
-        """Predict the two corners from ``(B, 64, n, n)``."""
-        scores = torch.cat([self.top_left(fused), self.bottom_right(fused)], dim=1).float()
-        return Corners(soft_argmax(scores, self.crop_size).flatten(1), scores)
+        """Predict the two corners from ``(B, C, n, n)``."""
+        scores = torch.cat([self._scores(self.top_left, fused), self._scores(self.bottom_right, fused)], dim=1).float()
+        return Corners(soft_argmax(scores, self.grid).flatten(1), scores)
+
+    def _scores(self, tower: nn.Sequential, x: Tensor) -> Tensor:
+        *layers, last = tower
+        for layer in layers:
+            x = layer(x)
+            if self.fine:
+                x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        scores: Tensor = last(x)
+        return scores
 
 
-class MaskHead(nn.Module):
-    """A top-down path from the fused map through ``layer2``, ``layer1`` and ``conv1`` to a mask of the crop."""
+class SharedTowerHead(nn.Module):
+    """One tower for both corners, with a score map each.
 
-    def __init__(self, in_channels: int = 64) -> None:
+    Args:
+        in_channels: of the fused map.
+        grid: of the score maps.
+    """
+
+    def __init__(self, in_channels: int, grid: Grid) -> None:
         super().__init__()
-        self.adjust_conv1 = nn.Sequential(*conv_norm_relu(64, 64, 1))
-        self.adjust_layer1 = nn.Sequential(*conv_norm_relu(64, 256, 1))
-        self.adjust_layer2 = nn.Sequential(*conv_norm_relu(128, 512, 1))
+        self.grid = grid
+        widths = (in_channels, *(128,) * 4)
+        self.tower = nn.Sequential(*(nn.Sequential(*conv_norm_relu(a, b, 3)) for a, b in pairwise(widths)))
+        self.top_left, self.bottom_right = nn.Conv2d(128, 1, 1), nn.Conv2d(128, 1, 1)
+
+    def forward(self, fused: Tensor) -> Corners:
+        """Predict the two corners from ``(B, C, n, n)``."""
+        x = self.tower(fused)
+        scores = torch.cat([self.top_left(x), self.bottom_right(x)], dim=1).float()
+        return Corners(soft_argmax(scores, self.grid).flatten(1), scores)
+
+
+class ExtremeHead(nn.Module):
+    """One tower, with a score map and a map of offsets for each of the four edges.
+
+    Args:
+        in_channels: of the fused map.
+        grid: of the score maps.
+    """
+
+    def __init__(self, in_channels: int, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.tower = _tower(in_channels, (256, 256, 256, 512), 8)
+
+    def forward(self, fused: Tensor) -> Corners:
+        """Predict x1, y1, x2, y2 from ``(B, C, n, n)``."""
+        scores, offsets = self.tower(fused).float().chunk(2, dim=1)  # (B, 4, n, n) each
+        columns = self.grid.positions(scores).expand_as(scores)
+        positions = torch.where(_is_x(scores), columns, columns.transpose(-2, -1)) + offsets
+        prob = scores.flatten(2).softmax(-1)
+        return Corners((prob * positions.flatten(2)).sum(-1), scores)
+
+
+class RPNHead(nn.Module):
+    """A box at every cell, and how good each cell's is; the box of the best cell counts.
+
+    Args:
+        in_channels: of the fused map.
+        grid: of the maps.
+    """
+
+    widths = (256,) * 4
+
+    def __init__(self, in_channels: int, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.boxes = _tower(in_channels, self.widths, 4)
+        self.confidence = _tower(in_channels, self.widths, 1)
+
+    def forward(self, fused: Tensor) -> Corners:
+        """Predict x1, y1, x2, y2 from ``(B, C, n, n)``."""
+        offsets, scores = self.boxes(fused).float(), self.confidence(fused).float()
+        offsets = offsets[:, [0, 2, 1, 3]]  # the channels are x1, x2, y1, y2
+        columns = self.grid.positions(offsets).expand_as(offsets)
+        positions = torch.where(_is_x(offsets), columns, columns.transpose(-2, -1)) + offsets
+        best = scores.flatten(1).argmax(-1)[:, None, None].expand(-1, 4, -1)  # (B, 4, 1)
+        return Corners(positions.flatten(2).gather(2, best)[..., 0], scores)
+
+
+class BoxHead(nn.Module):
+    """Four numbers for the whole crop: the box relative to one of half the crop's sides in its middle.
+
+    Args:
+        in_channels: of the fused map.
+        grid: tells the size of the crop.
+        name: ``box`` averages the map, ``box_relu`` also cuts off negative numbers (as in the oldest of the original's
+            code: such a box can only grow); ``box_conv`` and ``box_conv_narrow`` end in a 16x16 convolution.
+    """
+
+    def __init__(self, in_channels: int, grid: Grid, name: CornerHeadName = "box") -> None:
+        super().__init__()
+        self.grid = grid
+        self.layers: nn.Module
+        if name in ("box", "box_relu"):
+            widths: tuple[int, ...] = (64, 64)
+            kernel_size, c_mid = 1, 64
+            pool: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
+        else:
+            widths = (128,) * 4 if name == "box_conv_narrow" else (512, 256, 128, 64)
+            kernel_size, c_mid = 3, 256
+            pool = [nn.Conv2d(widths[-1], c_mid, 16), nn.BatchNorm2d(c_mid), nn.ReLU(inplace=True)]
+        layers = [nn.Sequential(*conv_norm_relu(a, b, kernel_size)) for a, b in pairwise((in_channels, *widths))]
+        self.layers = nn.Sequential(*layers)
+        self.pool = nn.Sequential(*pool)
+        self.linear = nn.Linear(c_mid, 4)
+        self.only_grows = name == "box_relu"
+
+    def forward(self, fused: Tensor) -> Corners:
+        """Predict x1, y1, x2, y2 from ``(B, C, 16, 16)``."""
+        deltas = self.deltas(fused)
+        half, quarter = self.grid.crop_size / 2, self.grid.crop_size / 4
+        centre, half_size = half + half * deltas[:, :2], quarter * deltas[:, 2:].exp()
+        return Corners(
+            torch.cat([centre - half_size, centre + half_size], dim=1), deltas.new_empty(len(deltas), 0, 1, 1)
+        )
+
+    def deltas(self, fused: Tensor) -> Tensor:
+        """``(B, 4)`` float32: shift of the centre in sides of that box, logarithm of the sides over its."""
+        deltas = self.linear(self.pool(self.layers(fused)).flatten(1)).float()
+        return torch.relu(deltas) if self.only_grows else deltas
+
+
+class PyramidMaskHead(nn.Module):
+    """A top-down path from the fused map through ``layer2``, ``layer1`` and ``conv1`` to a mask of the crop.
+
+    Args:
+        in_channels: of the fused map.
+        tap_channels: of ``conv1``, ``layer1`` and ``layer2``.
+    """
+
+    def __init__(self, in_channels: int, tap_channels: tuple[int, int, int]) -> None:
+        super().__init__()
+        conv1, layer1, layer2 = tap_channels
+        self.adjust_conv1 = nn.Sequential(*conv_norm_relu(conv1, 64, 1))
+        self.adjust_layer1 = nn.Sequential(*conv_norm_relu(layer1, 256, 1))
+        self.adjust_layer2 = nn.Sequential(*conv_norm_relu(layer2, 512, 1))
         self.top2 = _two_convs(in_channels, 32, 32)
         self.side2 = _two_convs(512, 128, 32)
         self.merge2 = nn.Conv2d(32, 16, 3, padding=1)
@@ -99,7 +252,7 @@ class MaskHead(nn.Module):
         self.merge0 = nn.Conv2d(4, 1, 3, padding=1)
 
     def forward(self, fused: Tensor, taps: Taps) -> Tensor:
-        """Predict the logits ``(B, S/2, S/2)`` of the mask from the fused map ``(B, 64, S/16, S/16)`` and the taps."""
+        """Predict the logits ``(B, S/2, S/2)`` of the mask from the fused map ``(B, C, S/16, S/16)`` and the taps."""
         x = _upsample_to(self.top2(fused), taps.layer2) + self.side2(self.adjust_layer2(taps.layer2))
         x = self.merge2(x)  # (B, 16, S/8, S/8)
         x = _upsample_to(self.top1(x), taps.layer1) + self.side1(self.adjust_layer1(taps.layer1))
@@ -107,6 +260,65 @@ class MaskHead(nn.Module):
         x = _upsample_to(self.top0(x), taps.conv1) + self.side0(self.adjust_conv1(taps.conv1))
         logits: Tensor = self.merge0(x).squeeze(1)  # (B, S/2, S/2)
         return logits
+
+    def enlarge(self, logits: Tensor, size: torch.Size) -> Tensor:
+        """The logits ``(B, S, S)`` of the mask at the size of the crop."""
+        return F.interpolate(logits[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+class SimpleMaskHead(nn.Module):
+    """Four convolutions on the fused map alone, to a mask of its resolution.
+
+    Args:
+        in_channels: of the fused map.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        widths = (in_channels, 256, 256, 256)
+        layers = [nn.Sequential(*conv_norm_relu(a, b, 3)) for a, b in pairwise(widths)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, fused: Tensor, taps: Taps) -> Tensor:  # noqa: ARG002 - the other mask head's arguments
+        """Predict the logits ``(B, S/16, S/16)`` of the mask from the fused map ``(B, C, S/16, S/16)``."""
+        logits: Tensor = self.layers(fused).squeeze(1)
+        return logits
+
+    def enlarge(self, logits: Tensor, size: torch.Size) -> Tensor:
+        """The logits ``(B, S, S)`` of the mask at the size of the crop: of probabilities that were enlarged."""
+        prob = F.interpolate(logits.sigmoid()[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+        return torch.logit(prob, eps=_LEAST_PROB)
+
+
+def make_corner_head(name: CornerHeadName, in_channels: int, grid: Grid) -> nn.Module:
+    """A head that predicts `Corners` from the fused map."""
+    if name.startswith("box"):
+        return BoxHead(in_channels, grid, name)
+    heads: dict[str, Callable[[], nn.Module]] = {
+        "towers": lambda: TowersHead(in_channels, grid),
+        "towers_256": lambda: TowersHead(in_channels, grid, fine=True),
+        "shared_tower": lambda: SharedTowerHead(in_channels, grid),
+        "extreme": lambda: ExtremeHead(in_channels, grid),
+        "rpn": lambda: RPNHead(in_channels, grid),
+    }
+    return heads[name]()
+
+
+def make_mask_head(
+    name: MaskHeadName, in_channels: int, tap_channels: tuple[int, int, int]
+) -> PyramidMaskHead | SimpleMaskHead:
+    """A head that predicts the logits of a mask from the fused map and the low taps."""
+    return PyramidMaskHead(in_channels, tap_channels) if name == "pyramid" else SimpleMaskHead(in_channels)
+
+
+def _tower(in_channels: int, widths: tuple[int, ...], out_channels: int) -> nn.Sequential:
+    layers = [nn.Sequential(*conv_norm_relu(a, b, 3)) for a, b in pairwise((in_channels, *widths))]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], out_channels, 1))
+
+
+def _is_x(maps: Tensor) -> Tensor:
+    """``(4, 1, 1)`` bool, which of x1, y1, x2, y2 run along the rows."""
+    return torch.tensor([True, False, True, False], device=maps.device)[:, None, None]
 
 
 def _two_convs(c_in: int, c_mid: int, c_out: int) -> nn.Sequential:

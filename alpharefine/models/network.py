@@ -6,13 +6,19 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alpharefine.crops import CROP_SIZE
-from alpharefine.models.backbone import BackboneName, ResNetTrunk
-from alpharefine.models.correlation import PixelCorrelationNeck, crop_kernel
-from alpharefine.models.heads import CornerHead, Corners, MaskHead
+from alpharefine.crops import CROP_SIZE, GeometryName
+from alpharefine.models.backbone import BackboneName, make_trunk
+from alpharefine.models.correlation import CorrelationNeck, NeckName
+from alpharefine.models.heads import (
+    CornerHeadName,
+    Corners,
+    Grid,
+    MaskHeadName,
+    make_corner_head,
+    make_mask_head,
+)
 
 HeadName = Literal["corner", "mask"]
 
@@ -39,21 +45,47 @@ class AlphaRefineNet(nn.Module):
     so one network serves any number of targets, in one batch if wanted.
 
     Args:
-        backbone: which ResNet.
+        backbone: which ImageNet classifier the features are of.
         heads: which heads it has; layers that only a missing head would use do not exist.
+        neck: how the template's features meet those of the search region.
+        corner_head: how the two corners are found, if there is a corner head.
+        mask_head: how the mask is found, if there is a mask head.
+        geometry: ``exact``, or ``original`` for weights of the original (see `alpharefine.crops`); its score maps end
+            before the far borders of the crop.
+
+    Attributes:
+        parts: the arguments by name: what makes the same network again.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: BackboneName = "resnet34", heads: Collection[HeadName] = ("corner", "mask")) -> None:
+    def __init__(
+        self,
+        backbone: BackboneName = "resnet34",
+        heads: Collection[HeadName] = ("corner", "mask"),
+        neck: NeckName = "pixel",
+        corner_head: CornerHeadName = "towers",
+        mask_head: MaskHeadName = "pyramid",
+        geometry: GeometryName = "exact",
+    ) -> None:
         super().__init__()
         if not heads or not set(heads) <= {"corner", "mask"}:
             raise ValueError(f"`heads` must name 'corner', 'mask' or both, got {list(heads)}.")
-        self.backbone = ResNetTrunk(backbone)
-        self.neck = PixelCorrelationNeck()
-        self.corner_head = CornerHead(self.neck.out_channels, CROP_SIZE) if "corner" in heads else None
-        self.mask_head = MaskHead(self.neck.out_channels) if "mask" in heads else None
+        self.parts: dict[str, object] = {
+            "backbone": backbone,
+            "heads": tuple(heads),
+            "neck": neck,
+            "corner_head": corner_head,
+            "mask_head": mask_head,
+            "geometry": geometry,
+        }
+        self.geometry: GeometryName = geometry
+        self.backbone = make_trunk(backbone)
+        self.neck = CorrelationNeck(neck, self.backbone.channels[-1])
+        fused, grid = self.neck.out_channels, Grid(CROP_SIZE, reaches_end=geometry == "exact")
+        self.corner_head = make_corner_head(corner_head, fused, grid) if "corner" in heads else None
+        self.mask_head = make_mask_head(mask_head, fused, self.backbone.channels[:3]) if "mask" in heads else None
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)
@@ -68,24 +100,26 @@ class AlphaRefineNet(nn.Module):
     def _normalise(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
-    def encode_template(self, templates: Tensor) -> Tensor:
+    def encode_template(self, templates: Tensor, target_xyxy: Tensor | None = None) -> Tensor:
         """Encode targets.
 
         Args:
             templates: ``(B, 3, 256, 256)`` RGB crops in 0..255, uint8 or float, each with its target in the middle
                 half.
+            target_xyxy: ``(B, 4)``, the targets in crop pixels, for the necks that slide the kernel; the middle half of
+                the crop by default.
 
         Returns:
-            ``(B, 256, 8, 8)`` kernels.
+            ``(B, C, 8, 8)`` kernels.
         """
-        return crop_kernel(self.backbone(self._normalise(templates)).layer3)
+        return self.neck.kernel(self.backbone(self._normalise(templates)).layer3, target_xyxy)
 
     def forward(self, search: Tensor, kernel: Tensor, heads: Collection[HeadName] | None = None) -> Prediction:
         """Find the targets in search crops.
 
         Args:
             search: ``(B, 3, 256, 256)`` RGB crops in 0..255, uint8 or float.
-            kernel: ``(B, 256, 8, 8)`` from `encode_template`.
+            kernel: ``(B, C, 8, 8)`` from `encode_template`.
             heads: which heads to run; all that the network has by default. What only another head needs is left out.
 
         Raises:
@@ -102,8 +136,5 @@ class AlphaRefineNet(nn.Module):
         if self.corner_head is not None and "corner" in wanted:
             corners = self.corner_head(fused)
         if self.mask_head is not None and "mask" in wanted:
-            half_size = self.mask_head(fused, taps).float()  # (B, S/2, S/2)
-            mask_logits = F.interpolate(half_size[:, None], search.shape[-2:], mode="bilinear", align_corners=False)[
-                :, 0
-            ]
+            mask_logits = self.mask_head.enlarge(self.mask_head(fused, taps).float(), search.shape[-2:])
         return Prediction(corners, mask_logits)

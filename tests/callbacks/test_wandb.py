@@ -102,7 +102,9 @@ def a_batch(num: int) -> PairBatch:
     crops = torch.full((num, 3, SIDE, SIDE), GREY, dtype=torch.uint8)
     target_xyxy = torch.from_numpy(TARGET_XYXY).float().expand(num, 4)
     masks = torch.from_numpy(column_mask(5)).expand(num, SIDE, SIDE)
-    return PairBatch(crops, crops, target_xyxy, masks, torch.arange(num) == 0)  # the first alone has a mask
+    return PairBatch(
+        crops, target_xyxy, crops, target_xyxy, masks, torch.arange(num) == 0
+    )  # the first alone has a mask
 
 
 def a_prediction(num: int, corners: bool = True, mask: bool = True) -> dict[str, Prediction]:

@@ -32,9 +32,18 @@ def dataset(source: object, augmentation: Augmentation = STILL, seed: int = 0) -
 
 
 def mirrored(pair: PairBatch) -> PairBatch:
-    x1, y1, x2, y2 = pair.target_xyxy.tolist()
-    target_xyxy = torch.tensor([256 - x2, y1, 256 - x1, y2])
-    return PairBatch(pair.template.flip(-1), pair.search.flip(-1), target_xyxy, pair.mask.flip(-1), pair.has_mask)
+    def boxes(crop_xyxy: torch.Tensor) -> torch.Tensor:
+        x1, y1, x2, y2 = crop_xyxy.tolist()
+        return torch.tensor([256 - x2, y1, 256 - x1, y2])
+
+    return PairBatch(
+        pair.template.flip(-1),
+        boxes(pair.template_xyxy),
+        pair.search.flip(-1),
+        boxes(pair.target_xyxy),
+        pair.mask.flip(-1),
+        pair.has_mask,
+    )
 
 
 def equal(a: PairBatch, b: PairBatch) -> bool:
@@ -204,10 +213,7 @@ class TestPair:
 
     def test_both_crops_are_grey_or_none(self) -> None:
         pairs = dataset(Rectangle((50, 30, 30, 40)), Augmentation(gray_prob=0.5))
-        grey = [
-            [bool((crop[0] == crop[1]).all() and (crop[1] == crop[2]).all()) for crop in pairs[i][:2]]
-            for i in range(40)
-        ]
+        grey = [[bool((crop == crop[:1]).all()) for crop in (pairs[i].template, pairs[i].search)] for i in range(40)]
         assert all(template == search for template, search in grey)
         assert 8 < sum(template for template, _ in grey) < 32
 

@@ -184,7 +184,7 @@ class TestMistakes:
             ),
             pytest.param(
                 Source("imagenet", "imagenet"),
-                "Data set: `kind` must be one of got10k, lasot, coco, mask_video, saliency, got 'imagenet'",
+                "Data set: `kind` must be one of got10k, lasot, .*, imagenet_det, got 'imagenet'",
                 id="a kind that there is not",
             ),
             pytest.param(Source("got10k", "got"), r"GOT10k: no folder .*/got; check the data root", id="a wrong path"),

@@ -52,7 +52,8 @@ class Downward:
     def initialize(self, frame: np.ndarray, _box_xywh: np.ndarray) -> None:
         Recorder.calls.append(("learn", frame))
 
-    def refine(self, _frame: np.ndarray, box_xywh: np.ndarray) -> Refinement:
+    def refine(self, _frame: np.ndarray, box_xywh: np.ndarray, mask: bool = False) -> Refinement:
+        assert not mask
         Recorder.calls.append(("refine", box_xywh.tolist()))
         refined_xywh = box_xywh + np.array([0, 2.0, 0, 0])
         return Refinement(refined_xywh, refined_xywh, None, 0.5, bool(box_xywh[0] <= self.limit))
@@ -65,7 +66,7 @@ TRACKER = f"{__name__}:Recorder"
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("calls", []), ("scores", ()), ("answers", {})):
         monkeypatch.setattr(Recorder, name, value)
-    monkeypatch.setattr(Refiner, "from_checkpoint", lambda *_: Downward())
+    monkeypatch.setattr(Refiner, "from_checkpoint", lambda *_, **__: Downward())
 
 
 def calls(*names: str) -> list[Any]:

@@ -9,29 +9,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alpharefine.checkpoints.original_names import from_original_names
+from alpharefine.checkpoints.original import from_original_names
 from alpharefine.models import AlphaRefineNet
 
 BACKBONES = {"ar34_cm": "resnet34", "ar18_cm": "resnet18"}
 
-ORIGINAL_GRID = 240 / 256
-"""The original's soft-argmax runs over 16 i, ours over 256 i / 15: every corner differs by this factor."""
-
 
 def golden_state(golden: Path, name: str) -> dict[str, torch.Tensor]:
     """The golden weights under the original's names."""
+    return golden_weights(golden, json.loads((golden / f"{name}.json").read_text()))
+
+
+def golden_weights(golden: Path, shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """The golden weights of any names and shapes."""
     spec = importlib.util.spec_from_file_location("make_weights", golden / "make_weights.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    state: dict[str, torch.Tensor] = module.golden_state_dict(json.loads((golden / f"{name}.json").read_text()))
+    state: dict[str, torch.Tensor] = module.golden_state_dict(shapes)
     return state
 
 
 def golden_network(golden: Path, name: str) -> AlphaRefineNet:
     """A network with the golden weights, in training mode."""
-    network = AlphaRefineNet(BACKBONES[name])  # type: ignore[arg-type]
+    network = AlphaRefineNet(BACKBONES[name], geometry="original")  # type: ignore[arg-type]
     network.load_state_dict(from_original_names(golden_state(golden, name)))
     return network
 

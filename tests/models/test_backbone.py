@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 from urllib.error import URLError
 
 import pytest
@@ -11,7 +12,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from alpharefine.checkpoints.backbone import load_backbone_weights
 from alpharefine.errors import UserError
-from alpharefine.models import ResNetTrunk
+from alpharefine.models import BackboneName, make_trunk
+from alpharefine.models.backbone import FeatureTrunk
 
 NAMES = ["resnet18", "resnet34"]
 
@@ -40,11 +42,30 @@ def save(state: dict[str, torch.Tensor], path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", get_args(BackboneName))
+def test_every_backbone_is_cut_off_where_its_stride_is_16(tmp_path, name) -> None:
+    classifier = imagenet_like(name)
+    trunk = make_trunk(name).eval()
+    load_backbone_weights(trunk, name, str(save(classifier.state_dict(), tmp_path / "weights.safetensors")))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    nodes = ["relu", "layer1", "layer2", "layer3"]
+    if isinstance(trunk, FeatureTrunk):
+        nodes = [f"features.{block}" for block in trunk.taps]
+    with torch.no_grad():
+        expected = create_feature_extractor(classifier, nodes)(images)
+        taps = trunk(images)
+    assert [x.shape[1:] for x in taps] == [(c, 32 // 2**i, 32 // 2**i) for i, c in enumerate(trunk.channels)]
+    for tap, reference in zip(taps, expected.values(), strict=True):
+        assert torch.equal(tap, reference)
+    parameters = [id(parameter) for stage in trunk.stages for module in stage for parameter in module.parameters()]
+    assert sorted(parameters) == sorted(map(id, trunk.parameters()))
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("name", NAMES)
 def test_taps_are_torchvisions_with_weights_from_a_file(tmp_path, name, suffix) -> None:
     resnet = imagenet_like(name)
-    trunk = ResNetTrunk(name).eval()
+    trunk = make_trunk(name).eval()
     load_backbone_weights(trunk, name, str(save(resnet.state_dict(), tmp_path / f"weights{suffix}")))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -58,7 +79,7 @@ def test_taps_are_torchvisions_with_weights_from_a_file(tmp_path, name, suffix) 
 @pytest.mark.parity
 def test_imagenet_weights_without_the_unused_layers(shared) -> None:
     path = shared / "weights" / "resnet18_imagenet_layer3.safetensors"
-    trunk = ResNetTrunk("resnet18")
+    trunk = make_trunk("resnet18")
     load_backbone_weights(trunk, "resnet18", str(path))
     weights = load_file(path)
     assert trunk.state_dict().keys() == weights.keys()
@@ -67,7 +88,7 @@ def test_imagenet_weights_without_the_unused_layers(shared) -> None:
 
 def test_old_files_count_no_batches(tmp_path) -> None:
     state = {k: v for k, v in imagenet_like("resnet18").state_dict().items() if not k.endswith("num_batches_tracked")}
-    trunk = ResNetTrunk("resnet18")
+    trunk = make_trunk("resnet18")
     load_backbone_weights(trunk, "resnet18", str(save(state, tmp_path / "old.pth")))
     assert torch.equal(trunk.layer3[1].bn2.running_var, state["layer3.1.bn2.running_var"])
 
@@ -80,7 +101,7 @@ def test_imagenet_weights_come_from_torchvisions_first_set(monkeypatch) -> None:
         return resnet.state_dict()
 
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", download)
-    trunk = ResNetTrunk("resnet18")
+    trunk = make_trunk("resnet18")
     load_backbone_weights(trunk, "resnet18", "imagenet")
     assert asked == [("IMAGENET1K_V1", True)]
     assert torch.equal(trunk.conv1.weight, resnet.conv1.weight)
@@ -88,7 +109,7 @@ def test_imagenet_weights_come_from_torchvisions_first_set(monkeypatch) -> None:
 
 class TestMistakes:
     def refusal(self, source: object, name: str = "resnet18") -> str:
-        trunk = ResNetTrunk(name)
+        trunk = make_trunk(name)
         with pytest.raises(UserError) as caught:
             load_backbone_weights(trunk, name, str(source))
         message = str(caught.value)
@@ -139,7 +160,7 @@ class TestMistakes:
     @pytest.mark.parametrize(("stored", "wanted"), [("resnet34", "resnet18"), ("resnet18", "resnet34")])
     def test_another_network(self, tmp_path, stored, wanted) -> None:
         path = save(imagenet_like(stored).state_dict(), tmp_path / "weights.safetensors")
-        assert f"does not hold a {wanted} up to layer3" in self.refusal(path, wanted)
+        assert f"does not hold a {wanted} with torchvision" in self.refusal(path, wanted)
 
     def test_a_missing_key_is_named(self, tmp_path) -> None:
         state = imagenet_like("resnet18").state_dict()

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.checkpoints.original_names import from_original_names
+from alpharefine.checkpoints.original import from_original_names
+from alpharefine.errors import UserError
 from alpharefine.losses import corner_loss, mask_loss
-from alpharefine.models import AlphaRefineNet, Prediction, Taps, soft_argmax
+from alpharefine.models import AlphaRefineNet, Grid, Prediction, Taps, soft_argmax
 from alpharefine.models.correlation import pixel_correlation
-from tests.models.golden import BACKBONES, ORIGINAL_GRID, golden_network, golden_pairs, golden_state
+from tests.models.golden import BACKBONES, golden_network, golden_pairs, golden_state
 
 pytestmark = pytest.mark.parity
 
@@ -97,8 +98,8 @@ def test_score_maps(run, channel, corner) -> None:
     close(run.prediction.corners.scores[:, channel], run.expected[f"score_{corner}"], 5e-4)
 
 
-def test_corners_are_the_original_ones_on_a_grid_that_reaches_the_far_border(run) -> None:
-    close(run.prediction.corners.crop_xyxy * ORIGINAL_GRID, run.expected["corner_xyxy"], 2e-3)
+def test_corners(run) -> None:
+    close(run.prediction.corners.crop_xyxy, run.expected["corner_xyxy"], 2e-3)
 
 
 def test_mask_logits_before_the_last_resize(run) -> None:
@@ -118,13 +119,13 @@ def test_every_weight_of_the_original_has_its_place_and_no_other_name_is_taken(s
     assert len(renamed) == len(state) - len(unused)
     expected = AlphaRefineNet(BACKBONES[name]).state_dict()
     assert {key: value.shape for key, value in renamed.items()} == {k: v.shape for k, v in expected.items()}
-    with pytest.raises(KeyError, match="bogus"):
+    with pytest.raises(UserError, match="bogus"):
         from_original_names({"neck.bogus.weight": torch.zeros(1)})
 
 
 def test_soft_argmax_on_the_exact_grid(shared) -> None:
     with np.load(shared / "golden" / "geometry_exact.npz") as arrays:
-        corner = soft_argmax(torch.from_numpy(arrays["score"]), 256)
+        corner = soft_argmax(torch.from_numpy(arrays["score"]), Grid(256))
         np.testing.assert_allclose(corner.numpy(), arrays["corner"], rtol=0, atol=1e-9)
 
 
@@ -152,7 +153,7 @@ def test_one_training_step(shared) -> None:
 
     def losses() -> tuple[Tensor, Tensor, Tensor]:
         corners, logits = network(search, network.encode_template(template))
-        corner = corner_loss(corners.crop_xyxy * ORIGINAL_GRID, target_xyxy)
+        corner = corner_loss(corners.crop_xyxy, target_xyxy)
         of_mask = mask_loss(logits, mask, has_mask)
         return corner + 1000 * of_mask, corner, of_mask
 

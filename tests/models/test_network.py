@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alpharefine.models import AlphaRefineNet, Corners, HeadName, soft_argmax
+from alpharefine.models import AlphaRefineNet, Corners, Grid, HeadName, soft_argmax
 from alpharefine.models.correlation import ChannelGate, crop_kernel, pixel_correlation
 
 HEADS = [("corner",), ("mask",), ("corner", "mask")]
@@ -87,30 +87,30 @@ class TestSoftArgmax:
         scores = torch.full((16, 16), -1e4, dtype=torch.float64)
         scores[row, column] = 0
         expected = torch.tensor([256 * column / 15, 256 * row / 15], dtype=torch.float64)
-        torch.testing.assert_close(soft_argmax(scores, 256), expected)
+        torch.testing.assert_close(soft_argmax(scores, Grid(256)), expected)
 
     def test_equal_scores_give_the_middle(self) -> None:
-        torch.testing.assert_close(soft_argmax(torch.full((3, 16, 16), 7.0), 256), torch.full((3, 2), 128.0))
+        torch.testing.assert_close(soft_argmax(torch.full((3, 16, 16), 7.0), Grid(256)), torch.full((3, 2), 128.0))
 
     def test_two_by_two_by_hand(self) -> None:
         scores = torch.log(torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=torch.float64))
         expected = torch.tensor([256 * 0.6, 256 * 0.7], dtype=torch.float64)  # the right column, the lower row
-        torch.testing.assert_close(soft_argmax(scores, 256), expected)
+        torch.testing.assert_close(soft_argmax(scores, Grid(256)), expected)
 
     def test_shifting_all_scores_changes_nothing(self) -> None:
         scores = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        torch.testing.assert_close(soft_argmax(scores + 100, 64), soft_argmax(scores, 64))
+        torch.testing.assert_close(soft_argmax(scores + 100, Grid(64)), soft_argmax(scores, Grid(64)))
 
     def test_gradient(self) -> None:
         scores = torch.randn(2, 4, 4, dtype=torch.float64, requires_grad=True)
-        assert torch.autograd.gradcheck(lambda s: soft_argmax(s, 64), scores)
+        assert torch.autograd.gradcheck(lambda s: soft_argmax(s, Grid(64)), scores)
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_autocast_takes_no_precision_away(self, dtype) -> None:
         scores = torch.randn(8, 16, 16, generator=torch.Generator().manual_seed(0))
-        expected = soft_argmax(scores.double(), 256)
+        expected = soft_argmax(scores.double(), Grid(256))
         with torch.autocast("cpu", dtype):
-            actual = soft_argmax(scores, 256)
+            actual = soft_argmax(scores, Grid(256))
         assert actual.dtype == torch.float32
         torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-3)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alpharefine.checkpoints.lightning import load_network
+from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet
 from alpharefine.task import RefineTask
@@ -48,7 +48,7 @@ def test_the_hyperparameters_alone_rebuild_the_network(tmp_path: Path, backbone:
     task = RefineTask(backbone, heads, backbone_weights=None)
     path = tmp_path / "a.ckpt"
     torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}, path)
-    network = load_network(str(path))
+    network = load_checkpoint(str(path)).network
     assert set(network.heads) == set(heads)
     assert not network.training
     assert_same_weights(network, task.network)
@@ -57,14 +57,14 @@ def test_the_hyperparameters_alone_rebuild_the_network(tmp_path: Path, backbone:
 def test_the_networks_own_parameters_alone_count(tmp_path: Path, saved: dict[str, Any], task: RefineTask) -> None:
     path = tmp_path / "a.ckpt"
     torch.save(saved | {"state_dict": {**saved["state_dict"], "average.corner_head": torch.zeros(3)}}, path)
-    assert_same_weights(load_network(path), task.network)
+    assert_same_weights(load_checkpoint(path).network, task.network)
 
 
 def test_low_precision_weights_are_taken_up_in_32_bits(tmp_path: Path, saved: dict[str, Any]) -> None:
     path = tmp_path / "a.ckpt"
     state = {name: value.half() if value.is_floating_point() else value for name, value in saved["state_dict"].items()}
     torch.save(saved | {"state_dict": state}, path)
-    assert {value.dtype for value in load_network(path).parameters()} == {torch.float32}
+    assert {value.dtype for value in load_checkpoint(path).network.parameters()} == {torch.float32}
 
 
 # ---- what it does not write ----------------------------------------------------------------------------------------
@@ -101,12 +101,13 @@ def with_hparams(**changes: Any) -> Change:
             lambda saved: saved | {"hyper_parameters": {"in_channels": 3}}, "something else", id="another task"
         ),
         pytest.param(lambda saved: saved | {"hyper_parameters": None}, "something else", id="no hyperparameters"),
-        pytest.param(with_hparams(backbone="resnet50"), "backbone 'resnet50'", id="another backbone"),
+        pytest.param(with_hparams(backbone="resnet50"), "Missing key|size mismatch", id="another backbone"),
+        pytest.param(with_hparams(neck="giraffe"), "neck 'giraffe'", id="another neck"),
         pytest.param(with_hparams(backbone="alexnet"), "backbone 'alexnet'", id="a network that is no backbone"),
         pytest.param(with_hparams(backbone=18), "backbone 18", id="a number for a backbone"),
         pytest.param(with_hparams(heads=("box",)), "heads .'box'", id="another head"),
         pytest.param(with_hparams(heads=()), r"heads \(\)", id="no head"),
-        pytest.param(with_hparams(heads=None), r"heads \[\]", id="heads that are no list"),
+        pytest.param(with_hparams(heads=None), "heads None", id="heads that are no list"),
         pytest.param(with_hparams(heads=[["corner"]]), "heads ", id="a head that is no name"),
         pytest.param(with_hparams(heads=("corner", "mask")), "Missing key.*mask_head", id="a head without weights"),
         pytest.param(with_hparams(backbone="resnet34"), "Missing key.*backbone", id="a smaller backbone's weights"),
@@ -122,7 +123,7 @@ def test_other_checkpoints_are_refused(tmp_path: Path, saved: dict[str, Any], ch
     path = tmp_path / "other.ckpt"
     torch.save(change(saved), path)
     with pytest.raises(UserError, match=message) as caught:
-        load_network(path)
+        load_checkpoint(path)
     assert_one_line_about(path, caught.value)
 
 
@@ -131,7 +132,7 @@ def assert_one_line_about(path: Path, error: UserError) -> None:
     assert text.startswith("`--ckpt`: ")
     assert str(path) in text
     assert "\n" not in text
-    assert len(text) - len(str(path)) < 400
+    assert len(text) - len(str(path)) < 450
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, saved: dict[str, Any]) -> None:
@@ -141,7 +142,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, saved: dict[str, An
     (tmp_path / "pickle.ckpt").write_bytes(pickle.dumps({"state_dict": Bomb(trace)}))
     for path in sorted(tmp_path.glob("*.ckpt")):
         with pytest.raises(UserError):
-            load_network(path)
+            load_checkpoint(path)
     assert not trace.exists()
 
 
@@ -178,7 +179,7 @@ def test_other_files_are_refused(
     path = tmp_path / "other.ckpt"
     write(path, checkpoint.read_bytes())
     with pytest.raises(UserError, match=message) as caught:
-        load_network(path)
+        load_checkpoint(path)
     assert_one_line_about(path, caught.value)
 
 
@@ -192,4 +193,4 @@ def test_random_damage_never_shows_a_traceback(tmp_path: Path) -> None:
         noise: Tensor = torch.randint(0, 256, (min(count, 8),), dtype=torch.uint8, generator=rng)
         path.write_bytes(data[:start] + bytes(noise.tolist()) + data[start + len(noise) :])
         with pytest.raises(UserError):
-            load_network(path)
+            load_checkpoint(path)

@@ -1,0 +1,64 @@
+"""Reading torch files, in either container, executing nothing that is in them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+
+from alpharefine.checkpoints.original import FOREIGN_CLASSES
+from alpharefine.errors import UserError
+
+_LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+"""What files of torch before 1.6 begin with."""
+
+_REASON_LENGTH = 200
+
+
+def read_torch_file(path: Path) -> dict[Any, Any]:
+    """Read a dict of tensors and plain values; records of the authors' own classes become `Record`.
+
+    Args:
+        path: of the file, a zip archive (torch 1.6 and later) or a row of pickles (before).
+
+    Raises:
+        UserError: if the file is damaged, no torch file, or asks for anything else.
+    """
+    with path.open("rb") as file:
+        is_legacy = file.read(len(_LEGACY_START)) == _LEGACY_START
+    if not is_legacy:
+        _require_whole(path)
+    try:
+        with torch.serialization.safe_globals(list(FOREIGN_CLASSES)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if asked:
+            raise UserError(
+                f"`--ckpt`: {path} asks for {asked.group(1)}, something else than weights and plain values, and is not "
+                "read any further: it may be malicious."
+            ) from error
+        reason = shorten(f"{type(error).__name__}: {error}", _REASON_LENGTH)
+        raise UserError(f"`--ckpt`: {path} is damaged or holds something else than weights ({reason}).") from error
+    if not isinstance(content, dict):
+        raise UserError(f"`--ckpt`: {path} holds a {type(content).__name__}, no checkpoint; give another file.")
+    return content
+
+
+def _require_whole(path: Path) -> None:
+    """Archives have check sums, which tell a damaged file before anything in it is looked at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"`--ckpt`: {path} is cut short or no checkpoint at all ({error}); give another file."
+        ) from error
+    if damaged is not None:
+        raise UserError(f"`--ckpt`: {path} is damaged (at {damaged}); copy it anew.")

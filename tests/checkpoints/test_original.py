@@ -1,0 +1,206 @@
+"""The checkpoints of the authors' code, as their own routine writes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alpharefine import Refiner
+from alpharefine.checkpoints.__main__ import main
+from alpharefine.checkpoints.loading import load_checkpoint
+from alpharefine.errors import UserError
+from tests.models.golden import golden_state
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.fixture(scope="module")
+def golden(shared: Path) -> Path:
+    return shared / "golden"
+
+
+@pytest.fixture(scope="module")
+def writer(golden: Path) -> ModuleType:
+    """The script that writes such files."""
+    sys.path.insert(0, str(golden))
+    spec = importlib.util.spec_from_file_location("make_original_checkpoint", golden / "make_original_checkpoint.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.path.remove(str(golden))
+    return module
+
+
+def shapes(golden: Path, name: str) -> dict[str, list[int]]:
+    variants: dict[str, dict[str, list[int]]] = json.loads((golden / "variants.json").read_text())
+    found: dict[str, list[int]] = (
+        variants[name] if name in variants else json.loads((golden / f"{name}.json").read_text())
+    )
+    return found
+
+
+@pytest.fixture(scope="module")
+def released(writer: ModuleType, golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("released") / "SEcmnet_ep0040-c.pth.tar"
+    writer.write(path, shapes(golden, "ar34_cm"), location="cuda:0")
+    return path
+
+
+def refined(refiner: Refiner, golden: Path, case: int) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(golden / "refine_original.npz") as arrays:
+        frames = [arrays[f"frame_{arrays[name][case]}"] for name in ("template_frame", "frame")]
+        refiner.initialize(frames[0], arrays["template_box"][case])
+        return refiner.refine(frames[1], arrays["box"][case]).box_xywh, arrays["refined_clipped"][case]
+
+
+@pytest.mark.parametrize("fmt", ["legacy", "zip"])
+@pytest.mark.parametrize("more", [{}, {"dlframework": True}, {"optimizer": "id"}, {"optimizer": "none"}], ids=str)
+def test_a_released_file_refines_to_the_originals_boxes(
+    writer: ModuleType, golden: Path, tmp_path: Path, fmt: str, more: dict[str, Any]
+) -> None:
+    path = tmp_path / "SEcmnet_ep0040-c.pth.tar"
+    writer.write(path, shapes(golden, "ar34_cm"), fmt=fmt, location="cuda:0", **more)
+    modules = set(sys.modules)
+    refiner = Refiner.from_checkpoint(path, device="cpu")
+    assert not {name for name in set(sys.modules) - modules if name.startswith(("ltr", "dlframework"))}
+    for case in (0, 9):
+        np.testing.assert_allclose(*refined(refiner, golden, case), atol=5e-3)
+
+
+def test_ar18(writer: ModuleType, golden: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ar18.pth.tar"
+    writer.write(path, shapes(golden, "ar18_cm"), constructor="ltr.models.SEcm_r18:SEcm_resnet18")
+    network, description = load_checkpoint(path)
+    assert network.parts == load_checkpoint_parts("resnet18")
+    assert "unknown constructor SEcm_r18:SEcm_resnet18" in description
+    state = golden_state(golden, "ar18_cm")
+    assert torch.equal(network.state_dict()["backbone.conv1.weight"], state["feature_extractor.conv1.weight"])
+
+
+def load_checkpoint_parts(backbone: str, **changed: object) -> dict[str, object]:
+    return {
+        "backbone": backbone,
+        "heads": ("corner", "mask"),
+        "neck": "pixel",
+        "corner_head": "towers",
+        "mask_head": "pyramid",
+        "geometry": "original",
+    } | changed
+
+
+@pytest.mark.parametrize(
+    ("variant", "constructor", "changed"),
+    [
+        ("att", "SE_other.SEcm_r34_Att", {"neck": "pixel_gate_first"}),
+        ("naive", "SE_other.SEcm_r34_naive", {"neck": "naive"}),
+        ("dw256", "SE_other.SEcm_r34_dwcorr", {"neck": "depthwise"}),
+        ("ex", "SEex.SEex_r34", {"corner_head": "extreme"}),
+        ("rpn", "SEx_beta.SErpnm_r34", {"corner_head": "rpn"}),
+        ("c", "SE_other.SEc_r34", {"heads": ("corner",)}),
+        ("m", "SE_other.SEm_r34", {"heads": ("mask",)}),
+        ("corner2", "somebodys.own", {"corner_head": "shared_tower"}),
+        ("simplemask", "somebodys.own", {"mask_head": "simple"}),
+    ],
+)
+def test_variants(
+    writer: ModuleType, golden: Path, tmp_path: Path, variant: str, constructor: str, changed: dict[str, object]
+) -> None:
+    path = tmp_path / "variant.pth.tar"
+    writer.write(path, shapes(golden, variant), constructor=f"ltr.models.{constructor}:make")
+    assert load_checkpoint(path).network.parts == load_checkpoint_parts("resnet34", **changed)
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fmt", ["legacy", "zip"])
+@pytest.mark.parametrize(
+    ("kind", "asked"), [("call", r"exec"), ("nested", r"torch\.storage\._load_from_bytes"), ("method", r"getattr")]
+)
+def test_malicious_files(writer: ModuleType, golden: Path, tmp_path: Path, fmt: str, kind: str, asked: str) -> None:
+    path, marker = tmp_path / "bad.pth.tar", tmp_path / "marker"
+    writer.write(path, shapes(golden, "ar18_cm"), fmt=fmt, malicious=str(marker), malicious_kind=kind)
+    with pytest.raises(UserError, match=rf"bad\.pth\.tar asks for \S*{asked}, .* it may be malicious"):
+        load_checkpoint(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.9999])
+def test_a_file_that_is_cut_short(released: Path, tmp_path: Path, part: float) -> None:
+    path = tmp_path / "short.pth.tar"
+    data = released.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(UserError, match=r"short\.pth\.tar is damaged or holds something else") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_of_another_network_than_the_constructors(writer: ModuleType, golden: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.pth.tar"
+    writer.write(path, shapes(golden, "c"))
+    with pytest.raises(UserError, match=r"constructor SEcm_r34 builds .* heads \('corner', 'mask'\), .* \('corner',\)"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda names: names.pop("neck.channel_attention.fc1.bias"), r"Missing key.*neck\.gate\.squeeze\.bias"),
+        (lambda names: names.update({"neck.more.weight": [3]}), r"`neck\.more\.weight` is no parameter of the network"),
+        (lambda names: names.update({"neck.spatial_attention.0.weight": [3]}), "three 1x1 convolutions"),
+        (lambda names: names.update({"neck.spatial_attention.theta.weight": [3]}), "ends in a non-local block"),
+    ],
+    ids=["missing", "unknown", "another neck", "yet another neck"],
+)
+def test_missing_and_unknown_parameters(
+    writer: ModuleType, golden: Path, tmp_path: Path, change: Any, message: str
+) -> None:
+    path, names = tmp_path / "other.pth.tar", shapes(golden, "ar18_cm")
+    change(names)
+    writer.write(path, names)
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(path)
+
+
+# ---- conversion ----------------------------------------------------------------------------------------------------
+
+
+def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "ar34.safetensors"
+    main(["convert", str(released), str(out)])
+    printed = capsys.readouterr().out
+    assert "the authors' code: SEcmnet, epoch 40, told by its constructor SEcm_r34:SEcm_resnet34\n" in printed
+    assert "backbone resnet34, heads corner+mask, neck pixel, corner_head towers, mask_head pyramid, geo" in printed
+    found, expected = refined(Refiner.from_checkpoint(out, device="cpu"), golden, 0)
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    again, _ = refined(Refiner.from_checkpoint(released, device="cpu"), golden, 0)
+    np.testing.assert_array_equal(found, again)
+    exact, _ = refined(Refiner.from_checkpoint(out, device="cpu", geometry="exact"), golden, 0)
+    assert np.abs(exact - found).max() > 0.1
+    with pytest.raises(UserError, match=r"must be a \.safetensors file that is not there yet"):
+        main(["convert", str(released), str(out)])
+
+
+def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.pth.tar").write_text("hello")
+    done = subprocess.run(
+        [sys.executable, "-m", "alpharefine.checkpoints", "convert", "text.pth.tar", "out.safetensors"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: `--ckpt`: text.pth.tar is cut short or no checkpoint at all")
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["text.pth.tar"]

@@ -1,0 +1,160 @@
+"""ImageNet VID and DET, and TrackingNet, on small trees in their official layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.imagenet import ImageNetDET, ImageNetVID
+from alpharefine.data.index import open_index
+from alpharefine.data.pairs import PairDataset, PairSource
+from alpharefine.data.reader import Reader
+from alpharefine.data.trackingnet import TrackingNet
+from alpharefine.errors import UserError
+
+SIZE = (60, 80)
+
+Annotated = tuple[int, Sequence[int], bool]
+"""Track, x1 y1 x2 y2, occluded."""
+
+
+def write_picture(path: Path, value: int = 90) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((*SIZE, 3), value, np.uint8))
+
+
+def write_annotation(path: Path, objects: Sequence[Annotated], video: bool) -> None:
+    def text(track: int, box: Sequence[int], occluded: bool) -> str:
+        x1, y1, x2, y2 = box
+        corners = f"<xmax>{x2}</xmax><xmin>{x1}</xmin><ymax>{y2}</ymax><ymin>{y1}</ymin>"
+        more = f"<trackid>{track}</trackid><occluded>{int(occluded)}</occluded>" if video else ""
+        return f"<object><name>n0</name><bndbox>{corners}</bndbox>{more}</object>"
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height></size>"
+    path.write_text(f"<annotation><folder>f</folder>{size}{''.join(text(*each) for each in objects)}</annotation>")
+
+
+@pytest.fixture
+def vid(tmp_path: Path) -> Path:
+    """A video of 24 frames: track 0 all along, hidden in frame 3; track 2 in frames 2 to 5 and again later."""
+    root, video = tmp_path / "vid", "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000"
+    for i in range(24):
+        objects: list[Annotated] = [(0, (10 + i, 5, 29 + i, 44), i == 3)]
+        if 2 <= i <= 5 or i >= 8:
+            objects.append((2, (1, 2, 10, 20), False))
+        if i == 0:
+            objects.append((3, (0, 0, SIZE[1] - 1, SIZE[0] - 1), False))
+        write_annotation(root / f"Annotations/VID/train/{video}/{i:06d}.xml", objects, video=True)
+        write_picture(root / f"Data/VID/train/{video}/{i:06d}.JPEG", 10 * i)
+    return root
+
+
+@pytest.fixture
+def det(tmp_path: Path) -> Path:
+    """Pictures of one part with folders of classes, and of one without."""
+    root = tmp_path / "det"
+    for name, objects in {
+        "ILSVRC2013_train/n01/n01_7": [(0, (3, 4, 22, 33), False)],
+        "ILSVRC2014_train_0000/ILSVRC2014_train_00000001": [(0, (0, 0, 9, 19), False), (0, (40, 30, 59, 49), False)],
+        "ILSVRC2014_train_0000/ILSVRC2014_train_00000002": [(0, (0, 0, SIZE[1] - 1, SIZE[0] - 1), False)],
+    }.items():
+        write_annotation(root / f"Annotations/DET/train/{name}.xml", objects, video=False)
+        write_picture(root / f"Data/DET/train/{name}.JPEG")
+    return root
+
+
+@pytest.fixture
+def trackingnet(tmp_path: Path) -> Path:
+    root = tmp_path / "trackingnet"
+    for part, name in ((0, "aaa_0"), (10, "bbb_0"), (2, "ccc_0")):
+        for i in range(12):
+            write_picture(root / f"TRAIN_{part}/frames/{name}/{i}.jpg", 10 * i)
+        rows = "".join(f"{5 + i}.00,6.50,20.00,30.00\n" for i in range(12))
+        (root / f"TRAIN_{part}/anno").mkdir()
+        (root / f"TRAIN_{part}/anno/{name}.txt").write_text(rows)
+    return root
+
+
+def test_vid_has_a_sequence_a_track_up_to_its_first_gap(vid: Path) -> None:
+    first, second = ImageNetVID(vid).records()
+    assert (first.object_id, second.object_id) == (1, 3)
+    assert first.frame_names == [f"{i:06d}" for i in range(24)]
+    np.testing.assert_array_equal(first.boxes_xywh, [[10 + i, 5, 20, 40] for i in range(24)])
+    assert np.flatnonzero(~first.visible).tolist() == [3]
+    assert second.frame_names == ["000002", "000003", "000004", "000005"]
+    assert second.times.tolist() == [2, 3, 4, 5]
+    assert second.visible.all()
+
+
+def test_boxes_end_behind_their_last_pixel(vid: Path, det: Path) -> None:
+    """Defect 18: the original takes the last pixel for the border."""
+    assert next(ImageNetVID(vid, inclusive=False).records()).boxes_xywh[0].tolist() == [10, 5, 19, 39]
+    assert next(ImageNetDET(det, inclusive=False).records()).boxes_xywh[0].tolist() == [3, 4, 19, 29]
+
+
+def test_det_has_a_sequence_an_object_wherever_it_lies(det: Path) -> None:
+    """Defect 15: the original multiplies x y w h and keeps hardly any box that is off the left and top borders."""
+    reader = ImageNetDET(det)
+    records = list(reader.records())
+    assert [record.name for record in records] == ["ILSVRC2013_train/n01", *["ILSVRC2014_train_0000"] * 2]
+    boxes = [record.boxes_xywh[0].tolist() for record in records]
+    assert boxes == [[3, 4, 20, 30], [0, 0, 10, 20], [40, 30, 20, 20]]
+    assert [record.object_id for record in records] == [1, 1, 2]
+    assert not reader.is_video
+
+
+def test_trackingnet_orders_frames_by_number(trackingnet: Path) -> None:
+    records = list(TrackingNet(trackingnet).records())
+    assert [record.name for record in records] == ["TRAIN_0/aaa_0", "TRAIN_2/ccc_0", "TRAIN_10/bbb_0"]
+    assert records[0].frame_names == [str(i) for i in range(12)]
+    assert records[0].boxes_xywh[11].tolist() == [16, 6.5, 20, 30]
+    assert [record.name for record in TrackingNet(trackingnet, parts=[10]).records()] == ["TRAIN_10/bbb_0"]
+
+
+@pytest.mark.parametrize("kind", ["vid", "det", "trackingnet"])
+def test_pairs_can_be_drawn(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(kind)
+    reader: Reader = {"vid": ImageNetVID, "det": ImageNetDET, "trackingnet": TrackingNet}[kind](root)
+    index = open_index(reader, tmp_path / "cache")
+    for s in range(len(index)):
+        for frame in index.frame_names[index.frames(s)]:
+            assert reader.frame_path(str(index.names[s]), str(frame)).is_file()
+    if kind == "trackingnet":  # a video without masks is used from 20 frames on
+        return
+    pair = PairDataset([PairSource(reader, tmp_path / "cache")], [1.0], Augmentation(), 4)[0]
+    assert pair.search.shape == (3, 256, 256)
+    assert not pair.has_mask
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation>", "this annotation cannot be read .*; restore it"),
+        ("<annotation></annotation>", r"\(it has no size/width\)"),
+        ("<annotation><size><width>8</width><height>9</height></size><object/></annotation>", "no bndbox/xmin"),
+        ("<annotation><size><width>8</width><height>tall</height></size></annotation>", "'tall'"),
+    ],
+    ids=["cut short", "without a size", "without a box", "a word for a number"],
+)
+def test_a_bad_annotation_is_named(det: Path, text: str, message: str) -> None:
+    (det / "Annotations/DET/train/ILSVRC2013_train/n01/n01_7.xml").write_text(text)
+    with pytest.raises(UserError, match=rf"n01_7\.xml: .*{message}"):
+        list(ImageNetDET(det).records())
+
+
+def test_missing_folders_and_frames(trackingnet: Path, vid: Path) -> None:
+    with pytest.raises(UserError, match=r"TrackingNet: no folder .*TRAIN_5/anno; check the data root, or choose"):
+        TrackingNet(trackingnet, parts=[0, 5])
+    with pytest.raises(UserError, match=r"TrackingNet: no folder .*vid/TRAIN_0/anno"):
+        TrackingNet(vid)
+    with pytest.raises(UserError, match=r"ImageNetDET: no folder .*vid/Annotations/DET/train"):
+        ImageNetDET(vid)
+    (trackingnet / "TRAIN_0/frames/aaa_0/11.jpg").unlink()
+    with pytest.raises(UserError, match=r"aaa_0: each frame needs one row, found 11 frames, 12 boxes"):
+        list(TrackingNet(trackingnet).records())

@@ -1,0 +1,195 @@
+"""Every variant: against outputs of the original, and able to learn."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import evaluate
+import train
+from alpharefine.checkpoints.loading import load_checkpoint
+from alpharefine.checkpoints.original import from_original_names
+from alpharefine.data.text import read_rows
+from alpharefine.models import AlphaRefineNet, BackboneName, CornerHeadName, Grid, Prediction
+from alpharefine.models.correlation import depthwise_correlation, naive_correlation
+from alpharefine.models.heads import BoxHead, make_mask_head
+from tests.models.golden import golden_pairs, golden_weights
+
+DEFAULT = {"heads": ("corner", "mask"), "neck": "pixel", "corner_head": "towers", "mask_head": "pyramid"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "att": {"neck": "pixel_gate_first"},
+    "ex": {"corner_head": "extreme"},
+    "rpn": {"corner_head": "rpn"},
+    "corner256": {"corner_head": "towers_256"},
+    "corner2": {"corner_head": "shared_tower"},
+    "naive": {"neck": "naive"},
+    "dw256": {"neck": "depthwise"},
+}
+
+
+@pytest.fixture(scope="module")
+def expected(shared: Path) -> dict[str, np.ndarray]:
+    with np.load(shared / "golden" / "variants.npz") as arrays:
+        return dict(arrays)
+
+
+def weights(shared: Path, variant: str) -> dict[str, Tensor]:
+    shapes = json.loads((shared / "golden" / "variants.json").read_text())
+    return golden_weights(shared / "golden", shapes[variant])
+
+
+def close(actual: Tensor, expected: np.ndarray, tolerance: float) -> None:
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def variant(request: pytest.FixtureRequest, shared: Path) -> tuple[str, AlphaRefineNet, Tensor, Prediction]:
+    """Name, network, template kernel and prediction of the three pairs."""
+    parts = DEFAULT | VARIANTS[request.param]
+    network = AlphaRefineNet("resnet34", geometry="original", **parts).eval()
+    network.load_state_dict(from_original_names(weights(shared, request.param), parts))
+    template, search = golden_pairs(shared / "golden")
+    with np.load(shared / "golden" / "ar34_cm.npz") as arrays:
+        box = torch.from_numpy(arrays["template_box"])
+    with torch.no_grad():
+        kernel = network.encode_template(template, torch.cat([box[:, :2], box[:, :2] + box[:, 2:]], dim=1))
+        return request.param, network, kernel, network(search, kernel)
+
+
+@pytest.mark.parity
+class TestGolden:
+    def test_boxes(self, variant, expected) -> None:
+        name, _, _, prediction = variant
+        close(prediction.corners.crop_xyxy, expected[f"{name}_xyxy"], 2e-3)
+
+    def test_masks(self, variant, expected) -> None:
+        name, _, _, prediction = variant
+        if f"{name}_mask_sub4" in expected:
+            close(prediction.mask_logits.sigmoid()[:, ::4, ::4], expected[f"{name}_mask_sub4"], 1e-3)
+        else:
+            assert VARIANTS[name].get("neck") is None, "a head of its own leaves the mask as it is"
+
+    def test_fused_maps(self, variant, expected, shared) -> None:
+        name, network, kernel, _ = variant
+        search = golden_pairs(shared / "golden")[1]
+        with torch.no_grad():
+            fused = network.neck(network.backbone(network._normalise(search)).layer3, kernel)
+        if f"{name}_fused" in expected:
+            close(fused, expected[f"{name}_fused"], 5e-4)
+        else:
+            with np.load(shared / "golden" / "ar34_cm.npz") as arrays:
+                close(fused, arrays["fused"], 5e-4)
+
+    def test_score_maps(self, variant, expected) -> None:
+        name, _, _, prediction = variant
+        scores = prediction.corners.scores
+        if name == "ex":
+            close(scores, expected["ex_indication"], 5e-4)
+        elif name == "rpn":
+            close(scores, expected["rpn_conf"], 5e-4)
+        elif name == "corner256":
+            close(scores[:, 0, ::4, ::4], expected["corner256_score_tl_sub4"], 5e-4)
+            close(scores[:, 1, ::4, ::4], expected["corner256_score_br_sub4"], 5e-4)
+        else:
+            assert scores.shape == (3, 2, 16, 16)
+
+    def test_kernels_and_correlations(self, variant, expected, shared) -> None:
+        name, network, kernel, _ = variant
+        if name not in ("naive", "dw256"):
+            assert kernel.shape == (3, 256, 8, 8)
+            return
+        close(kernel[:, ::4], expected["prroi_kernel_sub4"], 5e-4)
+        with torch.no_grad():
+            search = network.backbone(network._normalise(golden_pairs(shared / "golden")[1])).layer3
+        if name == "naive":
+            np.testing.assert_allclose(naive_correlation(search, kernel), expected["naive_corr9"], rtol=1e-4)
+        else:
+            close(depthwise_correlation(search, kernel)[:, ::8], expected["dw_corr9_sub8"], 0.1)
+
+    def test_simple_mask_head(self, expected, shared) -> None:
+        head = make_mask_head("simple", 64, (64, 64, 128)).eval()
+        parts = DEFAULT | {"mask_head": "simple"}
+        state = from_original_names(weights(shared, "simplemask"), parts)
+        head.load_state_dict({k.removeprefix("mask_head."): v for k, v in state.items() if k.startswith("mask_head.")})
+        with torch.no_grad():
+            logits = head.enlarge(head(torch.from_numpy(expected["att_fused"]), None), (256, 256))
+        close(logits.sigmoid()[:, ::4, ::4], expected["simplemask_mask_sub4"], 1e-3)
+
+    @pytest.mark.parametrize(
+        ("theirs", "ours"),
+        [("bbox", "box_relu"), ("bbox_anchor", "box"), ("rcnn", "box_conv"), ("rcnn2", "box_conv_narrow")],
+    )
+    def test_box_heads(self, expected, shared, theirs, ours) -> None:
+        head = BoxHead(64, Grid(256), ours).eval()
+        state = from_original_names(weights(shared, theirs), DEFAULT | {"corner_head": ours})
+        head.load_state_dict({k.removeprefix("corner_head."): v for k, v in state.items()})
+        fused = 0.05 * torch.from_numpy(expected["att_fused"])
+        with torch.no_grad():
+            close(head.deltas(fused), expected[f"{theirs}_delta"], 5e-4)
+            found = head(fused)
+        if theirs == "bbox_anchor":
+            x, y, w, h = expected["bbox_anchor_decoded_xywh"].T
+            close(found.crop_xyxy, np.stack([x, y, x + w, y + h], axis=1), 2e-2)
+        assert found.peak.tolist() == [1, 1, 1]
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+TRAINED: list[dict[str, Any]] = [
+    {},
+    {"heads": ["corner"]},
+    {"heads": ["mask"]},
+    *({"neck": neck} for neck in ("pixel_gate_first", "naive", "depthwise")),
+    *({"corner_head": head} for head in get_args(CornerHeadName) if head != "towers"),
+    {"mask_head": "simple"},
+    *({"backbone": name} for name in get_args(BackboneName) if name not in ("resnet18", "resnet34")),
+    {"geometry": "original"},
+]
+
+
+@pytest.mark.parametrize(
+    "parts", TRAINED, ids=lambda parts: "-".join(f"{k}={v}" for k, v in parts.items()) or "default"
+)
+def test_a_variant_trains_and_evaluates(
+    parts: dict[str, Any], data_root: Path, lasot_root: Path, tmp_path: Path
+) -> None:
+    options = {
+        "config": Path(__file__).parents[1] / "conf" / "small.yaml",
+        "output_dir": tmp_path,
+        "name": "variant",
+        "data.root": data_root,
+        "data.pairs_per_epoch": 40,
+        "data.val_pairs": 2,
+        "data.batch_size": 2,
+        "trainer.max_epochs": 1,
+        "model.corner_loss": "l1_giou",
+        "model.mask_weight": 1,
+        **{f"model.{name}": value for name, value in parts.items()},
+    }
+    train.main([f"--{name}={value}" for name, value in options.items()])
+    with (tmp_path / "variant/logs/version_0/metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(losses) == 20
+    assert np.mean(losses[-6:]) < 0.9 * np.mean(losses[:3])
+    checkpoint = tmp_path / "variant/checkpoints/last.ckpt"
+    network = load_checkpoint(checkpoint).network
+    assert {name: network.parts[name] for name in parts} == {
+        k: tuple(v) if k == "heads" else v for k, v in parts.items()
+    }
+    name = (lasot_root / "testing_set.txt").read_text().split()[0]
+    command = {
+        "tracker": "oracle",
+        "ckpt": checkpoint,
+        "data_root": lasot_root,
+        "output_dir": tmp_path,
+        "sequences": name,
+    }
+    evaluate.main([f"--{name}={value}" for name, value in command.items()])
+    assert np.isfinite(read_rows(tmp_path / "refined" / f"{name}.txt")).all()
