@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -48,7 +48,7 @@ class Window:
     height: int
 
     @classmethod
-    def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> Self:
+    def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> Window:
         """The window of a box: ``search_factor`` times its size, with the same centre, on whole pixels.
 
         Args:
@@ -64,20 +64,7 @@ class Window:
                 f"`box_xywh` must be four finite numbers with a positive width and height, got {[x, y, w, h]}."
             )
         width, height = int(np.ceil(search_factor * w)), int(np.ceil(search_factor * h))
-        x0, y0 = round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height)
-        return cls._made(x0, y0, width, height, (x, y, w, h), search_factor)
-
-    @classmethod
-    def _made(
-        cls,
-        x0: int,
-        y0: int,
-        width: int,
-        height: int,
-        box_xywh: tuple[float, float, float, float],  # noqa: ARG003 - for the other geometry
-        search_factor: float,  # noqa: ARG003
-    ) -> Self:
-        return cls(x0, y0, width, height)
+        return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
 
     def overlaps(self, image_size: tuple[int, int]) -> bool:
         """Whether any pixel of a picture of this height and width lies in the window."""
@@ -198,16 +185,11 @@ class OriginalWindow(Window):
     search_factor: float
 
     @classmethod
-    def _made(
-        cls,
-        x0: int,
-        y0: int,
-        width: int,
-        height: int,
-        box_xywh: tuple[float, float, float, float],
-        search_factor: float,
-    ) -> Self:
-        return cls(x0, y0, width, height, box_xywh, search_factor)
+    def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> OriginalWindow:
+        """The same window as in the geometry ``exact``, which keeps what it was made from."""
+        window = Window.around(box_xywh, search_factor)
+        x, y, w, h = (float(v) for v in box_xywh)
+        return cls(window.x0, window.y0, window.width, window.height, (x, y, w, h), search_factor)
 
     def _seen(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
         """The last row or column is lost as soon as the window reaches the border."""

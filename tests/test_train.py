@@ -221,7 +221,7 @@ class TestConfiguration:
             ["--model.backbon", "resnet18"],
             ["--trainer.max_epoch", "3"],
             ["--data.batchsize", "3"],
-            ["--model.backbone", "resnet50"],
+            ["--model.backbone", "resnet101"],
             ["--model.heads", "[corner, box]"],
             ["--model.frozen_stages", "4"],
             ["--data.batch_size", "many"],
