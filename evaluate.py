@@ -156,6 +156,8 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
                 f"`--{given[0] if given else 'baseline'}` is about refinement: give `--ckpt`, or leave it out."
             )
         return {"base": base}
+    if options.mask_threshold is not None and options.box_from != "mask" and not options.save_masks:
+        raise UserError("`--mask_threshold` is for `--box_from mask` and `--save_masks`; give one, or leave it out.")
     if options.baseline and options.tracker in SELF_TRACKERS:
         raise UserError(
             f"`--baseline`: {options.tracker} is the refiner fed its own box, and no tracker that could run alone; "

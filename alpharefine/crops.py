@@ -200,10 +200,12 @@ class OriginalWindow(Window):
     def to_crop(self, boxes_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
         """Map boxes from the picture to the crop: the middle of the box is at ``(crop_size - 1) / 2``."""
         x, y, w, h = self.box_xywh
-        centre = np.array([x + 0.5 * w, y + 0.5 * h] * 2, dtype=np.float64)
-        crop_xyxy = (crop_size - 1) / 2 + (np.asarray(boxes_xyxy, dtype=np.float64) - centre) * crop_size / self._size
-        label: np.ndarray = crop_xyxy.astype(np.float32)
-        return label
+        boxes = np.asarray(boxes_xyxy, dtype=np.float64)
+        scale = (crop_size / self._size[:2]).astype(np.float32)
+        low, size = boxes[..., :2].astype(np.float32), (boxes[..., 2:] - boxes[..., :2]).astype(np.float32)
+        shift = low + np.float32(0.5) * size - np.array([x + 0.5 * w, y + 0.5 * h], dtype=np.float32)
+        centre, half = np.float32((crop_size - 1) / 2) + shift * scale, np.float32(0.5) * size * scale
+        return np.concatenate([centre.astype(np.float64) - half, centre.astype(np.float64) + half], axis=-1)
 
     def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
         """Map boxes from the crop back to the picture: the crop starts at the corner of the unrounded window."""

@@ -41,14 +41,14 @@ class Refinement:
 
     Attributes:
         box_xywh: ``(4,)`` float64, image pixels, inside the image, corners in order, each side at least 10 px (or the
-            image's own).
+            image's own); in the geometry ``original`` what the authors' code would give, which may be neither.
         raw_box_xywh: ``(4,)`` float64, the same before it was ordered and clipped.
         mask: ``(H, W)`` float32 probabilities in the frame, or None if it was not asked for.
         score: in 0..1, how peaked the corner heat is: the highest cell of the less certain corner. Of a network without
             corner head: the mean probability inside the mask.
         refined: False if there was nothing to look at (the search region lies outside of the image) or the network
             found no target (a mask too small, numbers that are not finite). `raw_box_xywh` is then the box given and
-            `box_xywh` the same clipped.
+            `box_xywh` the same clipped. Also False for corners out of order, in the geometry ``original`` alone.
     """
 
     box_xywh: np.ndarray
@@ -230,6 +230,8 @@ class Refiner:
         if not refined:
             raw_xywh, score = box_xywh, 0.0
         clipped_xywh = xyxy_to_xywh(self._geometry.clip(xywh_to_xyxy(raw_xywh), image_size))
+        if not is_valid(clipped_xywh):  # the original's clip leaves corners out of order
+            refined = False
         return Refinement(clipped_xywh, raw_xywh, mask if want_mask else None, score, refined)
 
     def _batch(self, crops: list[np.ndarray]) -> Tensor:

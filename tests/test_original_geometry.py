@@ -65,7 +65,7 @@ def test_labels_and_the_way_back(golden: dict[str, np.ndarray]) -> None:
         window = OriginalWindow.around(extract)
         np.testing.assert_allclose([256 / window.height, 256 / window.width], factors, rtol=1e-12)
         found = window.to_crop(xywh_to_xyxy(target.astype(np.float64))).clip(0, 256)
-        np.testing.assert_allclose(xyxy_to_xywh(found), label, atol=1e-3)  # float32
+        np.testing.assert_allclose(xyxy_to_xywh(found), label, atol=5e-5)
         np.testing.assert_allclose(xyxy_to_xywh(window.to_image(xywh_to_xyxy(label))), back, atol=2e-4, rtol=1e-5)
 
 

@@ -220,3 +220,11 @@ def test_golden_masks_in_the_frame(shared: Path) -> None:
     count = len(boxes_xywh)
     found = refiner.refine_many([frame] * count, boxes_xywh, [template] * count, mask=True)
     np.testing.assert_allclose(np.stack([refinement.mask for refinement in found]), pasted, atol=1e-5)
+
+
+def test_corners_out_of_order_are_not_fed_back_in_the_original_geometry() -> None:
+    network = KnownNetwork(crop_xyxy=[200, 40, 90, 220])
+    network.geometry = "original"
+    found = started(network).refine(FRAME, BOX)
+    assert found.box_xywh[2] < 0, "what the authors' code gives"
+    assert not found.refined

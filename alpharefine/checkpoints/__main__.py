@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from alpharefine.checkpoints.exported import save_exported
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.cli import UserErrorParser, run_command
@@ -25,17 +27,21 @@ def main(args: Sequence[str] | None = None) -> None:
     command = parser.add_subparsers(dest="command", required=True).add_parser(
         "convert", help="write the network of a checkpoint as .safetensors, with its hyperparameters in the header"
     )
-    command.add_argument("input", type=Path, help="a checkpoint of train.py or of the authors' code (.pth.tar)")
+    command.add_argument(
+        "input", type=Path, help="a checkpoint of train.py or of the authors' code (.pth.tar), or a .safetensors"
+    )
     command.add_argument("output", type=Path, help="the .safetensors file to write")
     options = parser.parse_args(args)
     if options.output.suffix != ".safetensors" or options.output.exists():
         raise UserError(f"{options.output} must be a .safetensors file that is not there yet; give another name.")
+    if not options.output.absolute().parent.is_dir():
+        raise UserError(f"{options.output.parent} is no folder; make it, or give another place.")
     network, description = load_checkpoint(options.input)
     part = options.output.with_name(f".{options.output.name}.part")
     try:
         save_exported(network, part)
         part.replace(options.output)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(f"{options.output} cannot be written ({error}); give another place.") from error
     finally:
         part.unlink(missing_ok=True)

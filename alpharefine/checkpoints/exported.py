@@ -50,7 +50,7 @@ def read_exported(path: Path) -> tuple[dict[str, object], dict[str, Any]]:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         header = json.loads(metadata.get(_KEY, "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"`--ckpt`: {path} is a damaged .safetensors file ({error}); copy it anew.") from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT or not isinstance(header.get("parts"), dict):
         raise UserError(

@@ -80,8 +80,9 @@ def build_original(content: Mapping[Any, Any], place: str) -> OriginalNetwork:
     Raises:
         UserError: if the constructor and the parameters' names disagree, or a parameter is missing or unknown.
     """
-    state = content["net"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    net = content["net"]
+    state = dict.copy(net) if isinstance(net, dict) else {}  # not by a method that the file may have replaced
+    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in dict.items(state)):
         raise UserError(f"{place}: `net` must hold named tensors and nothing else; fetch the file again.")
     module, function = _constructor(content["constructor"])
     parts = _parts_of(state, place)
@@ -139,7 +140,7 @@ def _parts_of(state: Mapping[str, Tensor], place: str) -> dict[str, object]:
         )
     parts: dict[str, object] = {"backbone": _backbone(has), "neck": "pixel"}
     if slides:
-        parts["neck"] = "naive" if state["neck.adjust_layer.0.weight"].shape[1] == 1 else "depthwise"
+        parts["neck"] = "naive" if _channels(state, "neck.adjust_layer.0.weight", 1) == 1 else "depthwise"
     heads = []
     if has("corner_head.") or has("bbox_head."):
         heads.append("corner")
@@ -152,6 +153,12 @@ def _parts_of(state: Mapping[str, Tensor], place: str) -> dict[str, object]:
     return parts | {"heads": tuple(heads)}
 
 
+def _channels(state: Mapping[str, Tensor], name: str, axis: int) -> int:
+    """Length of an axis of a parameter, 0 if it is not there; what is missing is found when the weights are loaded."""
+    weight = state.get(name)
+    return weight.shape[axis] if weight is not None and weight.ndim > axis else 0
+
+
 def _backbone(has: Any) -> str:
     if has("feature_extractor.layer1.0.conv3."):
         return "resnet50"
@@ -161,7 +168,7 @@ def _backbone(has: Any) -> str:
 def _corner_head(has: Any, state: Mapping[str, Tensor]) -> str:
     if has("bbox_head."):
         if has("bbox_head.avgpool."):
-            return "box_conv" if len(state["bbox_head.conv1.0.weight"]) == 512 else "box_conv_narrow"
+            return "box_conv" if _channels(state, "bbox_head.conv1.0.weight", 0) == 512 else "box_conv_narrow"
         return "box_relu" if has("bbox_head.fc.0.") else "box"
     if has("corner_head.conv1_conf."):
         return "rpn"
@@ -190,7 +197,10 @@ def from_original_names(
         if prefix is None:
             raise UserError(f"{place}: `{name}` is no parameter of the network that it holds; fetch the file again.")
         if table[prefix] is not None:
-            renamed[f"{table[prefix]}{name.removeprefix(prefix)}"] = value
+            ours = f"{table[prefix]}{name.removeprefix(prefix)}"
+            if ours in renamed:
+                raise UserError(f"{place}: `{name}` stands there under another name too; fetch the file again.")
+            renamed[ours] = value
     return renamed
 
 

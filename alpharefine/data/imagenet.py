@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +49,12 @@ class _ImageNet(Reader):
 
     def _folders(self) -> list[Path]:
         """The folders that hold annotations themselves."""
-        folders = [self.annotations, *sorted(path for path in self.annotations.rglob("*") if path.is_dir())]
-        return [folder for folder in folders if any(path.suffix == ".xml" for path in folder.iterdir())]
+        walked = os.walk(self.annotations)
+        return sorted(Path(folder) for folder, _, files in walked if any(file.endswith(".xml") for file in files))
 
     def watched(self) -> Iterator[Path]:
-        """The folders of the annotations: there are a million files."""
-        yield self.annotations
-        yield from sorted(path for path in self.annotations.rglob("*") if path.is_dir())
+        """The folders of the annotations; there are a million files, which are not looked at one by one."""
+        yield from sorted(Path(folder) for folder, _, _ in os.walk(self.annotations))
 
     def frame_path(self, name: str, frame_name: str) -> Path:
         """Where a picture lies."""

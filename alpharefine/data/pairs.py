@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.crops import CROP_SIZE, GEOMETRIES, GeometryName
+from alpharefine.crops import CROP_SIZE, GEOMETRIES, GeometryName, Window
 from alpharefine.data.augmentation import Augmentation, Photometric
 from alpharefine.data.coco import decode_mask
 from alpharefine.data.images import read_image, read_label_image
@@ -204,7 +204,7 @@ class PairDataset(Dataset[PairBatch]):
         mask = search_window.cut(search.mask) if search.mask is not None else np.zeros((CROP_SIZE, CROP_SIZE), np.uint8)
         if flip:
             template_crop, search_crop, mask = template_crop[:, ::-1], search_crop[:, ::-1], mask[:, ::-1]
-            template_xyxy, target_xyxy = _mirrored(template_xyxy), _mirrored(target_xyxy)
+            template_xyxy, target_xyxy = (self._mirrored(each) for each in (template_xyxy, target_xyxy))
         return PairBatch(
             template=_to_tensor(template_crop),
             template_xyxy=torch.from_numpy(template_xyxy.astype(np.float32)),
@@ -214,10 +214,11 @@ class PairDataset(Dataset[PairBatch]):
             has_mask=torch.tensor(has_mask),
         )
 
-
-def _mirrored(crop_xyxy: np.ndarray) -> np.ndarray:
-    mirrored: np.ndarray = np.array([CROP_SIZE, 0, CROP_SIZE, 0]) + crop_xyxy[[2, 1, 0, 3]] * [-1, 1, -1, 1]
-    return mirrored
+    def _mirrored(self, crop_xyxy: np.ndarray) -> np.ndarray:
+        """The boxes of the mirrored crop, about the middle that the geometry's labels have."""
+        ends = CROP_SIZE if self.window is Window else CROP_SIZE - 1
+        mirrored: np.ndarray = np.array([ends, 0, ends, 0]) + crop_xyxy[[2, 1, 0, 3]] * [-1, 1, -1, 1]
+        return mirrored.clip(0, CROP_SIZE)
 
 
 def _to_tensor(crop: np.ndarray) -> Tensor:

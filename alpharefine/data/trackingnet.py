@@ -23,7 +23,8 @@ class TrackingNet(Reader):
 
     def __init__(self, root: str | Path, parts: list[int] | None = None) -> None:
         super().__init__(root)
-        there = sorted(self.root.glob("TRAIN_*"), key=lambda path: (len(path.name), path.name))
+        found = (path for path in self.root.glob("TRAIN_*") if path.is_dir())
+        there = sorted(found, key=lambda path: (len(path.name), path.name))
         wanted = there if parts is None else [self.root / f"TRAIN_{part}" for part in parts]
         missing = [path for path in wanted if not (path / "anno").is_dir()]
         if missing or not wanted:
@@ -49,7 +50,7 @@ class TrackingNet(Reader):
 
     def _record(self, part: Path, path: Path) -> Record:
         frames = part / "frames" / path.stem
-        stems = sorted((p.stem for p in frames.glob("*.jpg")), key=int)
+        stems = sorted((p.stem for p in frames.glob("*.jpg") if p.stem.isdecimal()), key=int)
         boxes_xywh = read_rows(path)
         require_equal_counts(frames, frames=len(stems), boxes=len(boxes_xywh))
         times = np.array([int(stem) for stem in stems], dtype=np.int32)

@@ -123,7 +123,7 @@ class Pipeline:
                 mask_threshold=settings.mask_threshold,
             )
         except ValueError as error:
-            raise UserError(f"`--box_from`: {error} Give another checkpoint, or leave it out.") from error
+            raise UserError(f"{error} Give another checkpoint, or leave `--box_from` out.") from error
         if settings.save_masks and "mask" not in refiner.network.heads:
             raise UserError("`--save_masks`: the network has no mask head; leave it out.")
         return refiner
@@ -154,6 +154,7 @@ class Pipeline:
         tracker = self.source.open(sequence.name, truth)
         boxes_xywh[0] = tracker.first_xywh if isinstance(tracker, ReplayTracker) else truth[0]
         masks: list[bytes] = []
+        mask: np.ndarray | None = None
         watch = _Stopwatch()
         for t in range(len(truth)):
             frame = _NO_FRAME if frame_paths is None else read_image(frame_paths[t])
@@ -176,9 +177,10 @@ class Pipeline:
                         boxes_xywh[t] = refinement.box_xywh
                         if self.feedback:
                             tracker.set_box(refinement.box_xywh)
-                if self.settings.save_masks:
-                    masks.append(self._encoded(mask, frame.shape[:2]))
             times_ms[t] = decode_ms, base_ms, watch.lap()
+            if self.settings.save_masks and t > 0:
+                masks.append(self._encoded(mask, frame.shape[:2]))
+                watch.lap()
         return SequenceResult(boxes_xywh, times_ms, masks if self.settings.save_masks else None)
 
     def _encoded(self, mask: np.ndarray | None, image_size: tuple[int, int]) -> bytes:
@@ -268,13 +270,22 @@ class RunFolder:
         if not self._goes_on:
             self._begin()
         if result.masks is not None:
-            (self.path / "masks" / name).mkdir(parents=True, exist_ok=True)
-            for frame, png in enumerate(result.masks, start=2):
-                (self.path / "masks" / name / f"{frame:08d}.png").write_bytes(png)
+            self._write_masks(self.path / "masks" / name, result.masks)
         times = "".join(",".join(f"{ms:.3f}" for ms in row) + "\n" for row in result.times_ms.tolist())
         write_whole(self.path / "times" / f"{name}.txt", times)
         boxes = "".join(",".join(map(repr, row)) + "\n" for row in result.boxes_xywh.tolist())
         write_whole(self.boxes_path(name), boxes)
+
+    @staticmethod
+    def _write_masks(folder: Path, masks: list[bytes]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for frame, png in enumerate(masks, start=2):
+                (folder / f"{frame:08d}.png").write_bytes(png)
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot be written ({error.strerror}); make room, or give another place."
+            ) from error
 
     def _begin(self) -> None:
         try:

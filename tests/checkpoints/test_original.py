@@ -130,7 +130,7 @@ def test_variants(
 def test_malicious_files(writer: ModuleType, golden: Path, tmp_path: Path, fmt: str, kind: str, asked: str) -> None:
     path, marker = tmp_path / "bad.pth.tar", tmp_path / "marker"
     writer.write(path, shapes(golden, "ar18_cm"), fmt=fmt, malicious=str(marker), malicious_kind=kind)
-    with pytest.raises(UserError, match=rf"bad\.pth\.tar asks for \S*{asked}, .* it may be malicious"):
+    with pytest.raises(UserError, match=rf"bad\.pth\.tar asks for '\S*{asked}', .* it may be malicious"):
         load_checkpoint(path)
     assert not marker.exists()
 
@@ -172,6 +172,33 @@ def test_missing_and_unknown_parameters(
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "net",
+    [
+        {},
+        {1: torch.zeros(2)},
+        {"neck.adjust_layer.0.bias": torch.zeros(2), "mask_head.v0.0.bias": torch.zeros(2)},
+        {"neck.adjust_layer.0.weight": torch.zeros(2), "mask_head.v0.0.bias": torch.zeros(2)},
+        {"bbox_head.avgpool.0.weight": torch.zeros(2)},
+        {"bbox_head.fc.0.weight": torch.zeros(2), "bbox_head.fc.weight": torch.zeros(2)},
+        [1],
+    ],
+    ids=lambda net: ",".join(map(str, net)),
+)
+def test_nothing_that_a_file_holds_ends_in_a_traceback(tmp_path: Path, net: Any) -> None:
+    path = tmp_path / "odd.pth.tar"
+    torch.save({"net": net, "net_type": "SEcmnet", "constructor": None}, path)
+    with pytest.raises(UserError, match=r"^`--ckpt`: .*odd\.pth\.tar") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_torch_file_by_the_name_of_another_kind(released: Path, tmp_path: Path) -> None:
+    path = tmp_path / "named.safetensors"
+    path.write_bytes(released.read_bytes())
+    assert load_checkpoint(path).network.geometry == "original"
+
+
 # ---- conversion ----------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +216,8 @@ def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: 
     assert np.abs(exact - found).max() > 0.1
     with pytest.raises(UserError, match=r"must be a \.safetensors file that is not there yet"):
         main(["convert", str(released), str(out)])
+    with pytest.raises(UserError, match=r"nowhere is no folder"):
+        main(["convert", str(released), str(tmp_path / "nowhere" / "a.safetensors")])
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
