@@ -53,6 +53,9 @@ def test_a_frame(golden: dict[str, np.ndarray], refiner: Refiner, case: int) -> 
     np.testing.assert_allclose(found.box_xywh, golden["refined_clipped"][case], atol=tolerance)
     assert found.mask is not None
     np.testing.assert_allclose(found.mask, golden[f"mask_{case:02d}"].astype(np.float32), atol=2e-3)
+    for name, threshold in (("mask_box", 0.5), ("mask_box_065", 0.65)):
+        of_mask = mask_to_box(golden[f"mask_{case:02d}"].astype(np.float32), threshold)
+        np.testing.assert_allclose(box if of_mask is None else of_mask, golden[name][case], atol=1)
 
 
 def test_labels_and_the_way_back(golden: dict[str, np.ndarray]) -> None:

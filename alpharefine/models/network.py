@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,8 @@ class AlphaRefineNet(nn.Module):
         super().__init__()
         if not heads or not set(heads) <= {"corner", "mask"}:
             raise ValueError(f"`heads` must name 'corner', 'mask' or both, got {list(heads)}.")
+        if geometry not in get_args(GeometryName):
+            raise ValueError(f"`geometry` must be one of {', '.join(get_args(GeometryName))}, got {geometry!r}.")
         self.parts: dict[str, object] = {
             "backbone": backbone,
             "heads": tuple(heads),
