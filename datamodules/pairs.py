@@ -71,7 +71,7 @@ class Source:
     @property
     def has_masks(self) -> bool:
         """Whether the data set has masks to train on."""
-        return _READERS[self.kind].has_masks
+        return _READERS[self.kind].has_masks and bool(self.options.get("masks", True))
 
 
 class PairDataModule(pl.LightningDataModule):

@@ -24,17 +24,23 @@ class COCO(Reader):
         root: the data set's folder.
         split: ``train`` or ``val``.
         year: 2014 or 2017.
+        masks: whether its masks are used.
     """
 
     is_video = False
-    has_masks = True
+    has_masks = True  # of the class: unless `masks` says otherwise
 
     def __init__(
-        self, root: str | Path, split: Literal["train", "val"] = "train", year: Literal[2014, 2017] = 2017
+        self,
+        root: str | Path,
+        split: Literal["train", "val"] = "train",
+        year: Literal[2014, 2017] = 2017,
+        masks: bool = True,
     ) -> None:
         require_choice("COCO", "split", split, ("train", "val"))
         require_choice("COCO", "year", year, (2014, 2017))
         super().__init__(root)
+        self.has_masks = masks
         self.pictures = self.root / f"{split}{year}"
         self.annotation_file = self.root / "annotations" / f"instances_{split}{year}.json"
         for path in (self.pictures, self.annotation_file):

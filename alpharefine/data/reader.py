@@ -52,7 +52,7 @@ class Reader(ABC):
     """
 
     is_video: ClassVar[bool] = True
-    has_masks: ClassVar[bool] = False
+    has_masks: bool = False
 
     def __init__(self, root: str | Path) -> None:
         self.root = require_folder(root, type(self).__name__)

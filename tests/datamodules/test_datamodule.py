@@ -174,7 +174,7 @@ class TestMistakes:
             ),
             pytest.param(
                 Source("coco", "coco", options={"root": "x"}),
-                "Data set `coco`: `options` must be one of split, year, got 'root'",
+                "Data set `coco`: `options` must be one of split, year, masks, got 'root'",
                 id="the root as an option",
             ),
             pytest.param(
@@ -211,6 +211,13 @@ class TestMistakes:
     def test_numbers(self, data_root: Path, name: str, value: int, least: int) -> None:
         with pytest.raises(UserError, match=rf"`data\.{name}` must be at least {least}, got {value}; correct it"):
             PairDataModule(str(data_root), HOLDOUT, HOLDOUT, **(SMALL | {name: value}))
+
+    def test_coco_without_its_masks(self, data_root: Path) -> None:
+        sources = {"coco": Source("coco", "coco", options={"masks": False})}
+        module = ready(PairDataModule(str(data_root), sources, HOLDOUT, **SMALL))
+        assert not module.has_masks
+        assert not any(batch.has_mask.any() or batch.mask.any() for batch in module.train_dataloader())
+        assert PairDataModule(str(data_root), {"coco": Source("coco", "coco")}, HOLDOUT, **SMALL).has_masks
 
     def test_lasots_test_sequences_are_not_trained_on(self, data_root: Path) -> None:
         test = {"lasot": Source("lasot", "lasot", options={"split": "test"})}
