@@ -24,6 +24,7 @@ from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.metrics import PROTOCOLS
 from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
+from alpharefine.trackers.weights import resolve_weights
 
 _OF_REFINEMENT = ("feedback", "min_score", "geometry", "box_from", "mask_threshold", "save_masks")
 
@@ -144,7 +145,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
     base = RunSettings(
         tracker=options.tracker,
-        tracker_weights=options.tracker_weights,
+        tracker_weights=tuple(map(str, resolve_weights(options.tracker, [Path(p) for p in options.tracker_weights]))),
         results_dir=None if options.results_dir is None else str(options.results_dir.resolve()),
         data_root=None if options.data_root is None else str(options.data_root.resolve()),
         annotations_dir=None if options.annotations_dir is None else str(options.annotations_dir.resolve()),

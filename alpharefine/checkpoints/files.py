@@ -12,8 +12,25 @@ from typing import Any
 
 import torch
 
-from alpharefine.checkpoints.original import FOREIGN_CLASSES
 from alpharefine.errors import UserError
+
+
+class Record:
+    """What a foreign class becomes when it is unpickled: its attributes, and nothing that could be called."""
+
+
+FOREIGN_CLASSES = tuple(
+    (Record, f"{package}.{name}")
+    for package in ("ltr.admin", "dlframework.common.utils")
+    for name in (
+        "model_constructor.NetConstructor",
+        "stats.AverageMeter",
+        "stats.StatValue",
+        "settings.Settings",
+        "local.EnvironmentSettings",
+    )
+)
+"""Every class that the authors' files hold, for `torch.serialization.safe_globals`."""
 
 _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """What files of torch before 1.6 begin with."""
@@ -21,11 +38,12 @@ _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _REASON_LENGTH = 200
 
 
-def read_torch_file(path: Path) -> dict[Any, Any]:
+def read_torch_file(path: Path, option: str = "--ckpt") -> dict[Any, Any]:
     """Read a dict of tensors and plain values; records of the authors' own classes become `Record`.
 
     Args:
         path: of the file, a zip archive (torch 1.6 and later) or a row of pickles (before).
+        option: of the command line that the file was given by, for messages.
 
     Raises:
         UserError: if the file is damaged, no torch file, or asks for anything else.
@@ -33,7 +51,7 @@ def read_torch_file(path: Path) -> dict[Any, Any]:
     with path.open("rb") as file:
         is_legacy = file.read(len(_LEGACY_START)) == _LEGACY_START
     if not is_legacy:
-        _require_whole(path)
+        _require_whole(path, option)
     try:
         # The open file, not its path: torch takes any path that ends in .safetensors for such a file.
         with (
@@ -48,26 +66,26 @@ def read_torch_file(path: Path) -> dict[Any, Any]:
         if asked:
             name = shorten(repr(asked.group(1) or asked.group(2)), _REASON_LENGTH)
             raise UserError(
-                f"`--ckpt`: {path} asks for {name}, something else than weights and plain values, and is not read any "
-                "further: it may be malicious."
+                f"`{option}`: {path} asks for {name}, something else than weights and plain values, and is not read "
+                "any further: it may be malicious."
             ) from error
         # torch's message also tells how to read the file unsafely; what went wrong stands behind this.
         text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
         reason = shorten(f"{type(error).__name__}: {text!r}", _REASON_LENGTH)
-        raise UserError(f"`--ckpt`: {path} is damaged or holds something else than weights ({reason}).") from error
+        raise UserError(f"`{option}`: {path} is damaged or holds something else than weights ({reason}).") from error
     if not isinstance(content, dict):
-        raise UserError(f"`--ckpt`: {path} holds a {type(content).__name__}, no checkpoint; give another file.")
+        raise UserError(f"`{option}`: {path} holds a {type(content).__name__}, no checkpoint; give another file.")
     return content
 
 
-def _require_whole(path: Path) -> None:
+def _require_whole(path: Path, option: str) -> None:
     """Archives have check sums, which tell a damaged file before anything in it is looked at."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except Exception as error:
         raise UserError(
-            f"`--ckpt`: {path} is cut short or no checkpoint at all ({error}); give another file."
+            f"`{option}`: {path} is cut short or no checkpoint at all ({error}); give another file."
         ) from error
     if damaged is not None:
-        raise UserError(f"`--ckpt`: {path} is damaged (at {damaged}); copy it anew.")
+        raise UserError(f"`{option}`: {path} is damaged (at {damaged}); copy it anew.")

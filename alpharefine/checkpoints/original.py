@@ -7,26 +7,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from alpharefine.checkpoints.files import Record
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet
-
-
-class Record:
-    """What a foreign class becomes when it is unpickled: its attributes, and nothing that could be called."""
-
-
-FOREIGN_CLASSES = tuple(
-    (Record, f"{package}.{name}")
-    for package in ("ltr.admin", "dlframework.common.utils")
-    for name in (
-        "model_constructor.NetConstructor",
-        "stats.AverageMeter",
-        "stats.StatValue",
-        "settings.Settings",
-        "local.EnvironmentSettings",
-    )
-)
-"""Every class that the authors' files hold, for `torch.serialization.safe_globals`."""
 
 _RECIPES: dict[str, dict[str, object]] = {
     "SEcm_r34": {},

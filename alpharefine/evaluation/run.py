@@ -87,7 +87,7 @@ class Pipeline:
 
     Args:
         settings: what to run.
-        device: of the refiner.
+        device: of the refiner, and of trackers in PyTorch.
 
     Raises:
         UserError: if a file is missing or unfit, or settings do not go together.
@@ -103,6 +103,7 @@ class Pipeline:
             weights=[Path(path) for path in settings.tracker_weights],
             results_dir=None if settings.results_dir is None else Path(settings.results_dir),
             refiner=self.refiner,
+            device=device,
         )
         self.feedback = self.source.accepts_feedback if settings.feedback is None else settings.feedback
         if self.feedback and not self.source.accepts_feedback:

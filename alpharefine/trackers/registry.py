@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alpharefine.errors import UserError
@@ -30,6 +30,7 @@ from alpharefine.trackers.networks import network_source
 from alpharefine.trackers.oracle import oracle_source
 from alpharefine.trackers.replay import replay_source
 from alpharefine.trackers.self_refinement import SelfTracker
+from alpharefine.trackers.weights import resolve_weights
 
 TRACKER_NAMES = ("nano", "vit", "dasiamrpn", "mil", "replay", "oracle", "oracle-size", "self", "self:2")
 """The names that `load_tracker` knows, beside ``package.module:Class``."""
@@ -42,6 +43,9 @@ _NETWORK_TRACKERS = {
     "vit": (vit.VitTracker, vit.ROLES),
     "dasiamrpn": (dasiamrpn.DaSiamRPNTracker, dasiamrpn.ROLES),
 }
+_OFFICIAL_TRACKERS: dict[str, Callable[[str, Path, str], TrackerSource]] = {}
+"""Those whose authors published one file: read from its path, onto a device."""
+
 _NOT_AVAILABLE = (
     "dimp",
     "dimp18",
@@ -62,14 +66,16 @@ def load_tracker(
     weights: Sequence[Path] = (),
     results_dir: Path | None = None,
     refiner: BoxRefiner | None = None,
+    device: str = "auto",
 ) -> TrackerSource:
     """Find a base tracker by its name, read its networks and check its arguments.
 
     Args:
         name: one of `TRACKER_NAMES` or ``package.module:Class``.
-        weights: ONNX files, see the table at the top of this module.
+        weights: files, see the table at the top of this module.
         results_dir: folder of result files, for `replay` alone.
         refiner: the one that the boxes will be refined with; `self` and `self:2` need it, the others do without.
+        device: of networks in PyTorch; ``auto`` takes the graphics card where there is one.
 
     Raises:
         UserError: if the name is unknown, or an argument is missing, does not belong to this tracker or cannot be read.
@@ -77,7 +83,7 @@ def load_tracker(
     is_custom = IMPORT_PATH.fullmatch(name) is not None
     if name not in TRACKER_NAMES and not is_custom:
         raise UserError(_unknown(name))
-    if weights and not is_custom and name not in _NETWORK_TRACKERS:
+    if weights and not is_custom and name not in _NETWORK_TRACKERS | _OFFICIAL_TRACKERS:
         given = ",".join(str(path) for path in weights)
         raise UserError(f"--tracker {name} takes no weights, got --tracker_weights {given}; leave them out.")
     if results_dir is not None and name != "replay":
@@ -85,6 +91,9 @@ def load_tracker(
             f"--results_dir is for --tracker replay, got {results_dir} with --tracker {name}; leave it out."
         )
 
+    if name in _OFFICIAL_TRACKERS:
+        (path,) = resolve_weights(name, weights)
+        return _OFFICIAL_TRACKERS[name](name, path, device)
     if name in _NETWORK_TRACKERS:
         return network_source(name, *_NETWORK_TRACKERS[name], weights)
     if is_custom:

@@ -1,0 +1,48 @@
+"""Where the weights of the trackers lie that have been published by their authors as one file each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from alpharefine.errors import UserError
+
+WEIGHTS_VARIABLE = "ALPHAREFINE_WEIGHTS"
+"""The environment variable that names a folder of official files."""
+
+OFFICIAL_FILES: dict[str, str] = {}
+"""The authors' name of each tracker's file, below the folder of weights."""
+
+
+def resolve_weights(tracker: str, given: Sequence[Path]) -> tuple[Path, ...]:
+    """Find the files of a tracker.
+
+    Args:
+        tracker: its name.
+        given: by ``--tracker_weights``: files, or of the trackers in `OFFICIAL_FILES` the folder of the official file.
+
+    Returns:
+        The files; of trackers without an official file those that were given.
+
+    Raises:
+        UserError: if a tracker's official file is in neither place, or more than one is given.
+    """
+    official = OFFICIAL_FILES.get(tracker)
+    if official is None:
+        return tuple(given)
+    if len(given) > 1:
+        raise UserError(f"--tracker {tracker} needs one file, {official}, got {len(given)}; give one.")
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    if not given and folder is None:
+        raise UserError(
+            f"--tracker {tracker} needs its authors' file {official}; give it or its folder as --tracker_weights, or "
+            f"set {WEIGHTS_VARIABLE} to the folder."
+        )
+    path = given[0] if given else Path(str(folder))
+    where = "--tracker_weights" if given else WEIGHTS_VARIABLE
+    if path.is_dir():
+        path = path / official
+    if not path.is_file():
+        raise UserError(f"{where}: no file {path}; --tracker {tracker} needs its authors' file {official}.")
+    return (path,)
