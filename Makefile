@@ -39,8 +39,8 @@ lock:
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
 	.lock-venv/bin/python -m pip install --quiet --upgrade setuptools
-	.lock-venv/bin/python -m pip install --quiet -e '.[dev]'
+	.lock-venv/bin/python -m pip install --quiet -e '.[dev,trax]'
 	.lock-venv/bin/python -m pip freeze --all --exclude-editable | grep -v '^pip==' \
-		| sed -E '/^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/' > .lock-venv/requirements.lock
+		| sed -E -e '/^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/' -e '/^vot-trax/ s/$$/ ; platform_machine == "x86_64"/' > .lock-venv/requirements.lock
 	mv .lock-venv/requirements.lock requirements.lock
 	rm -rf .lock-venv

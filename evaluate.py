@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from alpharefine.cli import UserErrorParser, run_command
 from alpharefine.crops import GeometryName
-from alpharefine.errors import UserError
+from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.report import format_table
 from alpharefine.evaluation.run import TIME_COLUMNS, RunFolder, RunSettings, check_run, run_sequences, write_whole
 from alpharefine.evaluation.score import RunScore, attribute_scores, score_run
@@ -24,6 +25,7 @@ from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.metrics import PROTOCOLS
 from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
+from alpharefine.trackers.trax import SCHEME, TimeLimits
 from alpharefine.trackers.weights import resolve_weights
 
 _OF_REFINEMENT = ("feedback", "min_score", "geometry", "box_from", "mask_threshold", "save_masks")
@@ -36,10 +38,13 @@ def make_parser() -> argparse.ArgumentParser:
         description="Run a base tracker over LaSOT in one pass, with and without refinement, and score it.",
     )
     add = parser.add_argument
-    add("--tracker", required=True, help=f"base tracker: {', '.join(TRACKER_NAMES)}, or package.module:Class")
+    others = 'cmd:"program arguments" (one that speaks TraX), or package.module:Class'
+    add("--tracker", required=True, help=f"base tracker: {', '.join(TRACKER_NAMES)}, {others}")
     add("--ckpt", help="checkpoint of the refiner; without it the base tracker runs alone")
     add("--tracker_weights", type=_comma_separated, default=(), help="the tracker's files, separated by commas")
     add("--results_dir", type=Path, help="folder of published results, for --tracker replay")
+    add("--startup_limit", type=_seconds, help="until the program of cmd: has learnt the target (default: 120 s)")
+    add("--frame_limit", type=_seconds, help="for each frame after that (default: 30 s)")
     add("--data_root", type=Path, help="folder of the LaSOT sequences")
     add("--annotations_dir", type=Path, help="annotation folder of the official toolkit; scoring needs no frames then")
     add("--split", default="test", help="test, train, or a text file with one sequence a line (default: test)")
@@ -94,6 +99,13 @@ def _score(text: str) -> float:
     return score
 
 
+def _seconds(text: str) -> float:
+    seconds = _score(text)
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"must be above 0 seconds, got {text!r}")
+    return seconds
+
+
 def _prob(text: str) -> float:
     prob = _score(text)
     if not 0 < prob < 1:
@@ -108,23 +120,26 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the command line's by default.
 
     Raises:
-        UserError: if something the user gave is missing or unfit.
+        UserError: if something the user gave is missing or unfit, or a sequence failed; the others are then done.
     """
     options = make_parser().parse_args(args)
     sequence_set = SequenceSet(options.data_root, options.annotations_dir, options.split, options.sequences)
     sequences = [sequence_set.load(name) for name in sequence_set.names]
     attributes = sequence_set.attributes() or {}
     runs = _runs(options)
-    name = options.results_dir.resolve().name if options.results_dir else options.tracker.replace(":", "_")
+    name = options.results_dir.resolve().name if options.results_dir else _folder_name(options.tracker)
     output_dir = options.output_dir or Path("results") / name
 
-    scores, speeds = {}, {}
     folders = {name: RunFolder(output_dir / name, settings, options.overwrite) for name, settings in runs.items()}
     todo = {name: [s for s in sequences if not folder.is_done(s.name)] for name, folder in folders.items()}
     for name in (name for name in runs if todo[name]):
         check_run(runs[name], todo[name])
+    failed = {
+        name: _run(folder, runs[name], todo[name], len(sequences), options.devices) for name, folder in folders.items()
+    }
+    _raise_if_failed(failed, output_dir)
+    scores, speeds = {}, {}
     for name, folder in folders.items():
-        _run(folder, runs[name], todo[name], len(sequences), options.devices)
         scores[name] = score_run(folder.path, [sequence.truth for sequence in sequences], options.protocol)
         speeds[name] = _median_times(folder, sequences)
     sys.stdout.write(
@@ -142,13 +157,27 @@ def main(args: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"boxes and metrics.json in {output_dir}\n")
 
 
+def _folder_name(tracker: str) -> str:
+    """A tracker's name as that of a folder.
+
+    >>> _folder_name("self:2"), _folder_name("cmd:python3 ./mine.py --fast")
+    ('self_2', 'cmd_python3_mine.py_--fast')
+    """
+    return re.sub(r"[^\w.+-]+", "_", tracker.replace("./", "")).strip("_")[:100]
+
+
 def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
+    limits = {"startup_s": options.startup_limit, "frame_s": options.frame_limit}
+    limits = {name: seconds for name, seconds in limits.items() if seconds is not None}
+    if limits and not options.tracker.startswith(SCHEME):
+        raise UserError(f"`--startup_limit` and `--frame_limit` are for --tracker {SCHEME}, not {options.tracker}.")
     base = RunSettings(
         tracker=options.tracker,
         tracker_weights=tuple(map(str, resolve_weights(options.tracker, [Path(p) for p in options.tracker_weights]))),
         results_dir=None if options.results_dir is None else str(options.results_dir.resolve()),
         data_root=None if options.data_root is None else str(options.data_root.resolve()),
         annotations_dir=None if options.annotations_dir is None else str(options.annotations_dir.resolve()),
+        limits=TimeLimits(**limits),
     )
     if options.ckpt is None:
         given = [name for name in _OF_REFINEMENT if getattr(options, name) is not None]
@@ -164,7 +193,8 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
             f"`--baseline`: {options.tracker} is the refiner fed its own box, and no tracker that could run alone; "
             "leave `--baseline` out."
         )
-    feedback = options.tracker != "replay" if options.feedback is None else options.feedback
+    cannot_feed_back = options.tracker == "replay" or options.tracker.startswith(SCHEME)
+    feedback = not cannot_feed_back if options.feedback is None else options.feedback
     refined = replace(
         base,
         ckpt=options.ckpt,
@@ -180,16 +210,32 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
 
 def _run(
     folder: RunFolder, settings: RunSettings, todo: list[EvaluationSequence], num_sequences: int, num_processes: int
-) -> None:
+) -> list[str]:
+    """Run what is left to do, and return the names of the sequences that failed."""
+    failed: list[str] = []
     if not todo:
-        return
+        return failed
     num_frames, busy_ms, num_done = 0, 0.0, num_sequences - len(todo)
     with tqdm(total=num_sequences, initial=num_done, desc=folder.path.name, unit="seq", dynamic_ncols=True) as bar:
         for done, result in run_sequences(settings, todo, num_processes):
+            if isinstance(result, SequenceError):
+                failed.append(done)
+                bar.write(f"Sequence {done} failed: {result}", file=sys.stderr)
+                continue
             folder.write(done, result)
             num_frames, busy_ms = num_frames + len(result.times_ms), busy_ms + float(result.times_ms.sum())
             bar.set_postfix(fps=f"{1e3 * num_frames / max(busy_ms, 1e-9):.1f}")
             bar.update()
+    return failed
+
+
+def _raise_if_failed(failed: Mapping[str, list[str]], output_dir: Path) -> None:
+    if any(failed.values()):
+        names = "; ".join(f"{run}: {', '.join(sorted(names))}" for run, names in failed.items() if names)
+        raise UserError(
+            f"{sum(map(len, failed.values()))} sequences failed ({names}), each told of above; the others are done, in "
+            f"{output_dir}: the same command runs those that failed once more, then scores."
+        )
 
 
 def _median_times(folder: RunFolder, sequences: list[EvaluationSequence]) -> dict[str, float]:

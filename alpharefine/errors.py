@@ -1,4 +1,4 @@
-"""The error that a user can cause and mend."""
+"""The errors that a user can cause and mend."""
 
 from __future__ import annotations
 
@@ -8,3 +8,7 @@ class UserError(Exception):
 
     The commands print it as one line and end with exit code 2; no traceback is shown.
     """
+
+
+class SequenceError(UserError):
+    """What went wrong in one sequence says nothing of the others, which are run all the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -10,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 
@@ -22,14 +23,15 @@ from alpharefine.boxes import is_valid
 from alpharefine.crops import GeometryName
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
-from alpharefine.errors import UserError
+from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.sequences import EvaluationSequence
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.refiner import BoxFrom, Refiner
-from alpharefine.trackers import SELF_TRACKERS, TrackerSource, load_tracker
+from alpharefine.trackers import SELF_TRACKERS, Tracker, TrackerSource, load_tracker
 from alpharefine.trackers.custom import code_file
-from alpharefine.trackers.registry import IMPORT_PATH
+from alpharefine.trackers.registry import is_import_path
 from alpharefine.trackers.replay import ReplayTracker
+from alpharefine.trackers.trax import SCHEME, TimeLimits, TraxTracker, command_files
 
 TIME_COLUMNS = ("decode", "base", "refine")
 
@@ -51,6 +53,7 @@ class RunSettings:
         box_from: which head the refined box is taken from.
         mask_threshold: probability above which a pixel belongs to the target.
         save_masks: whether to keep the mask of every frame.
+        limits: how long a program of ``cmd:`` may take. The boxes of one that is in time do not depend on it.
     """
 
     tracker: str
@@ -65,6 +68,7 @@ class RunSettings:
     box_from: BoxFrom = "auto"
     mask_threshold: float = MASK_THRESHOLD
     save_masks: bool = False
+    limits: TimeLimits = field(default_factory=TimeLimits)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Pipeline:
             results_dir=None if settings.results_dir is None else Path(settings.results_dir),
             refiner=self.refiner,
             device=device,
+            limits=settings.limits,
         )
         self.feedback = self.source.accepts_feedback if settings.feedback is None else settings.feedback
         if self.feedback and not self.source.accepts_feedback:
@@ -150,15 +155,23 @@ class Pipeline:
         Raises:
             UserError: if a frame does not decode, the first box lies outside of its frame, or the tracker objects.
         """
+        tracker = self.source.open(sequence.name, sequence.truth.boxes_xywh)
+        if not isinstance(tracker, TraxTracker):
+            return self._run(tracker, sequence)
+        tracker.frame_paths = sequence.frame_paths
+        with contextlib.closing(tracker):
+            return self._run(tracker, sequence)
+
+    def _run(self, tracker: Tracker, sequence: EvaluationSequence) -> SequenceResult:
         frame_paths, truth = self.frame_paths(sequence), sequence.truth.boxes_xywh
         boxes_xywh, times_ms = np.empty((len(truth), 4)), np.zeros((len(truth), len(TIME_COLUMNS)))
-        tracker = self.source.open(sequence.name, truth)
         boxes_xywh[0] = tracker.first_xywh if isinstance(tracker, ReplayTracker) else truth[0]
         masks: list[bytes] = []
         mask: np.ndarray | None = None
         watch = _Stopwatch()
         for t in range(len(truth)):
-            frame = _NO_FRAME if frame_paths is None else read_image(frame_paths[t])
+            looked_at = t == 0 or self.refiner is not None or not self.source.opens_files
+            frame = read_image(frame_paths[t]) if frame_paths is not None and looked_at else _NO_FRAME
             decode_ms = watch.lap()
             if t == 0:
                 if frame_paths is not None:
@@ -337,15 +350,24 @@ def _settings_in(path: Path) -> dict[str, object] | None:
 def _stamp(settings: RunSettings) -> dict[str, object]:
     """What the boxes depend on, with the content of files in place of their names."""
     weights = [_digest(Path(path)) for path in settings.tracker_weights]
-    code = code_file(settings.tracker) if IMPORT_PATH.fullmatch(settings.tracker) else None
+    code = _code_of(settings.tracker)
     results = None if settings.results_dir is None else sorted(Path(settings.results_dir).glob("*.txt"))
-    return asdict(settings) | {
+    stamp = {name: value for name, value in asdict(settings).items() if name != "limits"}  # decide no box
+    return stamp | {
         "ckpt": None if settings.ckpt is None else _digest(Path(settings.ckpt)),
         "tracker_weights": weights,
         "results_dir": None if results is None else _digest(*results),
-        "code": None if code is None else _digest(code),
+        "code": _digest(*code) if code else None,
         "refined_on": None if settings.ckpt is None else "cuda" if torch.cuda.is_available() else "cpu",
     }
+
+
+def _code_of(tracker: str) -> list[Path]:
+    """The files of a tracker that is no part of this project, as far as its name tells."""
+    if tracker.startswith(SCHEME):
+        return command_files(tracker)
+    code = code_file(tracker) if is_import_path(tracker) else None
+    return [] if code is None else [code]
 
 
 def _digest(*paths: Path) -> str:
@@ -371,8 +393,8 @@ def _refuse_other_settings(path: Path, theirs: dict[str, object], ours: dict[str
 
 def run_sequences(
     settings: RunSettings, sequences: Iterable[EvaluationSequence], num_processes: int = 1
-) -> Iterator[tuple[str, SequenceResult]]:
-    """Run sequences and yield each as it is done.
+) -> Iterator[tuple[str, SequenceResult | SequenceError]]:
+    """Run sequences and yield each as it is done, or what went wrong in it alone.
 
     Args:
         settings: what to run.
@@ -381,12 +403,12 @@ def run_sequences(
             their number, where there are any. The boxes do not depend on it.
 
     Raises:
-        UserError: of the first sequence that fails, after those that were being run have been yielded.
+        UserError: of the first sequence whose fault may be that of others too, after those being run have been yielded.
     """
     if num_processes == 1:
         pipeline = Pipeline(settings)
         for sequence in sequences:
-            yield sequence.name, pipeline(sequence)
+            yield sequence.name, _result(pipeline, sequence)
         return
     context = multiprocessing.get_context("spawn")
     ranks = context.Queue()
@@ -400,7 +422,16 @@ def run_sequences(
             pool.shutdown(cancel_futures=True)
 
 
-def _completed(futures: list[Future[tuple[str, SequenceResult]]]) -> Iterator[tuple[str, SequenceResult]]:
+def _result(pipeline: Pipeline, sequence: EvaluationSequence) -> SequenceResult | SequenceError:
+    try:
+        return pipeline(sequence)
+    except SequenceError as error:
+        return error
+
+
+def _completed(
+    futures: list[Future[tuple[str, SequenceResult | SequenceError]]],
+) -> Iterator[tuple[str, SequenceResult | SequenceError]]:
     failure: BaseException | None = None
     for future in as_completed(futures):
         if future.cancelled():
@@ -431,5 +462,5 @@ def _worker_pipeline(settings: RunSettings) -> Pipeline:
     return Pipeline(settings, _worker_device[0])
 
 
-def _run_in_worker(settings: RunSettings, sequence: EvaluationSequence) -> tuple[str, SequenceResult]:
-    return sequence.name, _worker_pipeline(settings)(sequence)
+def _run_in_worker(settings: RunSettings, sequence: EvaluationSequence) -> tuple[str, SequenceResult | SequenceError]:
+    return sequence.name, _result(_worker_pipeline(settings), sequence)

@@ -57,6 +57,7 @@ class TrackerSource:
         gives_score: whether `Track.score` is a number.
         open: makes the tracker of one sequence from its name and its ground truth ``(N, 4)`` xywh in image pixels, one
             row a frame; the oracles alone look at the values.
+        opens_files: whether the tracker reads the frames' files by itself, so that nobody has to for its sake.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TrackerSource:
     needs_frames: bool
     gives_score: bool
     open: Callable[[str, np.ndarray], Tracker]
+    opens_files: bool = False
 
 
 class Refined(Protocol):

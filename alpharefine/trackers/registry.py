@@ -11,6 +11,7 @@
 | `oracle-size` | the true size, the centre fed back | none | yes | no |
 | `self` | the last box: the refiner fed its own box | none | yes | no |
 | `self:2` | like `self`, refined once before it is returned | none | yes | yes |
+| `cmd:program arguments` | a program that speaks TraX, in a process of its own | none | no | yes |
 | `package.module:Class` | your own class with the methods of `Tracker` | any: the class gets the paths | yes | yes |
 """
 
@@ -30,10 +31,11 @@ from alpharefine.trackers.networks import network_source
 from alpharefine.trackers.oracle import oracle_source
 from alpharefine.trackers.replay import replay_source
 from alpharefine.trackers.self_refinement import SelfTracker
+from alpharefine.trackers.trax import SCHEME, TimeLimits, trax_source
 from alpharefine.trackers.weights import resolve_weights
 
 TRACKER_NAMES = ("nano", "vit", "dasiamrpn", "mil", "replay", "oracle", "oracle-size", "self", "self:2")
-"""The names that `load_tracker` knows, beside ``package.module:Class``."""
+"""The names that `load_tracker` knows, beside ``cmd:program arguments`` and ``package.module:Class``."""
 
 SELF_TRACKERS = ("self", "self:2")
 """Those that are nothing without a refiner."""
@@ -57,7 +59,16 @@ _NOT_AVAILABLE = (
     "atom",
     "siamrpnpp",
 )
-IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a tracker's name is ``package.module:Class``.
+
+    >>> is_import_path("my.module:Tracker"), is_import_path("cmd:python"), is_import_path("self:2")
+    (True, False, False)
+    """
+    return not name.startswith(SCHEME) and _IMPORT_PATH.fullmatch(name) is not None
 
 
 def load_tracker(
@@ -67,21 +78,24 @@ def load_tracker(
     results_dir: Path | None = None,
     refiner: BoxRefiner | None = None,
     device: str = "auto",
+    limits: TimeLimits | None = None,
 ) -> TrackerSource:
     """Find a base tracker by its name, read its networks and check its arguments.
 
     Args:
-        name: one of `TRACKER_NAMES` or ``package.module:Class``.
+        name: one of `TRACKER_NAMES`, ``cmd:program arguments`` or ``package.module:Class``.
         weights: files, see the table at the top of this module.
         results_dir: folder of result files, for `replay` alone.
         refiner: the one that the boxes will be refined with; `self` and `self:2` need it, the others do without.
         device: of networks in PyTorch; ``auto`` takes the graphics card where there is one.
+        limits: how long the program of a ``cmd:`` may take; None for the usual ones.
 
     Raises:
         UserError: if the name is unknown, or an argument is missing, does not belong to this tracker or cannot be read.
     """
-    is_custom = IMPORT_PATH.fullmatch(name) is not None
-    if name not in TRACKER_NAMES and not is_custom:
+    is_custom = is_import_path(name)
+    is_command = name.startswith(SCHEME)
+    if name not in TRACKER_NAMES and not is_custom and not is_command:
         raise UserError(_unknown(name))
     if weights and not is_custom and name not in _NETWORK_TRACKERS | _OFFICIAL_TRACKERS:
         given = ",".join(str(path) for path in weights)
@@ -98,6 +112,8 @@ def load_tracker(
         return network_source(name, *_NETWORK_TRACKERS[name], weights)
     if is_custom:
         return custom_source(name, weights)
+    if is_command:
+        return trax_source(name, limits or TimeLimits())
     return _plain_source(name, results_dir, refiner)
 
 
@@ -135,7 +151,7 @@ def _self_source(name: str, refiner: BoxRefiner | None) -> TrackerSource:
 
 
 def _unknown(name: str) -> str:
-    available = f"{', '.join(TRACKER_NAMES)} and package.module:Class"
+    available = f"{', '.join(TRACKER_NAMES)}, cmd:program arguments and package.module:Class"
     if name in _NOT_AVAILABLE:
         return f"--tracker {name} is not available in this version; available are {available}."
     close = difflib.get_close_matches(name, TRACKER_NAMES, n=1)

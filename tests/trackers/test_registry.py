@@ -84,4 +84,4 @@ def test_trackers_without_files_open(name: str) -> None:
 
 def test_every_name_stands_in_the_table() -> None:
     rows = [line for line in str(registry.__doc__).splitlines() if line.startswith("| `")]
-    assert [row.split("`")[1] for row in rows] == [*TRACKER_NAMES, "package.module:Class"]
+    assert [row.split("`")[1] for row in rows] == [*TRACKER_NAMES, "cmd:program arguments", "package.module:Class"]

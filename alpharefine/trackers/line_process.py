@@ -1,0 +1,167 @@
+"""A program in another process that is talked to by lines on its standard streams, with a time limit on everything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic
+
+_KEPT_LINES = 12
+_KEPT_LENGTH = 300  # characters of a line
+_CHUNK = 1 << 16
+_LAST_WORDS_S = 1.0  # how long a program that is ended may still be listened to
+
+
+class ProgramEndedError(Exception):
+    """The program has closed its output."""
+
+
+class LineProcess:
+    """A started program.
+
+    Lines that it writes on its standard output with the prefix are messages; all else, on either stream, is kept as its
+    last output. The program is the head of a process group of its own: what it starts ends with it.
+
+    Args:
+        command: the program and its arguments.
+        prefix: of the lines that are messages.
+
+    Raises:
+        OSError: if the program cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], prefix: str) -> None:
+        self._prefix = prefix
+        self._output: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._messages: deque[str] = deque()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._stdin, self._stdout, self._stderr = (
+            pipe.fileno() for pipe in (self._process.stdin, self._process.stdout, self._process.stderr)
+        )
+        self._partial = {self._stdout: b"", self._stderr: b""}
+        self._selector = selectors.DefaultSelector()
+        for pipe in (self._stdin, *self._partial):
+            os.set_blocking(pipe, False)
+        for pipe in self._partial:
+            self._selector.register(pipe, selectors.EVENT_READ)
+
+    @property
+    def last_output(self) -> list[str]:
+        """The last lines that the program wrote and that were no messages."""
+        return [*self._output]
+
+    def exchange(self, text: str, limit_s: float) -> str:
+        """Send text, if there is any, and wait for a message.
+
+        Args:
+            text: whole lines.
+            limit_s: for both.
+
+        Returns:
+            The message's line.
+
+        Raises:
+            ProgramEndedError: if the program ends before it has answered.
+            TimeoutError: if it does not answer in time.
+        """
+        deadline, unsent = monotonic() + limit_s, memoryview(text.encode())
+        if unsent:
+            self._selector.register(self._stdin, selectors.EVENT_WRITE)
+        try:
+            while unsent or not self._messages:
+                if self._stdout not in self._partial:
+                    raise ProgramEndedError
+                ready = self._wait(deadline)
+                if self._stdin in ready:
+                    unsent = self._write(unsent)
+                    if not unsent:
+                        self._selector.unregister(self._stdin)
+        finally:
+            if self._stdin in self._selector.get_map():
+                self._selector.unregister(self._stdin)
+        return self._messages.popleft()
+
+    def end(self, text: str = "", grace_s: float = 0.0) -> int:
+        """End the program and what it has started.
+
+        Args:
+            text: a last message to it.
+            grace_s: how long it may take to end by itself before it is killed.
+
+        Returns:
+            Its exit status; negative is the signal that ended it.
+        """
+        with contextlib.suppress(OSError):  # it may have ended already
+            os.write(self._stdin, text.encode())
+        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        assert pipes[0] is not None
+        pipes[0].close()
+        deadline = monotonic() + grace_s
+        self._listen(grace_s)
+        try:
+            self._process.wait(max(0.0, deadline - monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._listen(_LAST_WORDS_S)
+        self._selector.close()
+        for pipe in pipes:
+            assert pipe is not None
+            pipe.close()
+        return self._process.wait()
+
+    def _listen(self, limit_s: float) -> None:
+        """Read until both streams are closed or the time is over."""
+        deadline = monotonic() + limit_s
+        with contextlib.suppress(TimeoutError):
+            while self._partial:
+                self._wait(deadline)
+
+    def _wait(self, deadline: float) -> set[int]:
+        """Read what has come, and tell which streams were ready."""
+        ready = {int(key.fd) for key, _ in self._selector.select(max(0.0, deadline - monotonic()))}
+        if not ready:
+            raise TimeoutError
+        for pipe in ready & set(self._partial):
+            self._read(pipe)
+        return ready
+
+    def _read(self, pipe: int) -> None:
+        chunk = os.read(pipe, _CHUNK)
+        *lines, rest = (self._partial[pipe] + chunk).split(b"\n")
+        if chunk:
+            self._partial[pipe] = rest
+        else:
+            del self._partial[pipe]
+            self._selector.unregister(pipe)
+            lines.append(rest)
+        for line in lines:
+            self._take(pipe, line.decode(errors="replace").rstrip())
+
+    def _take(self, pipe: int, line: str) -> None:
+        if pipe == self._stdout and line.startswith(self._prefix):
+            self._messages.append(line)
+        elif line:
+            self._output.append(line[:_KEPT_LENGTH])
+
+    def _write(self, unsent: memoryview) -> memoryview:
+        try:
+            return unsent[os.write(self._stdin, unsent) :]
+        except BlockingIOError:
+            return unsent
+        except OSError as error:  # it no longer reads
+            raise ProgramEndedError from error
