@@ -3,10 +3,12 @@
 from alpharefine.models.backbone import BackboneName, Taps, Trunk, make_trunk
 from alpharefine.models.correlation import NeckName
 from alpharefine.models.heads import CornerHeadName, Corners, Grid, MaskHeadName, soft_argmax
-from alpharefine.models.network import AlphaRefineNet, HeadName, Prediction
+from alpharefine.models.network import IMAGENET_MEAN, IMAGENET_STD, AlphaRefineNet, HeadName, Prediction
 from alpharefine.models.roi import precise_roi_pool
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "AlphaRefineNet",
     "BackboneName",
     "CornerHeadName",

@@ -1,0 +1,1 @@
+"""ATOM, DiMP, PrDiMP and SuperDiMP, from the files that their authors published."""

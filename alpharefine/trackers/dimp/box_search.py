@@ -1,0 +1,145 @@
+"""The search for the box that fits best.
+
+Source: ATOM (arXiv 1811.07628), section 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alpharefine.trackers.dimp.iou_net import IoUNet
+
+RefinementSpace = Literal["default", "relative"]
+
+
+@dataclass(frozen=True)
+class BoxSearch:
+    """How the best box is looked for.
+
+    Attributes:
+        space: what the steps are relative to, see `climb`.
+        num_steps: steps of the ascent.
+        step_length: of them; or of position and size each.
+        step_decay: factor of the step's length after each step.
+        num_random_boxes: boxes beside the classifier's.
+        jitter_position: spread of those boxes' positions, in parts of the target's size.
+        jitter_size: spread of their sizes.
+        max_aspect_ratio: of the boxes that are taken.
+        num_averaged: how many of the best boxes are averaged.
+    """
+
+    space: RefinementSpace
+    num_steps: int
+    step_length: float | tuple[float, float]
+    step_decay: float = 1.0
+    num_random_boxes: int = 9
+    jitter_position: float = 0.1
+    jitter_size: float = 0.5
+    max_aspect_ratio: float = 6.0
+    num_averaged: int = 3
+
+
+def search_box(
+    network: IoUNet,
+    features: tuple[Tensor, Tensor],
+    box_xywh: np.ndarray,
+    search: BoxSearch,
+    generator: torch.Generator,
+) -> np.ndarray | None:
+    """The mean of the best boxes that are reached from a box and from random ones about it.
+
+    Args:
+        network: with parameters that ask for no gradient.
+        features: of the picture, times the target's modulation.
+        box_xywh: ``(4,)`` float32 crop pixels.
+        search: how.
+        generator: of the random boxes, on the CPU.
+
+    Returns:
+        ``(4,)`` float32 xywh in crop pixels; None if all boxes have become too long.
+    """
+    starts = torch.from_numpy(np.concatenate([box_xywh[None], _random_boxes(box_xywh, search, generator)]))
+    boxes, values = climb(
+        network,
+        features,
+        starts[None].to(features[0].device),
+        search.space,
+        search.num_steps,
+        search.step_length,
+        search.step_decay,
+    )
+    best = torch.cat([boxes[0], values[0, :, None]], dim=1).cpu().numpy()
+    best[:, 2:4] = best[:, 2:4].clip(min=1)
+    aspect = best[:, 2] / best[:, 3]
+    best = best[(aspect < search.max_aspect_ratio) & (aspect > 1 / search.max_aspect_ratio)]
+    if len(best) == 0:
+        return None
+    order = np.argsort(-best[:, 4], kind="stable")[: search.num_averaged]
+    mean: np.ndarray = best[order, :4].mean(axis=0)
+    return mean
+
+
+def _random_boxes(box_xywh: np.ndarray, search: BoxSearch, generator: torch.Generator) -> np.ndarray:
+    if search.num_random_boxes == 0:
+        return np.empty((0, 4), dtype=np.float32)
+    corner, size = box_xywh[:2], box_xywh[2:]
+    jitter = np.array([search.jitter_position] * 2 + [search.jitter_size] * 2, dtype=np.float32)
+    spread = np.sqrt(size.prod()) * jitter
+    moves = (torch.rand(search.num_random_boxes, 4, generator=generator).numpy() - np.float32(0.5)) * spread
+    sizes = np.maximum(size + moves[:, 2:], size.min() / 3)
+    return np.concatenate([corner + size / 2 + moves[:, :2] - sizes / 2, sizes], axis=1)
+
+
+def climb(
+    network: IoUNet,
+    features: tuple[Tensor, Tensor],
+    boxes_xywh: Tensor,
+    space: RefinementSpace,
+    num_steps: int,
+    step_length: float | tuple[float, float],
+    decay: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Improve boxes by gradient ascent on how well they fit, each on its own.
+
+    Args:
+        network: with parameters that ask for no gradient.
+        features: of the picture, modulated.
+        boxes_xywh: ``(1, P, 4)`` crop pixels.
+        space: ``default`` steps in proportion to each box's size; ``relative`` (PrDiMP, arXiv 2003.12565, section 5)
+            steps in positions over the first box's size, and in the logarithm of sizes.
+        num_steps: how many.
+        step_length: of the first step; or of position and size each.
+        decay: factor of the step's length after each step.
+
+    Returns:
+        Boxes ``(1, P, 4)`` and their values ``(1, P)`` before the last step.
+    """
+    lengths = (step_length, step_length) if isinstance(step_length, float | int) else step_length
+    step = boxes_xywh.new_tensor([lengths[0], lengths[0], lengths[1], lengths[1]])
+    first_size = boxes_xywh[:, :1, 2:]
+    point = boxes_xywh if space == "default" else _to_relative(boxes_xywh, first_size)
+    values = boxes_xywh.new_empty(boxes_xywh.shape[:-1])
+    for _ in range(num_steps):
+        with torch.enable_grad():
+            point = point.detach().requires_grad_()
+            values = network(features, point if space == "default" else _from_relative(point, first_size))
+            (gradient,) = torch.autograd.grad(values.sum(), point)
+        sizes = point.detach()[..., 2:].repeat(1, 1, 2) if space == "default" else 1
+        point = point.detach() + step * gradient * sizes
+        step = step * decay
+    boxes_xywh = point if space == "default" else _from_relative(point, first_size)
+    return boxes_xywh.detach(), values.detach()
+
+
+def _to_relative(boxes_xywh: Tensor, size: Tensor) -> Tensor:
+    return torch.cat([(boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / size, boxes_xywh[..., 2:].log()], dim=-1)
+
+
+def _from_relative(point: Tensor, size: Tensor) -> Tensor:
+    sizes = point[..., 2:].exp()
+    return torch.cat([point[..., :2] * size - sizes / 2, sizes], dim=-1)

@@ -1,0 +1,135 @@
+"""The crop that the trackers of the DiMP family look at, and where in the picture it was taken.
+
+Everything here is ``(y, x)`` or ``(h, w)`` in float32, as in the trackers' own arithmetic: their boxes hang on when it
+rounds. Boxes in crops are xywh in crop pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BorderMode = Literal["replicate", "inside", "inside_major"]
+Arithmetic = Literal["integer", "float"]
+
+
+class Sample(NamedTuple):
+    """A crop.
+
+    Attributes:
+        pixels: ``(3, h, w)`` float32 RGB, 0..255.
+        corners_yx: ``(4,)`` float32: y0, x0, y1, x1 of the window in image pixels, the end exclusive.
+    """
+
+    pixels: Tensor
+    corners_yx: np.ndarray
+
+    @property
+    def centre_yx(self) -> np.ndarray:
+        """``(2,)``, the middle of the window's pixels."""
+        centre: np.ndarray = np.float32(0.5) * (self.corners_yx[:2] + self.corners_yx[2:] - 1)
+        return centre
+
+    @property
+    def scale(self) -> np.float32:
+        """Image pixels a crop pixel."""
+        size = np.asarray(self.pixels.shape[1:], np.float32)
+        return np.float32(np.sqrt(np.prod((self.corners_yx[2:] - self.corners_yx[:2]) / size)))
+
+
+def cut_sample(
+    frame: np.ndarray,
+    centre_yx: np.ndarray,
+    sample_hw: np.ndarray,
+    output_hw: tuple[int, int],
+    border: BorderMode = "replicate",
+    max_scale_change: float | None = None,
+    arithmetic: Arithmetic = "integer",
+) -> Sample:
+    """Cut a window out of a picture and resize it. Only the window's own pixels are read.
+
+    Args:
+        frame: ``(H, W, 3)`` uint8.
+        centre_yx: ``(2,)`` in image pixels, cut to whole ones.
+        sample_hw: ``(2,)`` size of the window in image pixels.
+        output_hw: size of the crop in pixels.
+        border: ``replicate`` repeats the border's pixels outside of the picture; ``inside`` shrinks and shifts the
+            window until the picture holds it, ``inside_major`` until the picture holds its better fitting side.
+        max_scale_change: the window shrinks by no more than this; None for any factor.
+        arithmetic: ``integer`` for windows of whole pixels, as the authors' code computed on the PyTorch of its time;
+            ``float`` as it does today.
+    """
+    image_hw = np.array(frame.shape[:2])
+    centre, sample = np.trunc(centre_yx).astype(np.int64), np.asarray(sample_hw, np.float32)
+    if border != "replicate":
+        ratios = sample / image_hw.astype(np.float32)
+        factor = np.clip(ratios.max() if border == "inside" else ratios.min(), 1, max_scale_change)
+        sample = np.trunc(sample / np.float32(factor))
+    # Large windows are thinned out by whole steps before they are resized.
+    step = max(int((sample / np.asarray(output_hw, np.float32)).min() - np.float32(0.1)), 1)
+    offset = centre % step
+    low, high = _window((centre - offset) // step, sample / np.float32(step), arithmetic)
+    thinned_hw = -(-(image_hw - offset) // step)
+    if border != "replicate":
+        low, high = _shift_inside(low, high, thinned_hw)
+    first, last = np.trunc(low).astype(np.int64), np.trunc(high).astype(np.int64)
+    patch = _cut(frame[offset[0] :: step, offset[1] :: step], first, last)
+    pixels = torch.from_numpy(patch).permute(2, 0, 1).float()
+    if patch.shape[:2] != tuple(output_hw):
+        pixels = F.interpolate(pixels[None], output_hw, mode="bilinear", align_corners=False)[0]
+    return Sample(pixels, np.float32(step) * np.concatenate([low, high]).astype(np.float32))
+
+
+def _window(centre: np.ndarray, size: np.ndarray, arithmetic: Arithmetic) -> tuple[np.ndarray, np.ndarray]:
+    side = np.maximum(np.rint(size), 2).astype(np.int64)
+    if arithmetic == "integer":
+        return centre - (side - 1) // 2, centre + side // 2 + 1
+    return centre - (side - 1) / 2, centre + side / 2 + 1
+
+
+def _shift_inside(low: np.ndarray, high: np.ndarray, image_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move a window into the picture; what is larger than the picture reaches over both of its ends alike."""
+    shift = np.maximum(-low, 0) - np.maximum(high - image_hw, 0)
+    low, high = low + shift, high + shift
+    over = np.floor((np.maximum(-low, 0) + np.maximum(high - image_hw, 0)) / 2).astype(low.dtype)
+    back = np.where(over > 0, -low - over, 0)
+    return low + back, high + back
+
+
+def _cut(image: np.ndarray, first_yx: np.ndarray, end_yx: np.ndarray) -> np.ndarray:
+    """Pixels of the rectangle; outside of the picture those of its border."""
+    last_yx = np.array(image.shape[:2]) - 1
+    (top, left), (bottom, right) = np.clip(first_yx, 0, last_yx), np.clip(end_yx - 1, 0, last_yx)
+    patch = image[top : bottom + 1, left : right + 1]
+    missing = (end_yx - first_yx) - patch.shape[:2]
+    if not missing.any():
+        return np.ascontiguousarray(patch)
+    before = np.minimum(np.maximum((top, left) - first_yx, 0), missing)
+    (above, before_x), (below, after_x) = before.tolist(), (missing - before).tolist()
+    return cv2.copyMakeBorder(patch, above, below, before_x, after_x, cv2.BORDER_REPLICATE)
+
+
+def box_in_sample(
+    centre_yx: np.ndarray, size_hw: np.ndarray, sample_centre_yx: np.ndarray, scale: np.float32, sample_hw: np.ndarray
+) -> np.ndarray:
+    """A box of the picture in crop pixels.
+
+    Args:
+        centre_yx: ``(2,)`` of the box, image pixels.
+        size_hw: ``(2,)`` of the box, image pixels.
+        sample_centre_yx: ``(2,)`` of the crop, image pixels.
+        scale: image pixels a crop pixel.
+        sample_hw: ``(2,)`` size of the crop in crop pixels.
+
+    Returns:
+        ``(4,)`` float32 xywh in crop pixels.
+    """
+    centre = (centre_yx - sample_centre_yx) / scale + (sample_hw - 1) / 2
+    size = size_hw / scale
+    corner = centre - (size - 1) / 2
+    return np.concatenate([corner[::-1], size[::-1]]).astype(np.float32)

@@ -1,0 +1,110 @@
+"""From a score map to a move, and to how sure the tracker is of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from alpharefine.trackers.base import TrackState
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a peak is believed. Scores are those of the map.
+
+    Attributes:
+        target_not_found_threshold: with a lower peak the target is not found.
+        distractor_threshold: a second peak higher than this part of the first is a rival.
+        hard_negative_threshold: a second peak higher than this part of the first is to be learnt from.
+        target_neighborhood_scale: side of what counts as the first peak, in sizes of the target.
+        displacement_scale: what counts as a short move, in half sides of the map.
+        uncertain_threshold: with a lower peak the tracker is not sure; None for never.
+        hard_sample_threshold: with a lower peak the sample is to be learnt from at once; None for never.
+    """
+
+    target_not_found_threshold: float
+    distractor_threshold: float = 0.8
+    hard_negative_threshold: float = 0.5
+    target_neighborhood_scale: float = 2.2
+    displacement_scale: float = 0.8
+    uncertain_threshold: float | None = None
+    hard_sample_threshold: float | None = None
+
+
+class Localization(NamedTuple):
+    """Where the target is.
+
+    Attributes:
+        translation_yx: ``(2,)`` float32, from the middle of the crop, image pixels.
+        state: how sure that is.
+        max_score: the highest score.
+    """
+
+    translation_yx: np.ndarray
+    state: TrackState
+    max_score: float
+
+
+def localize(
+    scores: np.ndarray,
+    middle: float,
+    cell: np.float32,
+    last_yx: np.ndarray,
+    neighborhood_hw: np.ndarray,
+    thresholds: Thresholds,
+) -> Localization:
+    """Find the peak, and judge it by the highest score away from it.
+
+    Args:
+        scores: ``(n, n)`` float32.
+        middle: the cell, along both axes, that stands for the middle of the crop.
+        cell: image pixels a cell.
+        last_yx: ``(2,)``, where the target was last, from the middle of the crop, in cells.
+        neighborhood_hw: ``(2,)``, the target's size in cells times `Thresholds.target_neighborhood_scale`.
+        thresholds: when a peak is believed.
+    """
+    peak_yx, peak = _maximum(scores)
+    first_yx: np.ndarray = (peak_yx - middle).astype(np.float32)
+    translation: np.ndarray = first_yx * cell
+
+    def found(state: TrackState, translation_yx: np.ndarray = translation) -> Localization:
+        return Localization(translation_yx, state, float(peak))
+
+    if peak < thresholds.target_not_found_threshold:
+        return found(TrackState.NOT_FOUND)
+    if thresholds.uncertain_threshold is not None and peak < thresholds.uncertain_threshold:
+        return found(TrackState.UNCERTAIN)
+    if thresholds.hard_sample_threshold is not None and peak < thresholds.hard_sample_threshold:
+        return found(TrackState.HARD_NEGATIVE)
+
+    rival_at, rival = _maximum(_without(scores, peak_yx, neighborhood_hw))
+    rival_yx: np.ndarray = (rival_at - middle).astype(np.float32)
+    if rival > np.float32(thresholds.distractor_threshold) * peak:
+        near = thresholds.displacement_scale * len(scores) / 2
+        first_is_near = np.sqrt(np.square(first_yx - last_yx).sum()) < near
+        rival_is_near = np.sqrt(np.square(rival_yx - last_yx).sum()) < near
+        if first_is_near and not rival_is_near:
+            return found(TrackState.HARD_NEGATIVE)
+        if rival_is_near and not first_is_near:
+            return found(TrackState.HARD_NEGATIVE, rival_yx * cell)
+        return found(TrackState.UNCERTAIN)
+    is_hard = rival > np.float32(thresholds.hard_negative_threshold) * peak
+    if is_hard and rival > thresholds.target_not_found_threshold:
+        return found(TrackState.HARD_NEGATIVE)
+    return found(TrackState.NORMAL)
+
+
+def _maximum(scores: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    at = np.array(np.unravel_index(scores.argmax(), scores.shape))
+    return at, scores[tuple(at)]
+
+
+def _without(scores: np.ndarray, peak_yx: np.ndarray, neighborhood_hw: np.ndarray) -> np.ndarray:
+    half = neighborhood_hw / 2
+    top, left = np.maximum(np.rint(peak_yx - half), 0).astype(int)
+    bottom, right = np.minimum(np.rint(peak_yx + half + 1), len(scores)).astype(int)
+    rest = scores.copy()
+    rest[top:bottom, left:right] = 0
+    return rest

@@ -1,0 +1,85 @@
+"""The networks of ATOM, DiMP, PrDiMP and SuperDiMP, under the parameter names of their authors' files."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from alpharefine.models import IMAGENET_MEAN, IMAGENET_STD, make_trunk
+from alpharefine.trackers.dimp.filters import FilterInitializer, InstanceL2Norm
+from alpharefine.trackers.dimp.iou_net import IoUNet
+from alpharefine.trackers.dimp.optimizers import FilterOptimizer
+
+TrackerBackbone = Literal["resnet18", "resnet50"]
+FILTER_SIZE = 4
+"""Side of the classifier's filter in cells, of every network published."""
+
+
+class Layers(NamedTuple):
+    """The backbone's maps of a batch of crops of S px.
+
+    Attributes:
+        layer2: ``(B, C2, S/8, S/8)``.
+        layer3: ``(B, C3, S/16, S/16)``.
+    """
+
+    layer2: Tensor
+    layer3: Tensor
+
+
+class BoxNet(nn.Module):
+    """A backbone, and the network that tells how well a box fits: all that ATOM has.
+
+    Args:
+        backbone: which ResNet.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: TrackerBackbone) -> None:
+        super().__init__()
+        self.feature_extractor = make_trunk(backbone)
+        self.bb_regressor = IoUNet(self.feature_extractor.channels[2:])
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def layers(self, crops: Tensor) -> Layers:
+        """The backbone's maps of ``(B, 3, S, S)`` RGB crops in 0..255."""
+        taps = self.feature_extractor((crops / 255 - self.mean) / self.std)
+        return Layers(taps.layer2, taps.layer3)
+
+
+class DiMPNet(BoxNet):
+    """A network that learns a classifier of the target by an optimiser that was learnt itself.
+
+    Args:
+        backbone: which ResNet.
+        filter_optimizer: which optimiser.
+    """
+
+    def __init__(self, backbone: TrackerBackbone, filter_optimizer: FilterOptimizer) -> None:
+        super().__init__(backbone)
+        self.classifier = _Classifier(self.feature_extractor.channels[-1], filter_optimizer)
+
+    def classification_features(self, layer3: Tensor) -> Tensor:
+        """What the filter is applied to: ``(B, C3, H, W)`` to ``(B, C, H, W)``."""
+        features: Tensor = self.classifier.feature_extractor(layer3)
+        return features
+
+
+class _Classifier(nn.Module):
+    def __init__(self, in_channels: int, filter_optimizer: FilterOptimizer) -> None:
+        super().__init__()
+        is_deep = in_channels == 1024  # ResNet-50's features come without a block of their own
+        channels = 512 if is_deep else 256
+        self.feature_extractor = nn.Sequential(
+            *([] if is_deep else [BasicBlock(in_channels, in_channels)]),
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+            InstanceL2Norm(channels, FILTER_SIZE),
+        )
+        self.filter_initializer = FilterInitializer(channels, FILTER_SIZE)
+        self.filter_optimizer = filter_optimizer

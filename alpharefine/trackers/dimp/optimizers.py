@@ -1,0 +1,255 @@
+"""How a filter is learnt from samples, by steepest descent with the step that is best for a quadratic model.
+
+Each optimiser first makes maps ``(N, 1, M, h, w)`` of what the scores of N samples should be from the targets' boxes,
+then takes any number of steps. ``S`` targets at once are ``(N, S, M, h, w)``. No gradient is kept.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from alpharefine.trackers.dimp.filters import STRIDE, apply_filter, filter_gradient
+
+_SMALLEST_CURVATURE = 1e-8
+_SMALLEST_REG = 1e-3
+_NUM_BINS, _BIN_WIDTH = 100, 0.1
+
+
+class FilterOptimizer(nn.Module, ABC):
+    """Improves filters."""
+
+    @abstractmethod
+    def maps(self, boxes_xywh: Tensor, map_side: int, filter_size: int, label_sigma: float) -> Tensor:
+        """What the scores of samples should be.
+
+        Args:
+            boxes_xywh: ``(..., 4)`` crop pixels.
+            map_side: side h of the score maps.
+            filter_size: k.
+            label_sigma: width of a Gaussian label in cells, for optimisers that have not learnt its shape.
+
+        Returns:
+            ``(..., M, h, h)``.
+        """
+
+    @abstractmethod
+    def step(self, filters: Tensor, features: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
+        """One step.
+
+        Args:
+            filters: ``(S, C, k, k)``.
+            features: ``(N, S, C, H, W)``.
+            maps: ``(N, S, M, h, w)``.
+            weights: ``(N, S)`` of the samples, summing to 1 over N.
+
+        Returns:
+            ``(S, C, k, k)``.
+        """
+
+    def score_map(self, scores: Tensor) -> Tensor:
+        """What peaks are looked for in, of scores ``(N, S, h, w)``: the scores, if an optimiser says nothing else."""
+        return scores
+
+    @torch.no_grad()
+    def forward(
+        self, filters: Tensor, features: Tensor, maps: Tensor, num_iterations: int, weights: Tensor | None = None
+    ) -> Tensor:
+        """Several steps; without weights all samples count alike."""
+        if weights is None:
+            weights = features.new_full(features.shape[:2], 1 / len(features))
+        for _ in range(num_iterations):
+            filters = self.step(filters, features, maps, weights)
+        return filters
+
+
+class DiMPOptimizer(FilterOptimizer):
+    """Gauss-Newton on a residual whose target, mask and weight over the distance to the target are learnt.
+
+    Source: DiMP (arXiv 1904.07220), section 3.1 to 3.3.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_step_length = nn.Parameter(torch.zeros(1))
+        self.filter_reg = nn.Parameter(torch.zeros(1))
+        self.label_map_predictor = nn.Conv2d(_NUM_BINS, 1, 1, bias=False)
+        self.target_mask_predictor = nn.Sequential(nn.Conv2d(_NUM_BINS, 1, 1, bias=False), nn.Sigmoid())
+        self.spatial_weight_predictor = nn.Conv2d(_NUM_BINS, 1, 1, bias=False)
+
+    @torch.no_grad()
+    def maps(self, boxes_xywh: Tensor, map_side: int, filter_size: int, label_sigma: float) -> Tensor:  # noqa: ARG002
+        """Label, mask and weight of each cell."""
+        bins = distance_bins(distance_map(boxes_xywh, map_side, filter_size)).flatten(0, -4)
+        predictors = (self.label_map_predictor, self.target_mask_predictor, self.spatial_weight_predictor)
+        maps = torch.cat([predictor(bins) for predictor in predictors], dim=1)
+        return maps.reshape(*boxes_xywh.shape[:-1], 3, map_side, map_side)
+
+    def step(self, filters: Tensor, features: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
+        """One step."""
+        label, mask, spatial_weight = maps.unbind(dim=2)
+        weight = spatial_weight * weights.sqrt()[..., None, None]
+        regularization = self.filter_reg.square().clamp(min=_SMALLEST_REG**2)
+        scores = apply_filter(features, filters)
+        slope = leaky_slope(scores, mask)
+        residuals = slope * weight.square() * (slope * scores - label)
+        gradient = filter_gradient(features, residuals, filters.shape[-1]) + regularization * filters
+        change = weight * slope * apply_filter(features, gradient)
+        curvature = change.square().sum(dim=(0, 2, 3)) + regularization * _energy(gradient)
+        return filters - _scaled(gradient, self.log_step_length.exp() * _best_step(gradient, curvature))
+
+
+class PrDiMPOptimizer(FilterOptimizer):
+    """Newton's method on the divergence of the scores' softmax from a density about the target.
+
+    Source: PrDiMP (arXiv 2003.12565), section 4. The arguments are named as the authors' files record them.
+
+    Args:
+        gauss_sigma: width of the density in cells.
+        min_filter_reg: least regularisation.
+        alpha_eps: makes the steps shorter.
+        normalize_label: whether the density sums to one.
+        uni_weight: share of a uniform density.
+        label_shrink: part taken off the density.
+        softmax_reg: logit of an additional class.
+        label_threshold: densities up to this are zero.
+    """
+
+    def __init__(
+        self,
+        gauss_sigma: float = 0.9,
+        min_filter_reg: float = 0.05,
+        alpha_eps: float = 0.05,
+        normalize_label: bool = True,
+        uni_weight: float = 0.0,
+        label_shrink: float = 0.0,
+        softmax_reg: float | None = None,
+        label_threshold: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.log_step_length = nn.Parameter(torch.zeros(1))
+        self.filter_reg = nn.Parameter(torch.zeros(1))
+        self.gauss_sigma, self.min_filter_reg, self.alpha_eps = gauss_sigma, min_filter_reg, alpha_eps
+        self.normalize_label, self.uni_weight, self.label_shrink = normalize_label, uni_weight, label_shrink
+        self.softmax_reg, self.label_threshold = softmax_reg, label_threshold
+
+    @torch.no_grad()
+    def maps(self, boxes_xywh: Tensor, map_side: int, filter_size: int, label_sigma: float) -> Tensor:  # noqa: ARG002
+        """The density at each cell."""
+        distance = distance_map(boxes_xywh, map_side, filter_size)
+        variance = self.gauss_sigma**2
+        density = torch.exp(-distance.square() / (2 * variance)) / (2 * torch.pi * variance)
+        density = density.where(density > self.label_threshold, 0)
+        if self.normalize_label:
+            density = density / (density.sum(dim=(-2, -1), keepdim=True) + 1e-8)
+        uniform = self.uni_weight / map_side**2
+        density = (1 - self.label_shrink) * ((1 - self.uni_weight) * density + uniform)
+        return density[..., None, :, :]
+
+    def score_map(self, scores: Tensor) -> Tensor:
+        """The softmax over the cells, of an additional class too where there is one."""
+        logits = scores.flatten(-2)
+        if self.softmax_reg is not None:
+            logits = torch.cat([logits, logits.new_full((*logits.shape[:-1], 1), self.softmax_reg)], dim=-1)
+        probs: Tensor = logits.softmax(dim=-1)[..., : scores[0, 0].numel()]
+        return probs.reshape(scores.shape)
+
+    def step(self, filters: Tensor, features: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
+        """One step."""
+        density = maps.squeeze(2)
+        regularization = self.filter_reg.square().clamp(min=self.min_filter_reg**2)
+        prob = self.score_map(apply_filter(features, filters))
+        residuals = weights[..., None, None] * (prob - density)
+        gradient = filter_gradient(features, residuals, filters.shape[-1]) + regularization * filters
+        change = apply_filter(features, gradient)
+        weighted = prob * change
+        hessian = weighted - prob * weighted.sum(dim=(2, 3), keepdim=True)
+        quadratic = (weights * (change * hessian).sum(dim=(2, 3)).clamp(min=0)).sum(dim=0)
+        curvature = quadratic + (regularization + self.alpha_eps) * _energy(gradient)
+        return filters - _scaled(gradient, self.log_step_length.exp() * _best_step(gradient, curvature))
+
+
+class HingeOptimizer(FilterOptimizer):
+    """Gauss-Newton on a hinge residual with a Gaussian label, of SuperDiMPSimple.
+
+    Args:
+        hinge_threshold: cells with a label above this are the target's.
+        activation_leak: slope of the other cells' negative scores.
+    """
+
+    def __init__(self, hinge_threshold: float = 0.05, activation_leak: float = 0.1) -> None:
+        super().__init__()
+        self.residual_module = nn.ParameterDict({"filter_reg": nn.Parameter(torch.zeros(1))})
+        self.hinge_threshold, self.activation_leak = hinge_threshold, activation_leak
+
+    @torch.no_grad()
+    def maps(self, boxes_xywh: Tensor, map_side: int, filter_size: int, label_sigma: float) -> Tensor:
+        """A Gaussian label."""
+        distance = distance_map(boxes_xywh, map_side, filter_size)
+        return torch.exp(-distance.square() / (2 * label_sigma**2))[..., None, :, :]
+
+    def step(self, filters: Tensor, features: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
+        """One step."""
+        label = maps.squeeze(2)
+        mask = ((label > self.hinge_threshold).to(label) + self.activation_leak).clamp(max=1)
+        weight = weights[..., None, None]
+        regularization = self.residual_module["filter_reg"].square()
+        scores = apply_filter(features, filters)
+        slope = leaky_slope(scores, mask)
+        residuals = slope * weight * (slope * scores - mask * label)
+        gradient = filter_gradient(features, residuals, filters.shape[-1]) + regularization * filters
+        change = weight * (slope * apply_filter(features, gradient)).square()
+        curvature = change.sum(dim=(0, 2, 3)) + regularization * _energy(gradient)
+        return filters - _scaled(gradient, _best_step(gradient, curvature))
+
+
+def distance_map(boxes_xywh: Tensor, map_side: int, filter_size: int) -> Tensor:
+    """Distance of each cell of a score map from the middle of a box, in cells.
+
+    Args:
+        boxes_xywh: ``(..., 4)`` crop pixels.
+        map_side: h.
+        filter_size: k.
+
+    Returns:
+        ``(..., h, h)``.
+    """
+    centre = (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / STRIDE - (filter_size % 2) / 2
+    cells = torch.arange(map_side, dtype=boxes_xywh.dtype, device=boxes_xywh.device)
+    dx, dy = (cells - centre[..., i, None] for i in range(2))
+    return (dy.square()[..., :, None] + dx.square()[..., None, :]).sqrt()
+
+
+def distance_bins(distance: Tensor) -> Tensor:
+    """Hat functions about multiples of a tenth of a cell; the last one stays 1 for all that is farther.
+
+    Args:
+        distance: ``(..., h, w)`` in cells.
+
+    Returns:
+        ``(..., 100, h, w)``.
+    """
+    bins = torch.arange(_NUM_BINS, dtype=distance.dtype, device=distance.device)[:, None, None]
+    offset = distance[..., None, :, :] / _BIN_WIDTH - bins
+    values = (1 - offset.abs()).clamp(min=0)
+    values[..., -1, :, :] = (1 + offset[..., -1, :, :]).clamp(0, 1)
+    return values
+
+
+def leaky_slope(scores: Tensor, leak: Tensor) -> Tensor:
+    """Slope of the leaky activation: 1 where the score is positive, the leak where it is negative."""
+    return (1 - leak) / 2 * scores.sign() + (1 + leak) / 2
+
+
+def _energy(filters: Tensor) -> Tensor:
+    return filters.square().sum(dim=(1, 2, 3))
+
+
+def _best_step(gradient: Tensor, curvature: Tensor) -> Tensor:
+    return _energy(gradient) / curvature.clamp(min=_SMALLEST_CURVATURE)
+
+
+def _scaled(gradient: Tensor, step: Tensor) -> Tensor:
+    return step[:, None, None, None] * gradient

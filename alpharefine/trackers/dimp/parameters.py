@@ -1,0 +1,72 @@
+"""The published parameters of a tracker, one YAML file each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser
+
+from alpharefine.trackers.dimp.augmentation import Augmentation
+from alpharefine.trackers.dimp.box_search import BoxSearch
+from alpharefine.trackers.dimp.crop import Arithmetic
+from alpharefine.trackers.dimp.localization import Thresholds
+
+FOLDER = Path(__file__).parent / "parameters"
+
+
+@dataclass(frozen=True)
+class DiMPParameters:
+    """All that a tracker of the DiMP family is set by.
+
+    Attributes:
+        sample_size: side of the search region's crop in pixels.
+        search_area_scale: side of the search region in sizes of the target.
+        border: what happens at the border of the picture, see `cut_sample`.
+        max_scale_change: limits how far the search region shrinks at the border.
+        thresholds: when a peak is believed.
+        box_search: how the best box is looked for.
+        augmentation: the first frame's views.
+        arithmetic: of the crops, see `cut_sample`.
+        augmentation_expansion_factor: side of the picture that views are made of, in crops.
+        random_shift_factor: see `make_views`.
+        memory_size: samples that are kept.
+        learning_rate: weight of a new sample.
+        hard_negative_learning_rate: the same after a rival was seen.
+        minimum_initial_weight: least share of the first frame's samples.
+        train_skipping: the filter is updated every so many frames.
+        num_initial_iterations: of the filter's optimiser, in the first frame.
+        num_update_iterations: in an update.
+        num_hard_negative_iterations: in the update at once after a rival was seen.
+        target_inside_ratio: part of the target that stays in the picture, along each side.
+    """
+
+    sample_size: int
+    search_area_scale: float
+    border: Literal["replicate", "inside_major"]
+    max_scale_change: float | None
+    thresholds: Thresholds
+    box_search: BoxSearch
+    augmentation: Augmentation
+    arithmetic: Arithmetic = "integer"
+    augmentation_expansion_factor: int = 2
+    random_shift_factor: float = 1 / 3
+    memory_size: int = 50
+    learning_rate: float = 0.01
+    hard_negative_learning_rate: float = 0.02
+    minimum_initial_weight: float | None = 0.25
+    train_skipping: int = 20
+    num_initial_iterations: int = 10
+    num_update_iterations: int = 2
+    num_hard_negative_iterations: int = 1
+    target_inside_ratio: float = 0.2
+
+
+def read_parameters(name: str) -> DiMPParameters:
+    """The parameters published under a name."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--parameters", type=DiMPParameters)
+    config = parser.parse_object({"parameters": str(FOLDER / f"{name}.yaml")})
+    parameters: DiMPParameters = parser.instantiate(config).parameters
+    return parameters
