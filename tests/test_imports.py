@@ -32,7 +32,7 @@ LIBRARIES = {
     "alpharefine.boxes": {"numpy", "torch"},
     "alpharefine.models": {"torch", "torchvision"},
     "alpharefine.losses": {"torch", "torchvision"},
-    "alpharefine.trackers": {"cv2", "numpy"},
+    "alpharefine.trackers": {"cv2", "numpy", "torch", "torchvision", "jsonargparse"},
 }
 
 

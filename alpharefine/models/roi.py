@@ -24,17 +24,29 @@ def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, output_size: int, spa
     """
     # Small bins are differences of nearly equal integrals: in float32 those cancel.
     box = boxes_xyxy.double() * spatial_scale
-    weights_y = _bin_weights(box[..., 1], box[..., 3], output_size, features.shape[-2]).to(features.dtype)
-    weights_x = _bin_weights(box[..., 0], box[..., 2], output_size, features.shape[-1]).to(features.dtype)
-    return torch.einsum("bnpi,bcij,bnqj->bncpq", weights_y, features, weights_x)
+    rows = _reached(box[..., 1::2], features.shape[-2])
+    columns = _reached(box[..., ::2], features.shape[-1])
+    weights_y = _bin_weights(box[..., 1], box[..., 3], output_size, rows).to(features.dtype)
+    weights_x = _bin_weights(box[..., 0], box[..., 2], output_size, columns).to(features.dtype)
+    seen = features[..., rows.start : rows.stop, columns.start : columns.stop]
+    return torch.einsum("bnpi,bcij,bnqj->bncpq", weights_y, seen, weights_x)
 
 
-def _bin_weights(first: Tensor, last: Tensor, num_bins: int, num_cells: int) -> Tensor:
+def _reached(edges: Tensor, num_cells: int) -> range:
+    """The cells along one axis that any box ``(..., 2)`` reaches; all of them on a GPU, which would have to wait."""
+    if edges.is_cuda or edges.numel() == 0:
+        return range(num_cells)
+    first, last = edges.detach()[..., 0].amin().nan_to_num(0), edges.detach()[..., 1].amax().nan_to_num(num_cells)
+    start, stop = int(first.floor().clamp(0, num_cells)), int((last.ceil() + 1).clamp(0, num_cells))
+    return range(start, max(start, stop))
+
+
+def _bin_weights(first: Tensor, last: Tensor, num_bins: int, reached: range) -> Tensor:
     """What each cell ``(M,)`` adds to each bin ``(n,)`` along one axis, for edges ``(..., )``: ``(..., n, M)``."""
     size = (last - first).clamp(min=0) / num_bins
     steps = torch.arange(num_bins + 1, dtype=first.dtype, device=first.device)
     edges = first[..., None] + size[..., None] * steps
-    cells = torch.arange(num_cells, dtype=first.dtype, device=first.device)
+    cells = torch.arange(reached.start, reached.stop, dtype=first.dtype, device=first.device)
     integrals = _hat_integral(edges[..., None] - cells)  # (..., n + 1, M)
     empty = (size == 0)[..., None, None]
     means = integrals.diff(dim=-2) / size[..., None, None].where(~empty, 1)

@@ -2,6 +2,8 @@
 
 | name | what it is | weights (`--tracker_weights`, in this order) | feedback | looks at frames |
 | --- | --- | --- | --- | --- |
+| `dimp` | SuperDiMP, the base of ARDiMP; the same as `super_dimp` | the official file, or its folder | yes | yes |
+| `dimp18`, `dimp50`, `prdimp18`, `prdimp50`, `super_dimp`, `super_dimp_simple` | DiMP, PrDiMP | the same | yes | yes |
 | `nano` | NanoTrack v2, the boxes of `cv2.TrackerNano` | backbone, head | yes | yes |
 | `vit` | VitTrack, the boxes of `cv2.TrackerVit` | vittrack | yes | yes |
 | `dasiamrpn` | DaSiamRPN, the boxes of `cv2.TrackerDaSiamRPN` | model, kernel_cls1, kernel_r1 | yes | yes |
@@ -26,6 +28,7 @@ from alpharefine.errors import UserError
 from alpharefine.trackers import dasiamrpn, nano, vit
 from alpharefine.trackers.base import BoxRefiner, TrackerSource
 from alpharefine.trackers.custom import custom_source
+from alpharefine.trackers.dimp.loading import NETWORKS, dimp_source
 from alpharefine.trackers.mil import MILTracker
 from alpharefine.trackers.networks import network_source
 from alpharefine.trackers.oracle import oracle_source
@@ -34,7 +37,11 @@ from alpharefine.trackers.self_refinement import SelfTracker
 from alpharefine.trackers.trax import SCHEME, TimeLimits, trax_source
 from alpharefine.trackers.weights import resolve_weights
 
-TRACKER_NAMES = ("nano", "vit", "dasiamrpn", "mil", "replay", "oracle", "oracle-size", "self", "self:2")
+TRACKER_NAMES = (
+    *("dimp", *NETWORKS),
+    *("nano", "vit", "dasiamrpn", "mil"),
+    *("replay", "oracle", "oracle-size", "self", "self:2"),
+)
 """The names that `load_tracker` knows, beside ``cmd:program arguments`` and ``package.module:Class``."""
 
 SELF_TRACKERS = ("self", "self:2")
@@ -45,20 +52,12 @@ _NETWORK_TRACKERS = {
     "vit": (vit.VitTracker, vit.ROLES),
     "dasiamrpn": (dasiamrpn.DaSiamRPNTracker, dasiamrpn.ROLES),
 }
-_OFFICIAL_TRACKERS: dict[str, Callable[[str, Path, str], TrackerSource]] = {}
+_OFFICIAL_TRACKERS: dict[str, Callable[[str, Path, str], TrackerSource]] = {
+    **dict.fromkeys(("dimp", *NETWORKS), dimp_source),
+}
 """Those whose authors published one file: read from its path, onto a device."""
 
-_NOT_AVAILABLE = (
-    "dimp",
-    "dimp18",
-    "dimp50",
-    "prdimp18",
-    "prdimp50",
-    "super_dimp",
-    "super_dimp_simple",
-    "atom",
-    "siamrpnpp",
-)
+_NOT_AVAILABLE = ("atom", "siamrpnpp")
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 

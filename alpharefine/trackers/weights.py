@@ -11,7 +11,15 @@ from alpharefine.errors import UserError
 WEIGHTS_VARIABLE = "ALPHAREFINE_WEIGHTS"
 """The environment variable that names a folder of official files."""
 
-OFFICIAL_FILES: dict[str, str] = {}
+OFFICIAL_FILES = {
+    "dimp": "super_dimp.pth.tar",
+    "dimp18": "dimp18.pth",
+    "dimp50": "dimp50.pth",
+    "prdimp18": "prdimp18.pth.tar",
+    "prdimp50": "prdimp50.pth.tar",
+    "super_dimp": "super_dimp.pth.tar",
+    "super_dimp_simple": "super_dimp_simple.pth.tar",
+}
 """The authors' name of each tracker's file, below the folder of weights."""
 
 

@@ -35,8 +35,11 @@ def test_bins_are_means_of_the_interpolation(box: tuple[float, ...]) -> None:
     np.testing.assert_allclose(pooled.numpy(), means, atol=1e-5)
 
 
-@pytest.mark.parametrize("box", [(20, 20, 20, 50), (40, 20, 20, 50), (20, 50, 60, 20)], ids=str)
-def test_a_box_without_area_gives_zeros(box: tuple[float, ...]) -> None:
+EMPTY = [(20, 20, 20, 50), (40, 20, 20, 50), (20, 50, 60, 20), (110, 20, 20, 50), (-90, 20, -40, 50)]
+
+
+@pytest.mark.parametrize("box", EMPTY, ids=str)
+def test_a_box_without_area_or_outside_of_the_map_gives_zeros(box: tuple[float, ...]) -> None:
     boxes = torch.tensor([[box]], dtype=torch.float64, requires_grad=True)
     pooled = precise_roi_pool(torch.ones(1, 2, 8, 8, dtype=torch.float64), boxes, 3, 1 / 16)
     assert not pooled.any()

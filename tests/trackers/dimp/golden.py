@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,7 @@ def golden_frames(golden: Path, sequence: str) -> tuple[list[np.ndarray], np.nda
     """RGB frames and the true boxes ``(8, 4)`` of sequence ``a`` or ``b``."""
     with np.load(golden / f"tracker_seq_{sequence}.npz") as arrays:
         data, offsets, gt_xywh = arrays["png_bytes"], arrays["png_offsets"], arrays["gt_xywh"]
-    pairs = zip(offsets[:-1], offsets[1:], strict=True)
-    return [cv2.imdecode(data[a:b], cv2.IMREAD_COLOR_RGB) for a, b in pairs], gt_xywh
+    return [cv2.imdecode(data[a:b], cv2.IMREAD_COLOR_RGB) for a, b in pairwise(offsets)], gt_xywh
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

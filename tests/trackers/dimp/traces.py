@@ -6,12 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from alpharefine.trackers.dimp.localization import Thresholds
 from alpharefine.trackers.dimp.parameters import DiMPParameters
 
-_THRESHOLDS = {name for name in Thresholds.__dataclass_fields__}
+_THRESHOLDS = set(Thresholds.__dataclass_fields__)
 _RENAMED = {"sample_memory_size": "memory_size"}
 
 
@@ -51,8 +49,3 @@ class Trace:
 def names(arrays: dict[str, Any]) -> list[str]:
     """The traces of a file."""
     return sorted({key.split("/")[0] for key in arrays if "/" in key})
-
-
-def overwritten(box_xywh: np.ndarray) -> np.ndarray:
-    """A box to feed back, in the tracker's own float32."""
-    return np.asarray(box_xywh, np.float32)
