@@ -12,7 +12,8 @@ from torch import nn
 class FrozenNormsAndPlainDescent(pl.Callback):
     """Batch norms use their running statistics, as those of a batch are of one process; SGD in place of Adam.
 
-    Adam divides each gradient by its own size, which blows up the rounding errors of those that are almost zero.
+    Adam divides each gradient by its own size: it would hide gradients that are summed where they should be averaged,
+    and blow up the rounding errors of those that are 0 but for them, as of a bias before a softmax.
     """
 
     def __init__(self, lr: float = 1e-5) -> None:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alpharefine.models.precision import at_least_float32
 from alpharefine.models.roi import precise_roi_pool
 
 NeckName = Literal["pixel", "pixel_gate_first", "naive", "depthwise"]
@@ -165,12 +166,12 @@ class CorrelationNeck(nn.Module):
             middle = torch.tensor([quarter, quarter, 3 * quarter, 3 * quarter], device=template.device)
             target_xyxy = middle.expand(len(template), 4)
         with torch.autocast(template.device.type, enabled=False):
-            return precise_roi_pool(template.float(), target_xyxy[:, None], KERNEL_SIZE, 1 / STRIDE)[:, 0]
+            return precise_roi_pool(at_least_float32(template), target_xyxy[:, None], KERNEL_SIZE, 1 / STRIDE)[:, 0]
 
     def forward(self, search: Tensor, kernel: Tensor) -> Tensor:
         """Fuse the search map ``(B, C, n, n)`` with the template's kernel ``(B, C, 8, 8)``."""
         with torch.autocast(search.device.type, enabled=False):
-            x = self._correlate(search.float(), kernel.float())
+            x = self._correlate(at_least_float32(search), at_least_float32(kernel))
             if self.adjust is not None:
                 x = F.interpolate(self.adjust(x), search.shape[-2:], mode="bilinear", align_corners=False)
             if self.name == "pixel_gate_first":

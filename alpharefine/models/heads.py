@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from alpharefine.models.backbone import Taps
 from alpharefine.models.correlation import conv_norm_relu
+from alpharefine.models.precision import at_least_float32
 
 CornerHeadName = Literal[
     "towers", "towers_256", "shared_tower", "extreme", "rpn", "box", "box_relu", "box_conv", "box_conv_narrow"
@@ -26,8 +27,8 @@ class Corners(NamedTuple):
     """Output of a corner head.
 
     Attributes:
-        crop_xyxy: ``(B, 4)`` float32, pixels of the crop, corners not ordered.
-        scores: ``(B, K, n, n)`` float32, score maps before the softmax: K = 2 for the top-left and the bottom-right
+        crop_xyxy: ``(B, 4)``, pixels of the crop, corners not ordered.
+        scores: ``(B, K, n, n)``, score maps before the softmax: K = 2 for the top-left and the bottom-right
             corner, 4 for the four edges, 1 for the whole box, 0 for a head without any.
     """
 
@@ -101,7 +102,8 @@ class TowersHead(nn.Module):
 
     def forward(self, fused: Tensor) -> Corners:
         """Predict the two corners from ``(B, C, n, n)``."""
-        scores = torch.cat([self._scores(self.top_left, fused), self._scores(self.bottom_right, fused)], dim=1).float()
+        scores = torch.cat([self._scores(self.top_left, fused), self._scores(self.bottom_right, fused)], dim=1)
+        scores = at_least_float32(scores)
         return Corners(soft_argmax(scores, self.grid).flatten(1), scores)
 
     def _scores(self, tower: nn.Sequential, x: Tensor) -> Tensor:
@@ -132,7 +134,7 @@ class SharedTowerHead(nn.Module):
     def forward(self, fused: Tensor) -> Corners:
         """Predict the two corners from ``(B, C, n, n)``."""
         x = self.tower(fused)
-        scores = torch.cat([self.top_left(x), self.bottom_right(x)], dim=1).float()
+        scores = at_least_float32(torch.cat([self.top_left(x), self.bottom_right(x)], dim=1))
         return Corners(soft_argmax(scores, self.grid).flatten(1), scores)
 
 
@@ -151,7 +153,7 @@ class ExtremeHead(nn.Module):
 
     def forward(self, fused: Tensor) -> Corners:
         """Predict x1, y1, x2, y2 from ``(B, C, n, n)``."""
-        scores, offsets = self.tower(fused).float().chunk(2, dim=1)  # (B, 4, n, n) each
+        scores, offsets = at_least_float32(self.tower(fused)).chunk(2, dim=1)  # (B, 4, n, n) each
         columns = self.grid.positions(scores).expand_as(scores)
         positions = torch.where(_is_x(scores), columns, columns.transpose(-2, -1)) + offsets
         prob = scores.flatten(2).softmax(-1)
@@ -176,7 +178,7 @@ class RPNHead(nn.Module):
 
     def forward(self, fused: Tensor) -> Corners:
         """Predict x1, y1, x2, y2 from ``(B, C, n, n)``."""
-        offsets, scores = self.boxes(fused).float(), self.confidence(fused).float()
+        offsets, scores = at_least_float32(self.boxes(fused)), at_least_float32(self.confidence(fused))
         offsets = offsets[:, [0, 2, 1, 3]]  # the channels are x1, x2, y1, y2
         columns = self.grid.positions(offsets).expand_as(offsets)
         positions = torch.where(_is_x(offsets), columns, columns.transpose(-2, -1)) + offsets
@@ -222,8 +224,8 @@ class BoxHead(nn.Module):
         )
 
     def deltas(self, fused: Tensor) -> Tensor:
-        """``(B, 4)`` float32: shift of the centre in sides of that box, logarithm of the sides over its."""
-        deltas = self.linear(self.pool(self.layers(fused)).flatten(1)).float()
+        """``(B, 4)``: shift of the centre in sides of that box, logarithm of the sides over its."""
+        deltas = at_least_float32(self.linear(self.pool(self.layers(fused)).flatten(1)))
         return torch.relu(deltas) if self.only_grows else deltas
 
 

@@ -19,6 +19,7 @@ from alpharefine.models.heads import (
     make_corner_head,
     make_mask_head,
 )
+from alpharefine.models.precision import at_least_float32
 
 HeadName = Literal["corner", "mask"]
 
@@ -31,7 +32,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         corners: boxes in crop pixels and their score maps; None if the corner head was not run.
-        mask_logits: ``(B, S, S)`` float32, before the sigmoid; None if the mask head was not run.
+        mask_logits: ``(B, S, S)``, before the sigmoid; None if the mask head was not run.
     """
 
     corners: Corners | None
@@ -138,5 +139,6 @@ class AlphaRefineNet(nn.Module):
         if self.corner_head is not None and "corner" in wanted:
             corners = self.corner_head(fused)
         if self.mask_head is not None and "mask" in wanted:
-            mask_logits = self.mask_head.enlarge(self.mask_head(fused, taps).float(), search.shape[-2:])
+            logits = at_least_float32(self.mask_head(fused, taps))
+            mask_logits = self.mask_head.enlarge(logits, search.shape[-2:])
         return Prediction(corners, mask_logits)

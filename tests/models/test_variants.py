@@ -140,6 +140,22 @@ class TestGolden:
         assert found.peak.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("parts", [*VARIANTS.values(), {"corner_head": "box"}, {"mask_head": "simple"}], ids=str)
+def test_every_part_runs_in_double_precision(parts: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    network = AlphaRefineNet("mobilenet_v3_small", **(DEFAULT | parts)).eval()
+    template, search = torch.randint(0, 256, (2, 1, 3, 256, 256), dtype=torch.uint8)
+    found = []
+    with torch.no_grad():
+        for dtype in (torch.float32, torch.float64):
+            network.to(dtype)
+            (crop_xyxy, _), logits = network(search, network.encode_template(template))
+            assert (crop_xyxy.dtype, logits.dtype) == (dtype, dtype)
+            found.append((crop_xyxy.double(), logits.double()))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-2)
+    assert not torch.equal(found[0][0], found[1][0]), "rounded to float32 on the way"
+
+
 # ---- training ------------------------------------------------------------------------------------------------------
 
 TRAINED: list[dict[str, Any]] = [
