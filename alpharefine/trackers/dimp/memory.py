@@ -15,7 +15,7 @@ class SampleWeights:
         fills_in_order: whether slots that are free are filled in order; else the one that counts least is.
 
     Attributes:
-        values: ``(capacity,)`` float32, summing to 1.
+        values: ``(capacity,)`` float32, summing to 1, or to a little more while the first ones are held at their share.
     """
 
     def __init__(

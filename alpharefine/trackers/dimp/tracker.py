@@ -28,10 +28,18 @@ class DiMPTracker:
         network: in evaluation mode, with parameters that ask for no gradient; any number of trackers can share it.
         parameters: the published ones, or others.
         seed: of the random moves of the first frame's views, and of the boxes that the search begins with.
+
+    Attributes:
+        target: where it is.
+        target_filter: ``(1, C, 4, 4)``, what has been learnt of it.
+        modulation: what the box network has learnt in the first frame.
+        sample_weights: how much each slot of the memory counts.
+        sample_boxes_xywh: ``(memory_size, 4)``, the target in the crop of each slot.
+        last_score_map: ``(n, n)``, what the last frame's peak was found in.
     """
 
     def __init__(self, network: DiMPNet, parameters: DiMPParameters, seed: int = 0) -> None:
-        self._network, self._parameters = network, parameters
+        self.network, self.parameters = network, parameters
         self._device = next(network.parameters()).device
         self._size_hw = np.full(2, parameters.sample_size, dtype=np.float32)
         self._seed = seed
@@ -39,7 +47,7 @@ class DiMPTracker:
     @torch.no_grad()
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from its box in the first frame."""
-        parameters, network = self._parameters, self._network
+        parameters, network = self.parameters, self.network
         self._generator = torch.Generator().manual_seed(self._seed)
         self.target = Target(box_xywh, parameters.sample_size, parameters.search_area_scale)
         self._frame_number = 1
@@ -49,13 +57,13 @@ class DiMPTracker:
         layers = network.layers(self._first_crops(frame, centre, views))
         features = network.classification_features(layers.layer3)
         boxes = self._first_boxes(centre, views)
-        self._modulation = network.bb_regressor.modulation(layers.layer2[:1], layers.layer3[:1], boxes[:1])
+        self.modulation = network.bb_regressor.modulation(layers.layer2[:1], layers.layer3[:1], boxes[:1])
         if parameters.augmentation.dropout is not None:
             copies = drop_channels(features[:1], *parameters.augmentation.dropout, self._generator)
             features, boxes = torch.cat([features, copies]), torch.cat([boxes, boxes[:1].expand(len(copies), 4)])
         self._remember(features, boxes)
         first = network.classifier.filter_initializer(features, boxes)
-        self._filter = self._optimized(first, parameters.num_initial_iterations, None)
+        self.target_filter = self._optimized(first, parameters.num_initial_iterations, None)
 
     def set_box(self, box_xywh: np.ndarray) -> None:
         """Replace the last box; what has been learnt stays as it is."""
@@ -64,7 +72,7 @@ class DiMPTracker:
     @torch.no_grad()
     def track(self, frame: np.ndarray) -> Track:
         """Find the target in the next frame, and learn from it."""
-        parameters, network, target = self._parameters, self._network, self.target
+        parameters, network, target = self.parameters, self.network, self.target
         self._frame_number += 1
         sample = cut_sample(
             frame,
@@ -77,7 +85,7 @@ class DiMPTracker:
         )
         layers = network.layers(sample.pixels[None].to(self._device))
         features = network.classification_features(layers.layer3)
-        found = self._localize(apply_filter(features[:, None], self._filter), sample)
+        found = self._localize(apply_filter(features[:, None], self.target_filter), sample)
         if found.state is not TrackState.NOT_FOUND:
             target.move_to(sample.centre_yx + found.translation_yx, frame.shape[:2], parameters.target_inside_ratio)
             self._refine_box(layers, sample)
@@ -87,16 +95,16 @@ class DiMPTracker:
         return Track(target.box_xywh, found.max_score, found.state)
 
     def _views(self) -> list[View]:
-        parameters = self._parameters
+        parameters = self.parameters
         return make_views(
             parameters.augmentation, parameters.sample_size, parameters.random_shift_factor, self._generator
         )
 
     def _first_crops(self, frame: np.ndarray, centre_yx: np.ndarray, views: list[View]) -> Tensor:
-        size, factor = self._parameters.sample_size, self._parameters.augmentation_expansion_factor
+        size, factor = self.parameters.sample_size, self.parameters.augmentation_expansion_factor
         large = size * factor + size * (factor - 1) % 2  # the crop lies in the middle of it, on whole pixels
         sample_hw = self.target.scale * np.full(2, large, dtype=np.float32)
-        sample = cut_sample(frame, centre_yx, sample_hw, (large, large), arithmetic=self._parameters.arithmetic)
+        sample = cut_sample(frame, centre_yx, sample_hw, (large, large), arithmetic=self.parameters.arithmetic)
         return crops_of(views, sample.pixels.to(self._device), size)
 
     def _first_boxes(self, centre_yx: np.ndarray, views: list[View]) -> Tensor:
@@ -105,10 +113,10 @@ class DiMPTracker:
         return torch.from_numpy(box_xywh + shifts).to(self._device)
 
     def _localize(self, scores: Tensor, sample: Sample) -> Localization:
-        score_map = self._network.classifier.filter_optimizer.score_map(scores)[0, 0].cpu().numpy()
+        score_map = self.last_score_map = self.network.classifier.filter_optimizer.score_map(scores)[0, 0].cpu().numpy()
         num_cells = len(score_map) - (FILTER_SIZE + 1) % 2
         cell_px = self._size_hw / np.float32(num_cells)
-        cell, thresholds = cell_px[0] * sample.scale, self._parameters.thresholds
+        cell, thresholds = cell_px[0] * sample.scale, self.parameters.thresholds
         return localize(
             score_map,
             (len(score_map) - 1) / 2,
@@ -119,45 +127,45 @@ class DiMPTracker:
         )
 
     def _refine_box(self, layers: Layers, sample: Sample) -> None:
-        network = self._network.bb_regressor
+        network = self.network.bb_regressor
         box_xywh = self.target.box_in(sample.centre_yx, sample.scale, self._size_hw)
         best_xywh = search_box(
             network,
-            self._modulation(network.features(*layers)),
+            self.modulation(network.features(*layers)),
             box_xywh,
-            self._parameters.box_search,
+            self.parameters.box_search,
             self._generator,
         )
         if best_xywh is not None:
             self.target.take_box(best_xywh, sample.centre_yx, sample.scale, self._size_hw)
 
     def _remember(self, features: Tensor, boxes_xywh: Tensor) -> None:
-        size = self._parameters.memory_size
-        self.sample_weights = SampleWeights(size, len(features), self._parameters.minimum_initial_weight)
+        size = self.parameters.memory_size
+        self.sample_weights = SampleWeights(size, len(features), self.parameters.minimum_initial_weight)
         self._features = features.new_zeros(size, *features.shape[1:])
         self._features[: len(features)] = features
-        self._boxes_xywh = boxes_xywh.new_zeros(size, 4)
-        self._boxes_xywh[: len(features)] = boxes_xywh
+        self.sample_boxes_xywh = boxes_xywh.new_zeros(size, 4)
+        self.sample_boxes_xywh[: len(features)] = boxes_xywh
 
     def _learn(self, features: Tensor, sample: Sample, state: TrackState) -> None:
-        parameters, is_hard = self._parameters, state is TrackState.HARD_NEGATIVE
+        parameters, is_hard = self.parameters, state is TrackState.HARD_NEGATIVE
         slot = self.sample_weights.add(parameters.hard_negative_learning_rate if is_hard else parameters.learning_rate)
         self._features[slot] = features[0]
         box_xywh = self.target.box_in(sample.centre_yx, sample.scale, self._size_hw)
-        self._boxes_xywh[slot] = torch.from_numpy(box_xywh).to(self._device)
+        self.sample_boxes_xywh[slot] = torch.from_numpy(box_xywh).to(self._device)
         if is_hard:
             num_iterations = parameters.num_hard_negative_iterations
         elif (self._frame_number - 1) % parameters.train_skipping == 0:
             num_iterations = parameters.num_update_iterations
         else:
             return
-        self._filter = self._optimized(self._filter, num_iterations, self.sample_weights.values)
+        self.target_filter = self._optimized(self.target_filter, num_iterations, self.sample_weights.values)
 
     def _optimized(self, filters: Tensor, num_iterations: int, weights: np.ndarray | None) -> Tensor:
-        optimizer, num_cells = self._network.classifier.filter_optimizer, self._features.shape[-1]
+        optimizer, num_cells = self.network.classifier.filter_optimizer, self._features.shape[-1]
         num_stored = min(self.sample_weights.num_stored, len(self._features))
         map_side = num_cells + (FILTER_SIZE + 1) % 2
-        maps = optimizer.maps(self._boxes_xywh[:num_stored], map_side, FILTER_SIZE, self._label_sigma(num_cells))
+        maps = optimizer.maps(self.sample_boxes_xywh[:num_stored], map_side, FILTER_SIZE, self._label_sigma(num_cells))
         shares = None if weights is None else torch.from_numpy(weights[:num_stored, None]).to(self._device)
         better: Tensor = optimizer(filters, self._features[:num_stored, None], maps[:, None], num_iterations, shares)
         return better
