@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import cv2
 import numpy as np
@@ -39,16 +39,29 @@ _CONTOUR_SCALE = 4
 """Masks are enlarged by this before their contours are followed, which then run along edges of pixels, not centres."""
 
 
+class Writing(TypedDict, total=False):
+    """How any data set is written.
+
+    Attributes:
+        frame_size: height and width in pixels; `FRAME_SIZE` by default.
+        seed: of the data set; 0 by default.
+        num_workers: processes that write; 1, the default, writes in this one. The files do not depend on it.
+        progress: show a bar; none by default.
+    """
+
+    frame_size: tuple[int, int]
+    seed: int
+    num_workers: int
+    progress: bool
+
+
 def write_lasot(
     root: str | Path,
     num_train: int = 24,
     num_test: int = 6,
     num_frames: int = 60,
-    frame_size: tuple[int, int] = FRAME_SIZE,
-    seed: int = 0,
     flat: bool = False,
-    num_workers: int = 1,
-    progress: bool = False,
+    **how: Unpack[Writing],
 ) -> None:
     """Write sequences in LaSOT's layout, with ``training_set.txt`` and ``testing_set.txt``.
 
@@ -57,11 +70,8 @@ def write_lasot(
         num_train: sequences of the training set.
         num_test: sequences of the testing set.
         num_frames: length of each.
-        frame_size: height and width in pixels.
-        seed: of the data set.
         flat: put sequences into ``<root>/<sequence>/`` rather than ``<root>/<class>/<sequence>/``.
-        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
-        progress: show a bar.
+        how: see `Writing`.
 
     Raises:
         UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
@@ -69,14 +79,14 @@ def write_lasot(
     require_at_least("num_train", num_train, 0)
     require_at_least("num_test", num_test, 0)
     with _complete_folder(Path(root)) as folder:
-        work = partial(_write_lasot_sequence, folder, seed, num_frames, frame_size, flat)
-        names = _map(work, range(num_train + num_test), "LaSOT", num_workers, progress)
+        work = partial(_write_lasot_sequence, folder, num_frames, flat)
+        names = _map(work, range(num_train + num_test), "LaSOT", **how)
         _write_lines(folder / "training_set.txt", names[:num_train])
         _write_lines(folder / "testing_set.txt", names[num_train:])
 
 
 def _write_lasot_sequence(
-    root: Path, seed: int, num_frames: int, frame_size: tuple[int, int], flat: bool, index: int
+    root: Path, num_frames: int, flat: bool, index: int, seed: int, frame_size: tuple[int, int]
 ) -> str:
     sequence = generate_sequence(seed, index, num_frames, frame_size)
     folder = root / sequence.name if flat else root / sequence.shape / sequence.name
@@ -88,37 +98,26 @@ def _write_lasot_sequence(
     return sequence.name
 
 
-def write_got10k(
-    root: str | Path,
-    num_sequences: int = 30,
-    num_frames: int = 60,
-    frame_size: tuple[int, int] = FRAME_SIZE,
-    seed: int = 0,
-    num_workers: int = 1,
-    progress: bool = False,
-) -> None:
+def write_got10k(root: str | Path, num_sequences: int = 30, num_frames: int = 60, **how: Unpack[Writing]) -> None:
     """Write sequences in the layout of GOT-10k's training set, ``<root>/train/``.
 
     Args:
         root: folder to write; it must be absent or empty.
         num_sequences: how many.
         num_frames: length of each.
-        frame_size: height and width in pixels.
-        seed: of the data set.
-        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
-        progress: show a bar.
+        how: see `Writing`.
 
     Raises:
         UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
     """
     require_at_least("num_sequences", num_sequences, 1)
     with _complete_folder(Path(root)) as folder:
-        work = partial(_write_got10k_sequence, folder / "train", seed, num_frames, frame_size)
-        names = _map(work, range(num_sequences), "GOT-10k", num_workers, progress)
+        work = partial(_write_got10k_sequence, folder / "train", num_frames)
+        names = _map(work, range(num_sequences), "GOT-10k", **how)
         _write_lines(folder / "train" / "list.txt", names)
 
 
-def _write_got10k_sequence(root: Path, seed: int, num_frames: int, frame_size: tuple[int, int], index: int) -> str:
+def _write_got10k_sequence(root: Path, num_frames: int, index: int, seed: int, frame_size: tuple[int, int]) -> str:
     sequence = generate_sequence(seed, _FIRST_GOT10K + index, num_frames, frame_size)
     name = f"GOT-10k_Train_{index + 1:06d}"
     folder = root / name
@@ -143,94 +142,60 @@ def _write_got10k_sequence(root: Path, seed: int, num_frames: int, frame_size: t
     return name
 
 
-def write_mask_video(
-    root: str | Path,
-    num_sequences: int = 6,
-    num_frames: int = 60,
-    frame_size: tuple[int, int] = FRAME_SIZE,
-    seed: int = 0,
-    num_workers: int = 1,
-    progress: bool = False,
-) -> None:
+def write_mask_video(root: str | Path, num_sequences: int = 6, num_frames: int = 60, **how: Unpack[Writing]) -> None:
     """Write sequences with a mask a frame in the layout of DAVIS 2016 at 480p; the masks hold the visible part.
 
     Args:
         root: folder to write; it must be absent or empty.
         num_sequences: how many.
         num_frames: length of each.
-        frame_size: height and width in pixels.
-        seed: of the data set.
-        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
-        progress: show a bar.
+        how: see `Writing`.
 
     Raises:
         UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
     """
     require_at_least("num_sequences", num_sequences, 1)
     with _complete_folder(Path(root)) as folder:
-        work = partial(_write_mask_sequence, folder, seed, num_frames, frame_size)
-        _map(work, range(num_sequences), "DAVIS 2016", num_workers, progress)
+        _map(partial(_write_mask_sequence, folder, num_frames), range(num_sequences), "DAVIS 2016", **how)
 
 
-def _write_mask_sequence(root: Path, seed: int, num_frames: int, frame_size: tuple[int, int], index: int) -> None:
+def _write_mask_sequence(root: Path, num_frames: int, index: int, seed: int, frame_size: tuple[int, int]) -> None:
     sequence = generate_sequence(seed, _FIRST_MASK_VIDEO + index, num_frames, frame_size)
     name = f"{sequence.shape}-{index + 1}"
     _write_frames(root / "JPEGImages" / "480p" / name, "{:05d}", sequence.frames)
     _write_masks(root / "Annotations" / "480p" / name, "{:05d}", sequence.masks)
 
 
-def write_saliency(
-    root: str | Path,
-    num_pictures: int = 40,
-    frame_size: tuple[int, int] = FRAME_SIZE,
-    seed: int = 0,
-    num_workers: int = 1,
-    progress: bool = False,
-) -> None:
+def write_saliency(root: str | Path, num_pictures: int = 40, **how: Unpack[Writing]) -> None:
     """Write pictures of one object with its mask in the layout of ECSSD.
 
     Args:
         root: folder to write; it must be absent or empty.
         num_pictures: how many.
-        frame_size: height and width in pixels.
-        seed: of the data set.
-        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
-        progress: show a bar.
+        how: see `Writing`.
 
     Raises:
         UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
     """
     require_at_least("num_pictures", num_pictures, 1)
     with _complete_folder(Path(root)) as folder:
-        work = partial(_write_saliency_picture, folder, seed, frame_size)
-        _map(work, range(num_pictures), "ECSSD", num_workers, progress)
+        _map(partial(_write_saliency_picture, folder), range(num_pictures), "ECSSD", **how)
 
 
-def _write_saliency_picture(root: Path, seed: int, frame_size: tuple[int, int], index: int) -> None:
+def _write_saliency_picture(root: Path, index: int, seed: int, frame_size: tuple[int, int]) -> None:
     sequence = generate_sequence(seed, _FIRST_SALIENCY + index, 1, frame_size)
     _write_frames(root / "images", "{:04d}", sequence.frames, first=index + 1)
     _write_masks(root / "ground_truth_mask", "{:04d}", sequence.masks, first=index + 1)
 
 
-def write_coco(
-    root: str | Path,
-    num_train: int = 100,
-    num_val: int = 20,
-    frame_size: tuple[int, int] = FRAME_SIZE,
-    seed: int = 0,
-    num_workers: int = 1,
-    progress: bool = False,
-) -> None:
+def write_coco(root: str | Path, num_train: int = 100, num_val: int = 20, **how: Unpack[Writing]) -> None:
     """Write pictures in the layout of COCO 2017: polygons for most objects, run-length masks for some, and crowds.
 
     Args:
         root: folder to write; it must be absent or empty.
         num_train: pictures of ``train2017``.
         num_val: pictures of ``val2017``.
-        frame_size: height and width in pixels.
-        seed: of the data set.
-        num_workers: processes that write; 1 writes in this one. The files do not depend on it.
-        progress: show a bar.
+        how: see `Writing`.
 
     Raises:
         UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
@@ -244,13 +209,12 @@ def write_coco(
             ("val2017", range(num_train, num_train + num_val)),
         ):
             (folder / split).mkdir()
-            work = partial(_write_coco_picture, folder / split, seed, frame_size)
-            annotations = _map(work, indices, f"COCO {split}", num_workers, progress)
-            content = _coco_content(indices, annotations, frame_size)
+            annotations = _map(partial(_write_coco_picture, folder / split), indices, f"COCO {split}", **how)
+            content = _coco_content(indices, annotations, how.get("frame_size", FRAME_SIZE))
             (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
-def _write_coco_picture(root: Path, seed: int, frame_size: tuple[int, int], index: int) -> list[dict[str, Any]]:
+def _write_coco_picture(root: Path, index: int, seed: int, frame_size: tuple[int, int]) -> list[dict[str, Any]]:
     """Write one picture and return its annotations."""
     picture, masks = generate_picture(seed, index, frame_size)
     _write_frames(root, "{:012d}", [picture], first=index + 1)
@@ -343,10 +307,17 @@ def _complete_folder(root: Path) -> Iterator[Path]:
 
 
 def _map(
-    work: Callable[[int], Result], indices: range, description: str, num_workers: int, progress: bool
+    work: Callable[..., Result],
+    indices: range,
+    description: str,
+    frame_size: tuple[int, int] = FRAME_SIZE,
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = False,
 ) -> list[Result]:
-    """Do the work for every index, in this process or in several, and keep the order."""
+    """Do the work for every index, in this process or in several, and keep the order; see `Writing`."""
     require_at_least("num_workers", num_workers, 1)
+    work = partial(work, seed=seed, frame_size=frame_size)
     bar = partial(tqdm, total=len(indices), desc=description, disable=not progress)
     if num_workers == 1:
         return list(bar(map(work, indices)))

@@ -191,13 +191,13 @@ class TestWriting:
     def test_a_folder_with_something_in_it_is_left_alone(self, tmp_path) -> None:
         (tmp_path / "notes.txt").write_text("mine")
         with pytest.raises(UserError, match="must be absent or an empty folder"):
-            write_saliency(tmp_path, 1, TINY)
+            write_saliency(tmp_path, 1, frame_size=TINY)
         assert files_of(tmp_path) == {"notes.txt": b"mine"}
 
     def test_an_empty_folder_is_filled(self, tmp_path) -> None:
         root = tmp_path / "ecssd"
         root.mkdir()
-        write_saliency(root, 1, TINY)
+        write_saliency(root, 1, frame_size=TINY)
         assert sorted(files_of(root)) == ["ground_truth_mask/0001.png", "images/0001.jpg"]
         assert list(tmp_path.iterdir()) == [root]
 
