@@ -32,6 +32,9 @@ class GOT10k(Reader):
     Each holds ``%08d.jpg`` from 1, ``groundtruth.txt`` (x,y,w,h a row), ``absence.label`` (0/1 a row) and
     ``cover.label`` (0..8 eighths of the target that can be seen). The root may also be the folder of the split itself.
 
+    Boxes are used as they stand in the files, as in the original. They count from 1, as the data set's authors say
+    (got-10k/toolkit, number 6), so they are up to a pixel right of and below our coordinates; see `LaSOT`.
+
     Args:
         root: the data set's folder.
         split: ``train`` and ``val`` are the official ones; ``fit`` and ``holdout`` part the official training set into

@@ -16,6 +16,9 @@ from alpharefine.errors import UserError
 class TrackingNet(Reader):
     """Sequences ``<root>/TRAIN_<n>/frames/<name>/<i>.jpg`` from 0, boxes in ``<root>/TRAIN_<n>/anno/<name>.txt``.
 
+    Boxes are used as they stand in the files, as in the original; whether they count from 0 or 1 is not documented.
+    Most are a tracker's, between boxes drawn once a second (arXiv 1803.10794), and less exact than a pixel.
+
     Args:
         root: the folder of the parts.
         parts: numbers of the parts to use, of 0 to 11; all that are there by default.
