@@ -22,25 +22,28 @@ class UserErrorParser(argparse.ArgumentParser):
 
 
 def find_configs(arguments: list[str], folder: Path) -> list[str]:
-    """Replace the bare names after ``--config`` or ``-c`` by files in a folder, where there is none of that name here.
+    """Put configurations before everything else, and find the shipped ones by their bare names.
+
+    What is given on the command line goes over what a file says, wherever it stands: the parser takes arguments in
+    order, and would let a configuration that comes later silently undo them.
 
     Args:
-        arguments: of a command.
-        folder: of the shipped configurations.
+        arguments: of a command; configurations come after ``--config`` or ``-c``.
+        folder: of the shipped configurations, where a name is looked for that is not here.
 
     Returns:
-        The arguments, with paths.
+        The arguments, with paths. Configurations keep their order, and later ones go over earlier ones.
 
     Raises:
         UserError: if a configuration is neither here nor there.
     """
-    found = list(arguments)
-    for i, argument in enumerate(arguments):
-        if argument.startswith("--config="):
-            found[i] = f"--config={_find_config(argument.removeprefix('--config='), folder)}"
-        elif argument in ("--config", "-c") and i + 1 < len(arguments):
-            found[i + 1] = str(_find_config(arguments[i + 1], folder))
-    return found
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    try:
+        chosen, others = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UserError(f"`--config`: {error.message}; give the path of a file, or the name of a shipped one.") from error
+    return [f"--config={_find_config(name, folder)}" for name in chosen.config] + others
 
 
 def _find_config(name: str, folder: Path) -> Path:

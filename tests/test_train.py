@@ -264,6 +264,23 @@ class TestConfiguration:
         ((task, *_),) = not_fitted
         assert (task.hparams["backbone"], task.hparams["lr"]) == ("resnet18", 0.5)
 
+    @pytest.mark.parametrize(
+        "words",
+        ["{o} --config=demo.yaml", "{o} --config demo.yaml", "{o} -c demo.yaml", "{o} -cdemo.yaml", "-c demo.yaml {o}"],
+    )
+    def test_options_go_over_configurations_wherever_they_stand(self, words, capsys) -> None:
+        options = "--data.batch_size 4 --model.frozen_stages -1 --model.lr=0.5"
+        of_file = yaml.safe_load((train.CONFIGS / "demo.yaml").read_text())
+        assert of_file["data"]["init_args"]["batch_size"] != 4
+        config = self.printed(capsys, *words.format(o=options).split())
+        assert config["data"]["init_args"]["batch_size"] == 4
+        assert (config["model"]["frozen_stages"], config["model"]["lr"]) == (-1, 0.5)
+        assert config["model"]["corner_loss"] == of_file["model"]["corner_loss"]  # the rest is the file's
+
+    def test_a_configuration_without_a_name(self) -> None:
+        with pytest.raises(UserError, match="`--config`: expected one argument; give the path of a file"):
+            train.main(["--data.batch_size", "4", "--config"])
+
     def test_a_missing_configuration(self) -> None:
         with pytest.raises(UserError) as caught:
             train.main(["--config", "ar50.yaml"])
