@@ -19,6 +19,9 @@ from datamodules import PairDataModule
 
 CONFIGS = Path(__file__).parent / "configs"
 
+MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
+"""By which metric of each head checkpoints can be compared; of several heads that of the first by default."""
+
 
 class TrainCLI(LightningCLI):
     """Lightning's command line, with the run's name, its folder, resuming and wandb."""
@@ -72,17 +75,39 @@ class TrainCLI(LightningCLI):
         Raises:
             UserError: if there is already a run of that name, or none to resume, or if an option is not free.
         """
-        for taken in ("trainer.logger", "trainer.default_root_dir", "checkpoint.dirpath"):
-            if self.config[taken] is not None:
-                raise UserError(f"`--{taken}` follows from `--output_dir`, `--name` and `--wandb`; leave it out.")
+        self._check_options()
         self.config.checkpoint.dirpath = str(self.last_checkpoint.parent)
-        if self.config.checkpoint.monitor is None:
-            self.config.checkpoint.monitor = "val/iou" if "corner" in self.config.model.heads else "val/mask_iou"
+        self.config.checkpoint.monitor = self._monitor()
         exists, resume = self.last_checkpoint.is_file(), self.config.resume
         if exists and not resume:
             raise UserError(f"{self.run_dir} holds a run; go on with `--resume`, or give another `--name`.")
         if resume and not exists:
             raise UserError(f"`--resume`: no checkpoint {self.last_checkpoint}; check `--name` and `--output_dir`.")
+
+    def _check_options(self) -> None:
+        for taken in ("trainer.logger", "trainer.default_root_dir", "checkpoint.dirpath"):
+            if self.config[taken] is not None:
+                raise UserError(f"`--{taken}` follows from `--output_dir`, `--name` and `--wandb`; leave it out.")
+        trainer = self.config.trainer
+        if trainer.enable_checkpointing is False or trainer.barebones:
+            raise UserError(
+                "A run keeps its log and its checkpoints; leave out `--trainer.enable_checkpointing` and "
+                "`--trainer.barebones`, or try the network out by `--trainer.fast_dev_run true`."
+            )
+        if trainer.precision in ("16-true", "bf16-true"):
+            mixed = trainer.precision.replace("true", "mixed")
+            raise UserError(f"`--trainer.precision {trainer.precision}` is too coarse for parts of it; use `{mixed}`.")
+
+    def _monitor(self) -> str:
+        """What the best checkpoint is best by."""
+        measured = [metric for head, metric in MONITORS.items() if head in self.config.model.heads]
+        chosen: str | None = self.config.checkpoint.monitor
+        if measured and chosen not in (None, *measured):
+            raise UserError(
+                f"`--checkpoint.monitor` must be one of {', '.join(measured)}, which are measured of the heads "
+                f"{self.config.model.heads}, got {chosen}; correct it, or leave it out."
+            )
+        return chosen or next(iter(measured), "")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the run's loggers."""
@@ -127,6 +152,11 @@ def main(args: Sequence[str] | None = None) -> None:
         raise UserError(
             "The mask head would learn nothing: no data set in `data.train` has masks; add one, or train with "
             "`--model.heads [corner]`."
+        )
+    if cli.config.checkpoint.monitor == MONITORS["mask"] and not cli.datamodule.has_val_masks:
+        raise UserError(
+            f"`{MONITORS['mask']}`, by which the best checkpoint is chosen, cannot be measured: no data set in `data.val` "
+            "has masks; add one."
         )
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.last_checkpoint if cli.config.resume else None)
 

@@ -42,7 +42,9 @@ def find_configs(arguments: list[str], folder: Path) -> list[str]:
     try:
         chosen, others = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
-        raise UserError(f"`--config`: {error.message}; give the path of a file, or the name of a shipped one.") from error
+        raise UserError(
+            f"`--config`: {error.message}; give the path of a file, or the name of a shipped one."
+        ) from error
     return [f"--config={_find_config(name, folder)}" for name in chosen.config] + others
 
 

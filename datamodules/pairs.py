@@ -133,6 +133,11 @@ class PairDataModule(pl.LightningDataModule):
         """Whether any of the data sets to train on has masks."""
         return any(source.has_masks for source in self.train_sources.values())
 
+    @property
+    def has_val_masks(self) -> bool:
+        """Whether any of the data sets to validate on has masks."""
+        return any(source.has_masks for source in self.val_sources.values())
+
     def prepare_data(self) -> None:
         """Build the indexes, once a machine."""
         self._train_dataset()

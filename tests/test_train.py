@@ -310,6 +310,41 @@ class TestOptions:
         monitors = [callback.monitor for callback in trainers[0].checkpoint_callbacks]
         assert [name for name in monitors if name is not None] == [monitor]
 
+    @pytest.mark.parametrize(
+        ("heads", "monitor", "measured"),
+        [
+            ("[mask]", "val/iou", "val/mask_iou"),
+            ("[corner]", "val/mask_iou", "val/iou"),
+            ("[corner,mask]", "val/loss", "val/iou, val/mask_iou"),
+        ],
+    )
+    def test_a_metric_that_is_not_measured(self, data_root, tmp_path, not_fitted, heads, monitor, measured) -> None:
+        with pytest.raises(UserError, match=rf"`--checkpoint\.monitor` must be one of {measured}, .*, got {monitor}"):
+            train.main(arguments(data_root, tmp_path, model__heads=heads, checkpoint__monitor=monitor))
+        assert not not_fitted
+
+    def test_masks_are_measured_where_the_checkpoint_depends_on_them(self, data_root, tmp_path, not_fitted) -> None:
+        without = {"got10k": {"kind": "got10k", "path": "got10k"}}
+        for options in ({"model__heads": "[mask]"}, {"checkpoint__monitor": "val/mask_iou"}):
+            with pytest.raises(UserError, match=r"`val/mask_iou`, by which .*: no data set in `data\.val` has masks"):
+                train.main(arguments(data_root, tmp_path, data__val=without, **options))
+        train.main(arguments(data_root, tmp_path, data__val=without))  # chosen by the boxes
+        assert len(not_fitted) == 1
+
+    @pytest.mark.parametrize(
+        ("option", "value", "message"),
+        [
+            ("enable_checkpointing", "false", "A run keeps its log and its checkpoints"),
+            ("barebones", "true", "A run keeps its log and its checkpoints"),
+            ("precision", "bf16-true", "`--trainer.precision bf16-true` .*; use `bf16-mixed`"),
+            ("precision", "16-true", "`--trainer.precision 16-true` .*; use `16-mixed`"),
+        ],
+    )
+    def test_what_a_run_cannot_do(self, data_root, tmp_path, not_fitted, option, value, message) -> None:
+        with pytest.raises(UserError, match=message):
+            train.main(arguments(data_root, tmp_path, **{f"trainer__{option}": value}))
+        assert not not_fitted
+
     def test_a_mask_head_needs_masks(self, data_root, tmp_path, not_fitted) -> None:
         without = {"got10k": {"kind": "got10k", "path": "got10k"}}
         with pytest.raises(UserError, match=r"The mask head would learn nothing: no data set in `data\.train`"):
