@@ -155,8 +155,8 @@ def main(args: Sequence[str] | None = None) -> None:
         )
     if cli.config.checkpoint.monitor == MONITORS["mask"] and not cli.datamodule.has_val_masks:
         raise UserError(
-            f"`{MONITORS['mask']}`, by which the best checkpoint is chosen, cannot be measured: no data set in `data.val` "
-            "has masks; add one."
+            f"`{MONITORS['mask']}`, by which the best checkpoint is chosen, cannot be measured: no data set in "
+            "`data.val` has masks; add one."
         )
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.last_checkpoint if cli.config.resume else None)
 

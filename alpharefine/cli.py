@@ -28,7 +28,7 @@ def find_configs(arguments: list[str], folder: Path) -> list[str]:
     order, and would let a configuration that comes later silently undo them.
 
     Args:
-        arguments: of a command; configurations come after ``--config`` or ``-c``.
+        arguments: of a command; a configuration comes after ``--config`` or ``-c``.
         folder: of the shipped configurations, where a name is looked for that is not here.
 
     Returns:
