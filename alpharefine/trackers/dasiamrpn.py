@@ -6,33 +6,21 @@ be set here without learning the template anew. The networks take BGR.
 
 from __future__ import annotations
 
-from math import sqrt
-
 import cv2
 import numpy as np
 
 from alpharefine.trackers.base import Track, TrackState
-from alpharefine.trackers.siamese import (
-    change_penalty,
-    context_side,
-    cut_square,
-    hanning_window,
-    smooth_box,
-    target_prob,
-)
+from alpharefine.trackers.siamese import AnchorGrid, context_side, cut_square, hanning_window, smooth_box
 
 ROLES = ("model", "kernel_cls1", "kernel_r1")
 """The ONNX files, in order."""
 
 _TEMPLATE_SIZE = 127
 _SEARCH_SIZE = 271
-_STRIDE = 8
 _GRID = 19
 _PENALTY = 0.055
 _WINDOW_INFLUENCE = 0.43
 _RATE = 0.4
-_ANCHOR_RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
-_ANCHOR_SCALE = 8
 _NODE = "onnx_node_output_0!"  # how `cv2.dnn` calls the node of an ONNX graph that makes the tensor of that name
 _FEATURES, _BOX_KERNEL, _SCORE_KERNEL = f"{_NODE}63", f"{_NODE}65", f"{_NODE}68"
 
@@ -57,9 +45,7 @@ class DaSiamRPNTracker:
         self._kernel_cls1 = kernel_cls1
         self._kernel_r1 = kernel_r1
         self._outputs = model.getUnconnectedOutLayersNames()
-        self._window = hanning_window(_GRID)
-        self._offsets = (np.arange(_GRID, dtype=np.float32) - _GRID // 2) * _STRIDE
-        self._anchors = _anchor_sizes()
+        self._grid = AnchorGrid(hanning_window(_GRID))
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from its box in the first frame."""
@@ -86,32 +72,19 @@ class DaSiamRPNTracker:
         self._model.setInput(self._blob(frame, search_side, _SEARCH_SIZE))
         deltas, logits = self._model.forward(self._outputs)
 
-        shape = (len(_ANCHOR_RATIOS), _GRID, _GRID)
-        shifts, log_sizes = deltas.reshape(2, 2, *shape)
-        anchors = self._anchors.T[:, :, None, None]
-        sizes = np.exp(log_sizes) * anchors
-        last_size = (self._size * scale).astype(np.float32)
-        aspect_ratio = (last_size[0] / last_size[1]) / (sizes[0] / sizes[1])
-        score = target_prob(logits.reshape(2, *shape))
-        penalty = change_penalty(context_side(sizes) / context_side(last_size), aspect_ratio, _PENALTY)
-        ranking = penalty * score * (1 - _WINDOW_INFLUENCE) + self._window * _WINDOW_INFLUENCE
-
-        best = anchor, row, column = np.unravel_index(ranking.argmax(), shape)
-        shift = shifts[:, *best] * self._anchors[anchor] + self._offsets[[column, row]]
-        size = sizes[:, *best] / scale
-        rate = float(penalty[best] * score[best]) * _RATE
-        self._centre, self._size = smooth_box(self._centre + shift / scale, size, self._size, rate, frame.shape[:2])
-        return Track(
-            np.concatenate([self._centre - 0.5 * self._size, self._size]), float(score[best]), TrackState.NORMAL
+        best = self._grid.best(
+            logits.reshape(2, -1, _GRID, _GRID),
+            deltas.reshape(4, -1, _GRID, _GRID),
+            (self._size * scale).astype(np.float32),
+            _PENALTY,
+            _WINDOW_INFLUENCE,
         )
+        rate = best.penalty * best.score * _RATE
+        self._centre, self._size = smooth_box(
+            self._centre + best.shift / scale, best.size / scale, self._size, rate, frame.shape[:2]
+        )
+        return Track(np.concatenate([self._centre - 0.5 * self._size, self._size]), best.score, TrackState.NORMAL)
 
     def _blob(self, frame: np.ndarray, side: int, crop_size: int) -> np.ndarray:
         x0, y0 = (round(v - 0.5 * (side + 1)) for v in self._centre)
         return cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size, self._colour), swapRB=True)
-
-
-def _anchor_sizes() -> np.ndarray:
-    """``(5, 2)`` float32: width and height in pixels of the search crop, cut to whole strides."""
-    widths = [int(sqrt(_STRIDE * _STRIDE / ratio)) for ratio in _ANCHOR_RATIOS]
-    sizes = [(width, int(width * ratio)) for width, ratio in zip(widths, _ANCHOR_RATIOS, strict=True)]
-    return np.array(sizes, dtype=np.float32) * _ANCHOR_SCALE

@@ -6,10 +6,15 @@ Sources: SiamFC (arXiv 1606.09549, section 2.4) for the context, SiamRPN (CVPR 2
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from math import sqrt
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+
+_STRIDE = 8
+_ANCHOR_RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
+_ANCHOR_SCALE = 8
 
 
 def context_side(size: np.ndarray, half_perimeter: float | None = None) -> Any:
@@ -87,6 +92,72 @@ def hanning_window(size: int) -> np.ndarray:
     return cv2.createHanningWindow((size, size), cv2.CV_32F)
 
 
+class Candidate(NamedTuple):
+    """The box of one anchor.
+
+    Attributes:
+        position: anchor, row, column.
+        shift: ``(2,)``, from the middle of the search crop to the box's centre in its pixels.
+        size: ``(2,)``, width and height in pixels of the search crop.
+        score: probability of being the target.
+        penalty: for its change of size and shape, a factor in 0..1.
+    """
+
+    position: tuple[int, int, int]
+    shift: np.ndarray
+    size: np.ndarray
+    score: float
+    penalty: float
+
+
+class AnchorGrid:
+    """Five anchors of different aspects at each position of a score map of stride 8 (SiamRPN, section 3.2).
+
+    Args:
+        window: ``(S, S)``, what each position is preferred by.
+    """
+
+    def __init__(self, window: np.ndarray) -> None:
+        self._window = window
+        self.sizes = anchor_sizes()
+        self.offsets = (np.arange(len(window), dtype=np.float32) - len(window) // 2) * _STRIDE
+
+    def best(
+        self,
+        logits: np.ndarray,
+        deltas: np.ndarray,
+        last_size: np.ndarray,
+        penalty_strength: float,
+        window_influence: float,
+    ) -> Candidate:
+        """Rank all boxes by score, likeness to the last one and window, and decode the first.
+
+        Args:
+            logits: ``(2, 5, S, S)``, background first.
+            deltas: ``(4, 5, S, S)``, shift x, y over the anchor's size, logarithm of width, height over it.
+            last_size: ``(2,)``, width and height of the last box in pixels of the search crop.
+            penalty_strength: of changes in size and shape.
+            window_influence: weight of the window, 0..1.
+        """
+        sizes = np.exp(deltas[2:]) * self.sizes.T[:, :, None, None]
+        aspect_ratio = (last_size[0] / last_size[1]) / (sizes[0] / sizes[1])
+        score = target_prob(logits)
+        penalty = change_penalty(context_side(sizes) / context_side(last_size), aspect_ratio, penalty_strength)
+        ranking = penalty * score * (1 - window_influence) + self._window * window_influence
+
+        anchor, row, column = (int(i) for i in np.unravel_index(ranking.argmax(), ranking.shape))
+        best = anchor, row, column
+        shift = deltas[:2, *best] * self.sizes[anchor] + self.offsets[[column, row]]
+        return Candidate(best, shift, sizes[:, *best], float(score[best]), float(penalty[best]))
+
+
+def anchor_sizes() -> np.ndarray:
+    """``(5, 2)`` float32: width and height in pixels of the search crop, cut to whole strides."""
+    widths = [int(sqrt(_STRIDE * _STRIDE / ratio)) for ratio in _ANCHOR_RATIOS]
+    sizes = [(width, int(width * ratio)) for width, ratio in zip(widths, _ANCHOR_RATIOS, strict=True)]
+    return np.array(sizes, dtype=np.float32) * _ANCHOR_SCALE
+
+
 def smooth_box(
     centre: np.ndarray, size: np.ndarray, last_size: np.ndarray, rate: float, image_size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -102,6 +173,16 @@ def smooth_box(
     Returns:
         Centre ``(2,)`` inside of the picture and size ``(2,)``, each side between 10 px and the picture's.
     """
+    return limit_box(centre, rate * size + (1 - rate) * last_size, image_size)
+
+
+def limit_box(centre: np.ndarray, size: np.ndarray, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Keep a centre ``(2,)`` inside of the picture and each side of a size ``(2,)`` between 10 px and the picture's.
+
+    Args:
+        centre: x, y in image pixels.
+        size: width, height in image pixels.
+        image_size: height and width of the picture.
+    """
     limit = np.array(image_size[::-1], dtype=np.float64)
-    smoothed = rate * size + (1 - rate) * last_size
-    return np.clip(centre, 0, limit), np.maximum(np.minimum(smoothed, limit), 10)
+    return np.clip(centre, 0, limit), np.maximum(np.minimum(size, limit), 10)

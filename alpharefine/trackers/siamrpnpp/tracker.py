@@ -1,0 +1,120 @@
+"""SiamRPN++ (arXiv 1812.11703), short-term and long-term, with the boxes and scores of pysot's trackers.
+
+Steps and constants are those of the published configurations; the box can be set here without learning the template
+anew. The template's features are computed once a sequence.
+"""
+
+from __future__ import annotations
+
+from math import floor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from alpharefine.trackers.base import Track, Tracker, TrackerSource, TrackState
+from alpharefine.trackers.siamese import AnchorGrid, context_side, cut_square, limit_box
+from alpharefine.trackers.siamrpnpp.loading import load_network
+from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
+from alpharefine.trackers.siamrpnpp.variants import TEMPLATE_SIZE, VARIANTS, Variant
+
+_LEAST_SIDE = 1.0
+
+
+def siamrpnpp_source(name: str, path: Path, device: str) -> TrackerSource:
+    """Read the network of a tracker, once for all sequences.
+
+    Args:
+        name: of the tracker, one of `VARIANTS`.
+        path: of its authors' file.
+        device: ``auto`` takes the graphics card where there is one; else a torch device.
+
+    Raises:
+        UserError: if the file cannot be read or is not of this tracker.
+    """
+    network = load_network(name, path)
+    network.to("cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device)
+
+    def open_tracker(*_: object) -> Tracker:
+        return SiamRPNppTracker(network, VARIANTS[name])
+
+    return TrackerSource(name, accepts_feedback=True, needs_frames=True, gives_score=True, open=open_tracker)
+
+
+class SiamRPNppTracker:
+    """SiamRPN++.
+
+    Args:
+        network: in evaluation mode; it is not changed and may be shared.
+        variant: the constants.
+    """
+
+    def __init__(self, network: SiamRPNpp, variant: Variant) -> None:
+        self._network = network
+        self._device = next(network.parameters()).device
+        self._variant = variant
+        self._grids: dict[int, AnchorGrid] = {}
+
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        """Learn the target from its box in the first frame."""
+        self.set_box(box_xywh)
+        self._is_lost = False
+        self._colour = np.trunc(cv2.mean(frame)[:3]).tolist()  # pysot stores the mean in an 8-bit image
+        crop = self._crop(frame, round(context_side(self._size)), TEMPLATE_SIZE)
+        with torch.inference_mode():
+            self._template = self._network.encode_template(crop)
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        """Replace the last box; the template stays as it is.
+
+        Deviation: sides are at least 1 px, for the next frame could not be searched about a box without any.
+        """
+        box = np.asarray(box_xywh, dtype=np.float64)
+        self._centre, self._size = box[:2] + 0.5 * box[2:], np.maximum(box[2:], _LEAST_SIDE)
+
+    def track(self, frame: np.ndarray) -> Track:
+        """Find the target in the next frame. When the long-term tracker finds none, the box stays where it was."""
+        variant, lost = self._variant, self._variant.lost
+        search_size, window_influence = variant.search_size, variant.window_influence
+        if lost is not None and self._is_lost:
+            search_size, window_influence = lost.search_size, lost.window_influence
+        side = context_side(self._size)
+        scale = TEMPLATE_SIZE / side
+        outputs = self._search(self._crop(frame, round(side * search_size / TEMPLATE_SIZE), search_size))
+        candidate = self._grid(search_size).best(*outputs, self._size * scale, variant.penalty, window_influence)
+
+        found = lost is None or candidate.score >= lost.low_score
+        if found:
+            rate = candidate.penalty * candidate.score * variant.rate
+            self._centre = self._centre + candidate.shift / scale
+            self._size = self._size * (1 - rate) + candidate.size / scale * rate
+        centre, size = limit_box(self._centre, self._size, frame.shape[:2])
+        if lost is None:
+            self._centre, self._size = centre, size
+        else:  # goes on from the box as it was before it was limited to the picture
+            self._is_lost = not found or (self._is_lost and candidate.score <= lost.high_score)
+        state = TrackState.UNCERTAIN if self._is_lost else TrackState.NORMAL
+        return Track(
+            np.concatenate([centre - 0.5 * size, size]), candidate.score, state if found else TrackState.NOT_FOUND
+        )
+
+    def _crop(self, frame: np.ndarray, side: int, crop_size: int) -> Tensor:
+        """``(1, 3, m, m)`` BGR on the network's device."""
+        x0, y0 = (floor(v - 0.5 * (side + 1) + 0.5) for v in self._centre)
+        crop = torch.from_numpy(cut_square(frame, x0, y0, side, crop_size, self._colour)).to(self._device)
+        return crop.permute(2, 0, 1)[None].flip(1).float()
+
+    def _search(self, crop: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Logits ``(2, 5, S, S)`` and deltas ``(4, 5, S, S)``, which leave the device together."""
+        with torch.inference_mode():
+            maps = torch.cat(self._network(crop, self._template), dim=1)[0].cpu().numpy()
+        channels = maps.reshape(6, -1, *maps.shape[1:])
+        return channels[:2], channels[2:]
+
+    def _grid(self, search_size: int) -> AnchorGrid:
+        if search_size not in self._grids:
+            hann = np.hanning(self._variant.score_size(search_size))
+            self._grids[search_size] = AnchorGrid(np.outer(hann, hann))
+        return self._grids[search_size]
