@@ -4,6 +4,8 @@
 | --- | --- | --- | --- | --- |
 | `dimp` | SuperDiMP, the base of ARDiMP; the same as `super_dimp` | the official file, or its folder | yes | yes |
 | `dimp18`, `dimp50`, `prdimp18`, `prdimp50`, `super_dimp`, `super_dimp_simple` | DiMP, PrDiMP | the same | yes | yes |
+| `siamrpnpp`, `siamrpnpp-lt` | SiamRPN++ with ResNet-50, short-term and long-term | the same | yes | yes |
+| `siamrpnpp-otb`, `siamrpnpp-mobilev2`, `siamrpnpp-alex`, `siamrpnpp-alex-otb` | SiamRPN++ | the same | yes | yes |
 | `nano` | NanoTrack v2, the boxes of `cv2.TrackerNano` | backbone, head | yes | yes |
 | `vit` | VitTrack, the boxes of `cv2.TrackerVit` | vittrack | yes | yes |
 | `dasiamrpn` | DaSiamRPN, the boxes of `cv2.TrackerDaSiamRPN` | model, kernel_cls1, kernel_r1 | yes | yes |
@@ -25,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alpharefine.errors import UserError
-from alpharefine.trackers import dasiamrpn, nano, vit
+from alpharefine.trackers import dasiamrpn, nano, siamrpnpp, vit
 from alpharefine.trackers.base import BoxRefiner, TrackerSource
 from alpharefine.trackers.custom import custom_source
 from alpharefine.trackers.dimp.loading import NETWORKS, dimp_source
@@ -39,6 +41,7 @@ from alpharefine.trackers.weights import resolve_weights
 
 TRACKER_NAMES = (
     *("dimp", *NETWORKS),
+    *siamrpnpp.VARIANTS,
     *("nano", "vit", "dasiamrpn", "mil"),
     *("replay", "oracle", "oracle-size", "self", "self:2"),
 )
@@ -54,10 +57,11 @@ _NETWORK_TRACKERS = {
 }
 _OFFICIAL_TRACKERS: dict[str, Callable[[str, Path, str], TrackerSource]] = {
     **dict.fromkeys(("dimp", *NETWORKS), dimp_source),
+    **dict.fromkeys(siamrpnpp.VARIANTS, siamrpnpp.siamrpnpp_source),
 }
 """Those whose authors published one file: read from its path, onto a device."""
 
-_NOT_AVAILABLE = ("atom", "siamrpnpp")
+_NOT_AVAILABLE = ("atom",)
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 

@@ -19,6 +19,12 @@ OFFICIAL_FILES = {
     "prdimp50": "prdimp50.pth.tar",
     "super_dimp": "super_dimp.pth.tar",
     "super_dimp_simple": "super_dimp_simple.pth.tar",
+    "siamrpnpp": "siamrpn_r50_l234_dwxcorr/model.pth",
+    "siamrpnpp-lt": "siamrpn_r50_l234_dwxcorr_lt/model.pth",
+    "siamrpnpp-otb": "siamrpn_r50_l234_dwxcorr_otb/model.pth",
+    "siamrpnpp-mobilev2": "siamrpn_mobilev2_l234_dwxcorr/model.pth",
+    "siamrpnpp-alex": "siamrpn_alex_dwxcorr/model.pth",
+    "siamrpnpp-alex-otb": "siamrpn_alex_dwxcorr_otb/model.pth",
 }
 """The authors' name of each tracker's file, below the folder of weights."""
 

@@ -1,4 +1,4 @@
-"""What the trackers that run OpenCV's networks have in common, on generated networks."""
+"""What the trackers that run networks have in common, on generated networks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ import pytest
 from alpharefine.trackers import Tracker, TrackerSource, load_tracker
 
 from .onnx_files import save_dasiamrpn, save_nano, save_vit
+from .siamrpnpp.random_files import save_random
 from .videos import moving_texture
 
-SAVE = {"nano": save_nano, "vit": lambda folder: [save_vit(folder)], "dasiamrpn": save_dasiamrpn}
+SAVE = {
+    "nano": save_nano,
+    "vit": lambda folder: [save_vit(folder)],
+    "dasiamrpn": save_dasiamrpn,
+    "siamrpnpp-alex": lambda folder: [save_random(folder)],
+}
 FIRST_XYWH, SECOND_XYWH = np.array([60.0, 50.0, 40.0, 40.0]), np.array([150.0, 100.0, 50.0, 30.0])
 
 

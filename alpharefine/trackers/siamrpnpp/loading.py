@@ -79,9 +79,9 @@ def _difference(expected: Shapes, found: Shapes) -> str:
     unknown = [key for key in found if key not in expected]
     reshaped = [key for key in expected if key in found and found[key] != expected[key]]
     parts = (
-        told("parameters are missing", missing, str),
-        told("are unknown", unknown, str),
-        told("have another shape", reshaped, lambda key: f"{key} {found[key]} in place of {expected[key]}"),
+        told("missing", missing, str),
+        told("unknown", unknown, str),
+        told("of another shape", reshaped, lambda key: f"{key} {found[key]} in place of {expected[key]}"),
     )
     return "; ".join(part for part in parts if part)
 

@@ -6,6 +6,7 @@ anew. The template's features are computed once a sequence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor
 from pathlib import Path
 
@@ -43,6 +44,23 @@ def siamrpnpp_source(name: str, path: Path, device: str) -> TrackerSource:
     return TrackerSource(name, accepts_feedback=True, needs_frames=True, gives_score=True, open=open_tracker)
 
 
+def cut_around(frame: np.ndarray, centre: np.ndarray, side: int, crop_size: int, colour: Sequence[float]) -> np.ndarray:
+    """Cut a square about a point, as pysot does.
+
+    Args:
+        frame: ``(H, W, 3)`` uint8.
+        centre: ``(2,)``, x and y in image pixels.
+        side: of the square in image pixels.
+        crop_size: side of the result in pixels.
+        colour: of the pixels outside of the frame, cut to integers.
+
+    Returns:
+        ``(crop_size, crop_size, 3)`` uint8.
+    """
+    x0, y0 = (floor(v - 0.5 * (side + 1) + 0.5) for v in centre)
+    return cut_square(frame, x0, y0, side, crop_size, [int(v) for v in colour[:3]])
+
+
 class SiamRPNppTracker:
     """SiamRPN++.
 
@@ -61,7 +79,7 @@ class SiamRPNppTracker:
         """Learn the target from its box in the first frame."""
         self.set_box(box_xywh)
         self._is_lost = False
-        self._colour = np.trunc(cv2.mean(frame)[:3]).tolist()  # pysot stores the mean in an 8-bit image
+        self._colour = cv2.mean(frame)
         crop = self._crop(frame, round(context_side(self._size)), TEMPLATE_SIZE)
         with torch.inference_mode():
             self._template = self._network.encode_template(crop)
@@ -102,9 +120,8 @@ class SiamRPNppTracker:
 
     def _crop(self, frame: np.ndarray, side: int, crop_size: int) -> Tensor:
         """``(1, 3, m, m)`` BGR on the network's device."""
-        x0, y0 = (floor(v - 0.5 * (side + 1) + 0.5) for v in self._centre)
-        crop = torch.from_numpy(cut_square(frame, x0, y0, side, crop_size, self._colour)).to(self._device)
-        return crop.permute(2, 0, 1)[None].flip(1).float()
+        crop = cut_around(frame, self._centre, side, crop_size, self._colour)
+        return torch.from_numpy(crop).to(self._device).permute(2, 0, 1)[None].flip(1).float()
 
     def _search(self, crop: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Logits ``(2, 5, S, S)`` and deltas ``(4, 5, S, S)``, which leave the device together."""
