@@ -22,6 +22,7 @@ from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.metrics import PROTOCOLS
 from alpharefine.trackers import Track, TrackState
+from tests.trackers.siamrpnpp.random_files import save_random
 
 NUM_FRAMES = 6
 COLUMNS = {
@@ -173,6 +174,27 @@ def test_feedback_changes_what_the_tracker_does(root: Path, names: list[str], tm
     assert boxes["default"] == boxes["on"]
     assert boxes["on"].splitlines()[:2] == boxes["off"].splitlines()[:2]
     assert boxes["on"] != boxes["off"]
+
+
+def test_the_published_file_of_a_tracker_is_found_in_the_folder_of_weights(
+    root: Path, names: list[str], tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "weights" / "siamrpn_alex_dwxcorr"
+    folder.mkdir(parents=True)
+    file = save_random(folder)
+    tracker = ("--tracker", "siamrpnpp-alex", "--data_root", root, "--sequences", names[0])
+    with pytest.raises(UserError, match=r"siamrpnpp-alex needs its authors' file .*set ALPHAREFINE_WEIGHTS"):
+        run(*tracker, "--output_dir", tmp_path / "none")
+    run(*tracker, "--output_dir", tmp_path / "given", "--tracker_weights", file)
+    monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path / "weights"))
+    run(*tracker, "--output_dir", tmp_path / "found", "--ckpt", checkpoint, "--baseline")
+    alone, base, refined = (
+        read_rows(tmp_path / run_name / f"{names[0]}.txt") for run_name in ("given/base", "found/base", "found/refined")
+    )
+    np.testing.assert_array_equal(alone, base)
+    assert len(base) == NUM_FRAMES
+    assert (base[2:] != refined[2:]).any()
+    assert json.loads((tmp_path / "given/base/settings.json").read_text())["device"] is not None
 
 
 def test_a_least_score(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:

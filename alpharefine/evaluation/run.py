@@ -32,6 +32,7 @@ from alpharefine.trackers.custom import code_file
 from alpharefine.trackers.registry import is_import_path
 from alpharefine.trackers.replay import ReplayTracker
 from alpharefine.trackers.trax import SCHEME, TimeLimits, TraxTracker, command_files
+from alpharefine.trackers.weights import OFFICIAL_FILES
 
 TIME_COLUMNS = ("decode", "base", "refine")
 
@@ -350,6 +351,7 @@ def _settings_in(path: Path) -> dict[str, object] | None:
 def _stamp(settings: RunSettings) -> dict[str, object]:
     """What the boxes depend on, with the content of files in place of their names."""
     weights = [_digest(Path(path)) for path in settings.tracker_weights]
+    in_torch = settings.ckpt is not None or settings.tracker in OFFICIAL_FILES
     code = _code_of(settings.tracker)
     results = None if settings.results_dir is None else sorted(Path(settings.results_dir).glob("*.txt"))
     stamp = {name: value for name, value in asdict(settings).items() if name != "limits"}  # decide no box
@@ -358,7 +360,7 @@ def _stamp(settings: RunSettings) -> dict[str, object]:
         "tracker_weights": weights,
         "results_dir": None if results is None else _digest(*results),
         "code": _digest(*code) if code else None,
-        "refined_on": None if settings.ckpt is None else "cuda" if torch.cuda.is_available() else "cpu",
+        "device": None if not in_torch else "cuda" if torch.cuda.is_available() else "cpu",
     }
 
 

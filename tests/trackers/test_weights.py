@@ -30,7 +30,6 @@ def folder(tmp_path: Path) -> Path:
 def test_every_official_file_is_of_a_tracker() -> None:
     assert set(OFFICIAL_FILES) <= set(TRACKER_NAMES)
     assert OFFICIAL_FILES[TRACKER] == OFFICIAL
-    assert len(set(OFFICIAL_FILES.values())) == len(OFFICIAL_FILES)
 
 
 def test_a_file_or_its_folder_is_given(folder: Path) -> None:

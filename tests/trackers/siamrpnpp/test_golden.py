@@ -20,6 +20,7 @@ from alpharefine.trackers.siamese import AnchorGrid, target_prob
 from alpharefine.trackers.siamrpnpp import VARIANTS, LostSearch, SiamRPNppTracker, Variant, tracker
 from alpharefine.trackers.siamrpnpp.loading import load_network
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
+from alpharefine.trackers.weights import OFFICIAL_FILES
 
 pytestmark = pytest.mark.parity
 
@@ -32,6 +33,8 @@ MODELS = {
 PUBLISHED_TRACES = ("r50", "alex", "lt")
 HALF_PIXEL = np.array([0.5, 0.5, 0.0, 0.0])
 """The traces call pysot's `init` with x + 0.5, y + 0.5 of the annotation, as its and Alpha-Refine's run loops do."""
+
+LEVEL_WEIGHTS = ("rpn_head.cls_weight", "rpn_head.loc_weight")
 
 Arrays = dict[str, Any]
 
@@ -80,17 +83,13 @@ def load(golden: Path, name: str) -> Arrays:
 
 def test_parameters_of_every_variant_are_those_of_its_file(shared: Path) -> None:
     keys = json.loads((shared / "spec" / "siamrpnpp_keys.json").read_text())
-    files = {
-        "siamrpnpp": "siamrpn_r50_l234_dwxcorr",
-        "siamrpnpp-lt": "siamrpn_r50_l234_dwxcorr_lt",
-        "siamrpnpp-mobilev2": "siamrpn_mobilev2_l234_dwxcorr",
-        "siamrpnpp-alex": "siamrpn_alex_dwxcorr",
-    }
-    for name, file in files.items():
-        variant = VARIANTS[name]
+    r50 = keys["siamrpn_r50_l234_dwxcorr"]
+    keys["siamrpn_r50_l234_dwxcorr_otb"] = {k: v for k, v in r50.items() if k not in LEVEL_WEIGHTS}
+    keys["siamrpn_alex_dwxcorr_otb"] = keys["siamrpn_alex_dwxcorr"]
+    for name, variant in VARIANTS.items():
         with torch.device("meta"):
             state = SiamRPNpp(variant.backbone, variant.neck_channels, variant.weighted).state_dict()
-        assert {key: list(value.shape) for key, value in state.items()} == keys[file]
+        assert {key: list(value.shape) for key, value in state.items()} == keys[Path(OFFICIAL_FILES[name]).parent.name]
 
 
 def test_crops_are_those_of_pysot(golden: Path) -> None:
