@@ -1,5 +1,6 @@
 # make demo   trains and evaluates on generated video, prints the gain
 # make test   lint, types, tests
+# make exhaustive   every further golden trace, some minutes
 # Both install into .venv first; an install is found again until the lock or the project file changes.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ INSTALLED := .venv/.installed-$(shell (cat requirements.lock pyproject.toml; $(P
 RUN := .venv/bin/python
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: install test lint demo lock
+.PHONY: install test exhaustive lint demo lock
 install: $(INSTALLED)
 
 $(INSTALLED):
@@ -29,11 +30,14 @@ lint: install
 test: lint
 	$(RUN) -m pytest
 
+exhaustive: install
+	$(RUN) -m pytest -m exhaustive
+
 demo: install
 	rm -rf demo
 	$(RUN) -m alpharefine.data.synthetic demo/data --lasot_train 16 --lasot_test 6 --got10k 40 --coco 150 --coco_val 20 --davis 0 --ecssd 0
 	$(RUN) train.py --config demo.yaml --output_dir demo --wandb off
-	$(RUN) evaluate.py --ckpt demo/demo/checkpoints/last.ckpt --tracker mil --data_root demo/data/lasot --baseline --output_dir demo/results
+	$(RUN) evaluate.py --ckpt demo/demo/checkpoints/last.ckpt --tracker mil --data_root demo/data/lasot --baseline --min_feedback_score 0 --output_dir demo/results
 
 lock:
 	rm -rf .lock-venv

@@ -19,7 +19,16 @@ from alpharefine.cli import UserErrorParser, run_command
 from alpharefine.crops import GeometryName
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.report import format_table
-from alpharefine.evaluation.run import TIME_COLUMNS, RunFolder, RunSettings, check_run, run_sequences, write_whole
+from alpharefine.evaluation.run import (
+    MIN_FEEDBACK_SCORE,
+    TIME_COLUMNS,
+    RunFolder,
+    RunSettings,
+    WhenLost,
+    check_run,
+    run_sequences,
+    write_whole,
+)
 from alpharefine.evaluation.score import RunScore, attribute_scores, score_run
 from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 from alpharefine.masks import MASK_THRESHOLD
@@ -28,7 +37,16 @@ from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
 from alpharefine.trackers.trax import SCHEME, TimeLimits
 from alpharefine.trackers.weights import resolve_weights
 
-_OF_REFINEMENT = ("feedback", "min_score", "geometry", "box_from", "mask_threshold", "save_masks")
+_OF_REFINEMENT = (
+    "feedback",
+    "min_feedback_score",
+    "when_lost",
+    "min_score",
+    "geometry",
+    "box_from",
+    "mask_threshold",
+    "save_masks",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -58,6 +76,18 @@ def make_parser() -> argparse.ArgumentParser:
         "--feedback",
         action=argparse.BooleanOptionalAction,
         help="hand the refined box back to the tracker (default: where the tracker can take it)",
+    )
+    add(
+        "--min_feedback_score",
+        type=_score,
+        help=f"hand it back only where the refiner's score is at least this (default: {MIN_FEEDBACK_SCORE}; 0 in the "
+        "geometry original, and for self)",
+    )
+    add(
+        "--when_lost",
+        choices=get_args(WhenLost),
+        help="where the tracker has not found its target: refine as always, only report the refined box, or keep the "
+        "tracker's (default: refine)",
     )
     add("--min_score", type=_score, help="refine only where the tracker's own score is at least this")
     add("--geometry", choices=get_args(GeometryName), help="in place of the one that the checkpoint was trained in")
@@ -199,6 +229,8 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         base,
         ckpt=options.ckpt,
         feedback=feedback,
+        min_feedback_score=options.min_feedback_score,
+        when_lost=options.when_lost or "refine",
         min_score=options.min_score,
         geometry=options.geometry,
         box_from=options.box_from or "auto",

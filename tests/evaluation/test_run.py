@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ class Recorder:
 
     calls: ClassVar[list[tuple[str, Any]]] = []
     scores: ClassVar[Sequence[float]] = ()
+    lost: ClassVar[Sequence[int]] = ()
     answers: ClassVar[dict[int, Sequence[float]]] = {}
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
@@ -37,7 +39,7 @@ class Recorder:
         self.box_xywh = self.box_xywh + np.array([1.0, 0, 0, 0])
         box_xywh = np.array(self.answers.get(self.index, self.box_xywh), dtype=np.float64)
         score = self.scores[self.index - 1] if self.scores else float("nan")
-        return Track(box_xywh, score, TrackState.NORMAL)
+        return Track(box_xywh, score, TrackState.NOT_FOUND if self.index in self.lost else TrackState.NORMAL)
 
     def set_box(self, box_xywh: np.ndarray) -> None:
         self.calls.append(("set_box", box_xywh.tolist()))
@@ -48,6 +50,8 @@ class Downward:
     """A refiner that moves boxes down by two pixels, but for those that start right of `limit`."""
 
     limit: ClassVar[float] = np.inf
+    score: ClassVar[float] = 0.5
+    network: ClassVar[Any] = SimpleNamespace(geometry="exact", heads=("corner",))
 
     def initialize(self, frame: np.ndarray, _box_xywh: np.ndarray) -> None:
         Recorder.calls.append(("learn", frame))
@@ -56,7 +60,7 @@ class Downward:
         assert not mask
         Recorder.calls.append(("refine", box_xywh.tolist()))
         refined_xywh = box_xywh + np.array([0, 2.0, 0, 0])
-        return Refinement(refined_xywh, refined_xywh, None, 0.5, bool(box_xywh[0] <= self.limit))
+        return Refinement(refined_xywh, refined_xywh, None, self.score, bool(box_xywh[0] <= self.limit))
 
 
 TRACKER = f"{__name__}:Recorder"
@@ -64,7 +68,7 @@ TRACKER = f"{__name__}:Recorder"
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("calls", []), ("scores", ()), ("answers", {})):
+    for name, value in (("calls", []), ("scores", ()), ("answers", {}), ("lost", ())):
         monkeypatch.setattr(Recorder, name, value)
     monkeypatch.setattr(Refiner, "from_checkpoint", lambda *_, **__: Downward())
 
@@ -123,6 +127,48 @@ def test_what_the_refiner_does_not_find_stays_as_it_was(
     assert found.tolist() == boxes((10, 12), (11, 14), (12, 16), (13, 16), (14, 16), (15, 16))
     assert calls("set_box") == boxes((11, 14), (12, 16))
     assert len(calls("refine")) == 5
+
+
+@pytest.mark.parametrize(
+    ("score", "geometry", "settings", "handed_back"),
+    [
+        (0.1, "exact", {}, False),
+        (0.2, "exact", {}, True),
+        (0.1, "original", {}, True),
+        (0.1, "exact", {"min_feedback_score": 0.0}, True),
+        (0.5, "original", {"min_feedback_score": 0.6}, False),
+    ],
+)
+def test_boxes_of_an_unsure_refiner_are_reported_and_not_handed_back(
+    sequence: EvaluationSequence,
+    monkeypatch: pytest.MonkeyPatch,
+    score: float,
+    geometry: str,
+    settings: dict[str, float],
+    handed_back: bool,
+) -> None:
+    monkeypatch.setattr(Downward, "score", score)
+    monkeypatch.setattr(Downward.network, "geometry", geometry)
+    found = run(sequence, ckpt="a", **settings)
+    assert len(calls("set_box")) == (5 if handed_back else 0)
+    assert found[-1].tolist() == [15, 22 if handed_back else 14, 20, 16]
+
+
+@pytest.mark.parametrize(
+    ("when_lost", "expected"),
+    [
+        ("refine", boxes((10, 12), (11, 14), (12, 16), (13, 18), (14, 20), (15, 22))),
+        ("report", boxes((10, 12), (11, 14), (12, 16), (13, 16), (14, 18), (15, 20))),
+        ("keep", boxes((10, 12), (11, 14), (12, 14), (13, 16), (14, 18), (15, 20))),
+    ],
+)
+def test_frames_without_a_target(
+    sequence: EvaluationSequence, monkeypatch: pytest.MonkeyPatch, when_lost: str, expected: list[list[float]]
+) -> None:
+    monkeypatch.setattr(Recorder, "lost", (2,))
+    assert run(sequence, ckpt="a", when_lost=when_lost).tolist() == expected
+    assert len(calls("set_box")) == (5 if when_lost == "refine" else 4)
+    assert len(calls("refine")) == (4 if when_lost == "keep" else 5)
 
 
 def test_only_sure_boxes_are_refined(sequence: EvaluationSequence, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,16 @@ TRACES = {
     "super_dimp": ("a_det", "a_lowopt", "a_mem", "a_overwrite", "a_seeded", "b_det"),
     "super_dimp_simple": ("a_det", "a_overwrite", "b_det"),
 }
+QUICK = {
+    "dimp18": TRACES["dimp18"],
+    "dimp50": ("b_det",),
+    "prdimp18": ("a_det",),
+    "prdimp50": ("b_det",),
+    "super_dimp": ("a_det", "a_overwrite", "a_lowopt"),
+    "super_dimp_simple": ("a_det",),
+}
+"""What every run of the tests looks at."""
+
 SCORE_TOLERANCE = {("super_dimp", "b_det"): 2e-2, ("super_dimp", "a_lowopt"): 2e-2, ("dimp50", "a_lowopt"): 2e-2}
 
 
@@ -56,7 +66,14 @@ def test_there_is_a_test_of_every_trace(shared: Path, model: str) -> None:
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("model", "name"), [(model, name) for model in TRACES for name in TRACES[model]])
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        pytest.param(model, name, marks=[] if name in QUICK[model] else pytest.mark.exhaustive)
+        for model in TRACES
+        for name in TRACES[model]
+    ],
+)
 def test_every_frame_of_the_original(shared: Path, model: str, name: str) -> None:
     golden = shared / "golden"
     trace = Trace(read_arrays(golden / f"tracker_trace_{model}.npz"), name)
