@@ -126,7 +126,7 @@ SMALL = DiMPParameters(
     thresholds=replace(read_parameters("super_dimp").thresholds, target_not_found_threshold=0.2),
     box_search=replace(read_parameters("super_dimp").box_search, num_steps=2),
     augmentation=Augmentation(relativeshift=((0.6, 0.6), (-0.6, -0.6)), fliplr=True, dropout=(2, 0.2)),
-    memory_size=6,
+    memory_size=8,
     train_skipping=2,
 )
 
@@ -151,7 +151,9 @@ def boxes_of(tracker: DiMPTracker, frames: list[np.ndarray], box_xywh: np.ndarra
 
 def test_a_moving_target_is_followed(network: DiMPNet) -> None:
     frames, gt_xywh = moving_texture(8)
-    boxes = boxes_of(DiMPTracker(network, SMALL), frames, gt_xywh[0])
+    # The box network's weights are random: boxes stay where the classifier puts them.
+    still = replace(SMALL, box_search=replace(SMALL.box_search, step_length=0.0, num_random_boxes=0))
+    boxes = boxes_of(DiMPTracker(network, still), frames, gt_xywh[0])
     centres, true_centres = (values[:, :2] + values[:, 2:] / 2 for values in (boxes, gt_xywh[1:]))
     assert np.abs(centres - true_centres).max() < 16
     overlaps = paired_iou(*(torch.from_numpy(xywh_to_xyxy(values)) for values in (boxes, gt_xywh[1:].astype(float))))
@@ -208,6 +210,7 @@ def test_a_lost_target_leaves_the_box_and_what_was_learnt(network: DiMPNet) -> N
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_graphics_card_gives_nearly_the_same_boxes(network: DiMPNet) -> None:
     frames, gt_xywh = moving_texture(4)
     expected = boxes_of(DiMPTracker(network, SMALL), frames, gt_xywh[0])
