@@ -4,6 +4,7 @@
 | --- | --- | --- | --- | --- |
 | `dimp` | SuperDiMP, the base of ARDiMP; the same as `super_dimp` | the official file, or its folder | yes | yes |
 | `dimp18`, `dimp50`, `prdimp18`, `prdimp50`, `super_dimp`, `super_dimp_simple` | DiMP, PrDiMP | the same | yes | yes |
+| `atom` | ATOM | the same | yes | yes |
 | `siamrpnpp`, `siamrpnpp-lt` | SiamRPN++ with ResNet-50, short-term and long-term | the same | yes | yes |
 | `siamrpnpp-otb`, `siamrpnpp-mobilev2`, `siamrpnpp-alex`, `siamrpnpp-alex-otb` | SiamRPN++ | the same | yes | yes |
 | `nano` | NanoTrack v2, the boxes of `cv2.TrackerNano` | backbone, head | yes | yes |
@@ -30,7 +31,7 @@ from alpharefine.errors import UserError
 from alpharefine.trackers import dasiamrpn, nano, siamrpnpp, vit
 from alpharefine.trackers.base import BoxRefiner, TrackerSource
 from alpharefine.trackers.custom import custom_source
-from alpharefine.trackers.dimp.loading import NETWORKS, dimp_source
+from alpharefine.trackers.dimp.loading import NETWORKS, atom_source, dimp_source
 from alpharefine.trackers.mil import MILTracker
 from alpharefine.trackers.networks import network_source
 from alpharefine.trackers.oracle import oracle_source
@@ -40,7 +41,7 @@ from alpharefine.trackers.trax import SCHEME, TimeLimits, trax_source
 from alpharefine.trackers.weights import resolve_weights
 
 TRACKER_NAMES = (
-    *("dimp", *NETWORKS),
+    *("dimp", *NETWORKS, "atom"),
     *siamrpnpp.VARIANTS,
     *("nano", "vit", "dasiamrpn", "mil"),
     *("replay", "oracle", "oracle-size", "self", "self:2"),
@@ -57,11 +58,11 @@ _NETWORK_TRACKERS = {
 }
 _OFFICIAL_TRACKERS: dict[str, Callable[[str, Path, str], TrackerSource]] = {
     **dict.fromkeys(("dimp", *NETWORKS), dimp_source),
+    "atom": atom_source,
     **dict.fromkeys(siamrpnpp.VARIANTS, siamrpnpp.siamrpnpp_source),
 }
 """Those whose authors published one file: read from its path, onto a device."""
 
-_NOT_AVAILABLE = ("atom",)
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -155,8 +156,6 @@ def _self_source(name: str, refiner: BoxRefiner | None) -> TrackerSource:
 
 def _unknown(name: str) -> str:
     available = f"{', '.join(TRACKER_NAMES)}, cmd:program arguments and package.module:Class"
-    if name in _NOT_AVAILABLE:
-        return f"--tracker {name} is not available in this version; available are {available}."
     close = difflib.get_close_matches(name, TRACKER_NAMES, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"--tracker {name} is no known tracker.{hint} Available are {available}."

@@ -12,6 +12,7 @@ WEIGHTS_VARIABLE = "ALPHAREFINE_WEIGHTS"
 """The environment variable that names a folder of official files."""
 
 OFFICIAL_FILES = {
+    "atom": "atom_default.pth",
     "dimp": "super_dimp.pth.tar",
     "dimp18": "dimp18.pth",
     "dimp50": "dimp50.pth",

@@ -8,14 +8,6 @@ from alpharefine.errors import UserError
 from alpharefine.trackers import TRACKER_NAMES, load_tracker, registry
 
 
-@pytest.mark.parametrize("name", ["atom"])
-def test_a_tracker_of_later_versions_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(
-        UserError, match=f"{name} is not available in this version; available are dimp, .*nano, vit, .* and package"
-    ):
-        load_tracker(name)
-
-
 @pytest.mark.parametrize(
     ("name", "suggestion"),
     [

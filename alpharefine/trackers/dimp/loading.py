@@ -13,9 +13,10 @@ from torch import Tensor
 from alpharefine.checkpoints.files import Record, read_torch_file
 from alpharefine.errors import UserError
 from alpharefine.trackers.base import TrackerSource
+from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.network import BoxNet, DiMPNet, TrackerBackbone
 from alpharefine.trackers.dimp.optimizers import DiMPOptimizer, FilterOptimizer, HingeOptimizer, PrDiMPOptimizer
-from alpharefine.trackers.dimp.parameters import read_parameters
+from alpharefine.trackers.dimp.parameters import read_atom_parameters, read_parameters
 from alpharefine.trackers.dimp.tracker import DiMPTracker
 
 NETWORKS: dict[str, tuple[TrackerBackbone, type[FilterOptimizer]]] = {
@@ -80,6 +81,28 @@ def dimp_source(name: str, path: Path, device: str) -> TrackerSource:
         needs_frames=True,
         gives_score=True,
         open=lambda *_: DiMPTracker(network, parameters),
+    )
+
+
+def atom_source(name: str, path: Path, device: str) -> TrackerSource:
+    """ATOM.
+
+    Args:
+        name: as asked for.
+        path: of the official file.
+        device: ``auto`` takes the graphics card where there is one.
+
+    Raises:
+        UserError: if the file is not ATOM's.
+    """
+    content = read_torch_file(path, "--tracker_weights")
+    network, parameters = fill(BoxNet("resnet18"), content, name, path, device), read_atom_parameters()
+    return TrackerSource(
+        name,
+        accepts_feedback=True,
+        needs_frames=True,
+        gives_score=True,
+        open=lambda *_: ATOMTracker(network, parameters),
     )
 
 

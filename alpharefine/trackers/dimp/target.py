@@ -62,6 +62,10 @@ class Target:
         self._found_yx = self.centre_yx
         self._set_scale()
 
+    def mark_found(self) -> None:
+        """Count the place where the target is as one that a box was found at."""
+        self._found_yx = self.centre_yx
+
     def settle(self) -> None:
         """Go back to where a box was last found, if this frame's search has found none."""
         if self._found_yx is not None:

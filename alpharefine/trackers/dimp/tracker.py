@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 
 from alpharefine.trackers.base import Track, TrackState
-from alpharefine.trackers.dimp.augmentation import View, crops_of, drop_channels, make_views
-from alpharefine.trackers.dimp.box_search import search_box
+from alpharefine.trackers.dimp.augmentation import View, drop_channels
 from alpharefine.trackers.dimp.crop import Sample, cut_sample
 from alpharefine.trackers.dimp.filters import apply_filter
 from alpharefine.trackers.dimp.localization import Localization, localize
 from alpharefine.trackers.dimp.memory import SampleWeights
-from alpharefine.trackers.dimp.network import FILTER_SIZE, DiMPNet, Layers
+from alpharefine.trackers.dimp.network import FILTER_SIZE, DiMPNet
+from alpharefine.trackers.dimp.online import OnlineTracker
 from alpharefine.trackers.dimp.parameters import DiMPParameters
-from alpharefine.trackers.dimp.target import Target
 
 
-class DiMPTracker:
+class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
     """Follows one target.
 
     Args:
@@ -30,28 +29,16 @@ class DiMPTracker:
         seed: of the random moves of the first frame's views, and of the boxes that the search begins with.
 
     Attributes:
-        target: where it is.
         target_filter: ``(1, C, 4, 4)``, what has been learnt of it.
-        modulation: what the box network has learnt in the first frame.
-        sample_weights: how much each slot of the memory counts.
         sample_boxes_xywh: ``(memory_size, 4)``, the target in the crop of each slot.
         last_score_map: ``(n, n)``, what the last frame's peak was found in.
     """
-
-    def __init__(self, network: DiMPNet, parameters: DiMPParameters, seed: int = 0) -> None:
-        self.network, self.parameters = network, parameters
-        self._device = next(network.parameters()).device
-        self._size_hw = np.full(2, parameters.sample_size, dtype=np.float32)
-        self._seed = seed
 
     @torch.no_grad()
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from its box in the first frame."""
         parameters, network = self.parameters, self.network
-        self._generator = torch.Generator().manual_seed(self._seed)
-        self.target = Target(box_xywh, parameters.sample_size, parameters.search_area_scale)
-        self._frame_number = 1
-
+        self._begin(box_xywh)
         centre = np.rint(self.target.centre_yx)
         views = self._views()
         layers = network.layers(self._first_crops(frame, centre, views))
@@ -64,10 +51,6 @@ class DiMPTracker:
         self._remember(features, boxes)
         first = network.classifier.filter_initializer(features, boxes)
         self.target_filter = self._optimized(first, parameters.num_initial_iterations, None)
-
-    def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the last box; what has been learnt stays as it is."""
-        self.target.set_box(box_xywh)
 
     @torch.no_grad()
     def track(self, frame: np.ndarray) -> Track:
@@ -88,24 +71,11 @@ class DiMPTracker:
         found = self._localize(apply_filter(features[:, None], self.target_filter), sample)
         if found.state is not TrackState.NOT_FOUND:
             target.move_to(sample.centre_yx + found.translation_yx, frame.shape[:2], parameters.target_inside_ratio)
-            self._refine_box(layers, sample)
+            self._refine_box(layers, sample.centre_yx, sample.scale)
             if found.state is not TrackState.UNCERTAIN:
                 self._learn(features, sample, found.state)
             target.settle()
         return Track(target.box_xywh, found.max_score, found.state)
-
-    def _views(self) -> list[View]:
-        parameters = self.parameters
-        return make_views(
-            parameters.augmentation, parameters.sample_size, parameters.random_shift_factor, self._generator
-        )
-
-    def _first_crops(self, frame: np.ndarray, centre_yx: np.ndarray, views: list[View]) -> Tensor:
-        size, factor = self.parameters.sample_size, self.parameters.augmentation_expansion_factor
-        large = size * factor + size * (factor - 1) % 2  # the crop lies in the middle of it, on whole pixels
-        sample_hw = self.target.scale * np.full(2, large, dtype=np.float32)
-        sample = cut_sample(frame, centre_yx, sample_hw, (large, large), arithmetic=self.parameters.arithmetic)
-        return crops_of(views, sample.pixels.to(self._device), size)
 
     def _first_boxes(self, centre_yx: np.ndarray, views: list[View]) -> Tensor:
         box_xywh = self.target.box_in(centre_yx, self.target.scale, self._size_hw)
@@ -125,19 +95,6 @@ class DiMPTracker:
             np.float32(thresholds.target_neighborhood_scale) * (self.target.size_hw / sample.scale) / cell_px,
             thresholds,
         )
-
-    def _refine_box(self, layers: Layers, sample: Sample) -> None:
-        network = self.network.bb_regressor
-        box_xywh = self.target.box_in(sample.centre_yx, sample.scale, self._size_hw)
-        best_xywh = search_box(
-            network,
-            self.modulation(network.features(*layers)),
-            box_xywh,
-            self.parameters.box_search,
-            self._generator,
-        )
-        if best_xywh is not None:
-            self.target.take_box(best_xywh, sample.centre_yx, sample.scale, self._size_hw)
 
     def _remember(self, features: Tensor, boxes_xywh: Tensor) -> None:
         size = self.parameters.memory_size
@@ -169,8 +126,3 @@ class DiMPTracker:
         shares = None if weights is None else torch.from_numpy(weights[:num_stored, None]).to(self._device)
         better: Tensor = optimizer(filters, self._features[:num_stored, None], maps[:, None], num_iterations, shares)
         return better
-
-    def _label_sigma(self, num_cells: int) -> float:
-        """A quarter of the target's size in the first frame's crop, in cells."""
-        size = self.target.base_size_hw * (num_cells / self._size_hw)
-        return float(np.sqrt(size.prod()) / 4)

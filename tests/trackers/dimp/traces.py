@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from alpharefine.trackers.dimp.localization import Thresholds
-from alpharefine.trackers.dimp.parameters import DiMPParameters
+from alpharefine.trackers.dimp.parameters import OnlineParameters
 
 _THRESHOLDS = set(Thresholds.__dataclass_fields__)
 _RENAMED = {"sample_memory_size": "memory_size"}
+
+Parameters = TypeVar("Parameters", bound=OnlineParameters)
 
 
 @dataclass
@@ -29,15 +31,15 @@ class Trace:
         config: dict[str, Any] = json.loads(str(self["config_json"]))
         return config
 
-    def parameters(self, published: DiMPParameters) -> DiMPParameters:
+    def parameters(self, published: Parameters) -> Parameters:
         """The published parameters, as this trace changes them."""
         config = self.config
         changes = {_RENAMED.get(name, name): value for name, value in config["over"].items()}
-        base = config["target_not_found_threshold_base"]
+        base = config.get("target_not_found_threshold_base")
         thresholds = {"target_not_found_threshold": base} if base is not None else {}
         thresholds |= {name: changes.pop(name) for name in list(changes) if name in _THRESHOLDS}
         changes["thresholds"] = replace(published.thresholds, **thresholds)
-        if config["mode"] == "det":
+        if config.get("mode", "det") == "det":  # those of ATOM do not say it
             changes |= {
                 "augmentation": replace(published.augmentation, dropout=None),
                 "random_shift_factor": 0.0,

@@ -1,0 +1,155 @@
+"""ATOM: a classifier that is learnt from nothing in the first frame.
+
+Source: ATOM (arXiv 1811.07628).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alpharefine.trackers.base import Track, TrackState
+from alpharefine.trackers.dimp.atom_maps import gaussian_labels, normalized, upsampled
+from alpharefine.trackers.dimp.atom_optimizer import (
+    Classifier,
+    ConjugateGradient,
+    Regularization,
+    Samples,
+    filter_scores,
+    filter_step,
+    joint_step,
+    project,
+)
+from alpharefine.trackers.dimp.augmentation import drop_channels
+from alpharefine.trackers.dimp.crop import cut_sample
+from alpharefine.trackers.dimp.localization import Localization, localize
+from alpharefine.trackers.dimp.memory import SampleWeights
+from alpharefine.trackers.dimp.network import FILTER_SIZE, BoxNet
+from alpharefine.trackers.dimp.online import OnlineTracker
+from alpharefine.trackers.dimp.parameters import ATOMParameters
+
+
+class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
+    """Follows one target.
+
+    Args:
+        network: in evaluation mode, with parameters that ask for no gradient; any number of trackers can share it.
+        parameters: the published ones, or others.
+        seed: of the random moves of the first frame's views, of the classifier before it has learnt anything, and of
+            the boxes that the search begins with.
+
+    Attributes:
+        classifier: what has been learnt of the target.
+    """
+
+    @torch.no_grad()
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        """Learn the target from its box in the first frame."""
+        self._begin(box_xywh)
+        network, target, dropout = self.network, self.target, self.parameters.augmentation.dropout
+        target.mark_found()
+        centre, views = np.rint(target.centre_yx), self._views()
+        # Unlike DiMP's, the crops' window is about the target's own centre; all places are measured from the rounded.
+        layers = network.layers(self._first_crops(frame, target.centre_yx, views))
+        box = torch.from_numpy(target.box_in(centre, target.scale, self._size_hw))[None].to(self._device)
+        self.modulation = network.bb_regressor.modulation(layers.layer2[:1], layers.layer3[:1], box)
+
+        features = normalized(layers.layer3)
+        shifts_yx = [view.shift_yx for view in views]
+        if dropout is not None:
+            features = torch.cat([features, drop_channels(features[:1], *dropout, self._generator)])
+            shifts_yx += [(0, 0)] * dropout[0]
+        labels = self._labels(centre, target.scale, np.array(shifts_yx, dtype=np.float32), features.shape[-1])
+        weights = features.new_full((len(features),), 1 / len(features))
+        self.classifier = self._first_classifier(Samples(features, labels, weights))
+        self._search = ConjugateGradient("polak_ribiere", self.parameters.direction_forgetting_factor)
+        self._remember(project(features, self.classifier.projection), labels)
+
+    @torch.no_grad()
+    def track(self, frame: np.ndarray) -> Track:
+        """Find the target in the next frame, and learn from it."""
+        parameters, target = self.parameters, self.target
+        self._frame_number += 1
+        centre, scale = np.rint(target.centre_yx), target.scale
+        size = parameters.sample_size
+        sample = cut_sample(
+            frame, target.centre_yx, scale * self._size_hw, (size, size), arithmetic=parameters.arithmetic
+        )
+        layers = self.network.layers(sample.pixels[None].to(self._device))
+        features = project(normalized(layers.layer3), self.classifier.projection)
+        found = self._localize(filter_scores(features, self.classifier.filters)[0], scale)
+        if found.state is not TrackState.NOT_FOUND:
+            target.move_to(centre + found.translation_yx, frame.shape[:2], parameters.target_inside_ratio)
+            self._refine_box(layers, centre, scale)
+        if found.state in (TrackState.NORMAL, TrackState.HARD_NEGATIVE):
+            self._add(features, centre, scale, found.state)
+        self._update(found.state)
+        if found.state is not TrackState.NOT_FOUND:
+            target.settle()
+        return Track(target.box_xywh, found.max_score, found.state)
+
+    def _labels(self, sample_centre_yx: np.ndarray, scale: np.float32, shifts_yx: np.ndarray, num_cells: int) -> Tensor:
+        """Labels ``(N, n, n)`` of samples whose content was moved by ``(N, 2)`` crop pixels."""
+        cells = np.float32(num_cells)
+        # The filter's response lies half a cell behind what it responds to, as its side is even.
+        centre = cells * (self.target.centre_yx - sample_centre_yx) / (scale * self._size_hw) + np.float32(0.5)
+        centres = torch.from_numpy(centre + shifts_yx / self._size_hw * cells)
+        return gaussian_labels(centres.to(self._device), num_cells, self._label_sigma(num_cells))
+
+    def _random_classifier(self, in_channels: int) -> Classifier:
+        channels, size = self.parameters.num_channels, FILTER_SIZE
+        projection = torch.randn(channels, in_channels, generator=self._generator) / in_channels**0.5
+        filters = torch.randn(1, channels, size, size, generator=self._generator) / (channels * size**2)
+        return Classifier(projection.to(self._device), filters.to(self._device))
+
+    def _first_classifier(self, samples: Samples) -> Classifier:
+        parameters = self.parameters
+        regularization = Regularization(parameters.projection_reg, parameters.filter_reg)
+        classifier = self._random_classifier(samples.features.shape[1])
+        for _ in range(parameters.num_initial_steps):
+            classifier = joint_step(samples, classifier, regularization, parameters.num_initial_iterations)
+        return classifier
+
+    def _localize(self, scores: Tensor, scale: np.float32) -> Localization:
+        size, thresholds = self.parameters.sample_size, self.parameters.thresholds
+        # The small map goes to the host, and is made larger there.
+        return localize(
+            upsampled(scores.cpu().numpy(), size),
+            size / 2,
+            scale,
+            np.zeros(2, np.float32),
+            np.float32(thresholds.target_neighborhood_scale) * (self.target.size_hw / scale),
+            thresholds,
+        )
+
+    def _remember(self, features: Tensor, labels: Tensor) -> None:
+        size = self.parameters.memory_size
+        self.sample_weights = SampleWeights(
+            size, len(features), self.parameters.minimum_initial_weight, fills_in_order=False
+        )
+        self._features, self._stored_labels = (
+            torch.cat([stored, stored.new_zeros(size - len(stored), *stored.shape[1:])])
+            for stored in (features, labels)
+        )
+
+    def _add(self, features: Tensor, sample_centre_yx: np.ndarray, scale: np.float32, state: TrackState) -> None:
+        parameters, is_hard = self.parameters, state is TrackState.HARD_NEGATIVE
+        slot = self.sample_weights.add(parameters.hard_negative_learning_rate if is_hard else parameters.learning_rate)
+        self._features[slot] = features[0]
+        unmoved = np.zeros((1, 2), np.float32)
+        self._stored_labels[slot] = self._labels(sample_centre_yx, scale, unmoved, features.shape[-1])[0]
+
+    def _update(self, state: TrackState) -> None:
+        parameters = self.parameters
+        if state is TrackState.HARD_NEGATIVE:
+            num_iterations = parameters.num_hard_negative_iterations
+        elif (self._frame_number - 1) % parameters.train_skipping == 0:
+            num_iterations = parameters.num_update_iterations
+        else:
+            return
+        num_stored = min(self.sample_weights.num_stored, parameters.memory_size)
+        weights = torch.from_numpy(self.sample_weights.values[:num_stored]).to(self._device)
+        samples = Samples(self._features[:num_stored], self._stored_labels[:num_stored], weights)
+        filters = filter_step(samples, self.classifier.filters, parameters.filter_reg, self._search, num_iterations)
+        self.classifier = self.classifier._replace(filters=filters)

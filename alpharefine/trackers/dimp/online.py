@@ -1,0 +1,86 @@
+"""What ATOM and the DiMP family share: the first frame's views, and the box about a place."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alpharefine.trackers.dimp.augmentation import View, crops_of, make_views
+from alpharefine.trackers.dimp.box_search import search_box
+from alpharefine.trackers.dimp.crop import cut_sample
+from alpharefine.trackers.dimp.iou_net import Modulation
+from alpharefine.trackers.dimp.memory import SampleWeights
+from alpharefine.trackers.dimp.network import BoxNet, Layers
+from alpharefine.trackers.dimp.parameters import OnlineParameters
+from alpharefine.trackers.dimp.target import Target
+
+Network = TypeVar("Network", bound=BoxNet)
+Parameters = TypeVar("Parameters", bound=OnlineParameters)
+
+
+class OnlineTracker(ABC, Generic[Network, Parameters]):
+    """Follows one target, and learns from what it sees.
+
+    Args:
+        network: in evaluation mode, with parameters that ask for no gradient; any number of trackers can share it.
+        parameters: the published ones, or others.
+        seed: of all random numbers, which are the tracker's own.
+
+    Attributes:
+        target: where it is.
+        modulation: what the box network has learnt in the first frame.
+        sample_weights: how much each slot of the memory counts.
+    """
+
+    target: Target
+    modulation: Modulation
+    sample_weights: SampleWeights
+
+    def __init__(self, network: Network, parameters: Parameters, seed: int = 0) -> None:
+        self.network, self.parameters = network, parameters
+        self._device = next(network.parameters()).device
+        self._size_hw = np.full(2, parameters.sample_size, dtype=np.float32)
+        self._seed = seed
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        """Replace the last box; what has been learnt stays as it is."""
+        self.target.set_box(box_xywh)
+
+    def _begin(self, box_xywh: np.ndarray) -> None:
+        self._generator = torch.Generator().manual_seed(self._seed)
+        self.target = Target(box_xywh, self.parameters.sample_size, self.parameters.search_area_scale)
+        self._frame_number = 1
+
+    def _views(self) -> list[View]:
+        parameters = self.parameters
+        return make_views(
+            parameters.augmentation, parameters.sample_size, parameters.random_shift_factor, self._generator
+        )
+
+    def _first_crops(self, frame: np.ndarray, centre_yx: np.ndarray, views: list[View]) -> Tensor:
+        size, factor = self.parameters.sample_size, self.parameters.augmentation_expansion_factor
+        large = size * factor + size * (factor - 1) % 2  # the crop lies in the middle of it, on whole pixels
+        sample_hw = self.target.scale * np.full(2, large, dtype=np.float32)
+        sample = cut_sample(frame, centre_yx, sample_hw, (large, large), arithmetic=self.parameters.arithmetic)
+        return crops_of(views, sample.pixels.to(self._device), size)
+
+    def _refine_box(self, layers: Layers, sample_centre_yx: np.ndarray, scale: np.float32) -> None:
+        network = self.network.bb_regressor
+        best_xywh = search_box(
+            network,
+            self.modulation(network.features(*layers)),
+            self.target.box_in(sample_centre_yx, scale, self._size_hw),
+            self.parameters.box_search,
+            self._generator,
+        )
+        if best_xywh is not None:
+            self.target.take_box(best_xywh, sample_centre_yx, scale, self._size_hw)
+
+    def _label_sigma(self, num_cells: int) -> float:
+        """A quarter of the target's size in the first frame's crop, in cells."""
+        size = self.target.base_size_hw * (num_cells / self._size_hw)
+        return float(np.sqrt(size.prod()) / 4)
