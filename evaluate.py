@@ -22,13 +22,12 @@ from alpharefine.evaluation.report import format_table
 from alpharefine.evaluation.run import (
     MIN_FEEDBACK_SCORE,
     TIME_COLUMNS,
-    RunFolder,
     RunSettings,
     WhenLost,
     check_run,
     run_sequences,
-    write_whole,
 )
+from alpharefine.evaluation.run_folder import RunFolder, write_whole
 from alpharefine.evaluation.score import RunScore, attribute_scores, score_run
 from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 from alpharefine.masks import MASK_THRESHOLD

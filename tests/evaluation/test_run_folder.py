@@ -12,7 +12,8 @@ import pytest
 
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
-from alpharefine.evaluation.run import RunFolder, RunSettings, SequenceResult, write_whole
+from alpharefine.evaluation.run import RunSettings, SequenceResult
+from alpharefine.evaluation.run_folder import RunFolder, write_whole
 
 SETTINGS = RunSettings("oracle", min_score=0.25)
 RESULT = SequenceResult(np.array([[1.5, 2, 3, 4], [0.1 + 0.2, 1e-17, np.nan, 1e9]]), np.array([[1.0, 2, 3], [4, 5, 6]]))
