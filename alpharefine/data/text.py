@@ -28,15 +28,58 @@ def read_rows(path: Path, columns: int = 4) -> np.ndarray:
     Raises:
         UserError: if the file is missing, is not text, or a line does not hold that many numbers.
     """
-    lines = _read(path).rstrip().splitlines()
+    return parse_rows(_read(path), str(path), columns)
+
+
+def parse_rows(text: str, place: str, columns: int = 4, first_row: int = 1) -> np.ndarray:
+    r"""The numbers of a text like those of `read_rows`.
+
+    Args:
+        text: what a file holds.
+        place: where the text is from, for messages.
+        columns: how many numbers a line holds.
+        first_row: the number of the first line, for messages.
+
+    Returns:
+        ``(N, columns)`` float64.
+
+    Raises:
+        UserError: if a line does not hold that many numbers.
+
+    >>> parse_rows("1,2\n3\t4.5\n", "here", columns=2).tolist()
+    [[1.0, 2.0], [3.0, 4.5]]
+    """
+    lines = text.rstrip().splitlines()
     rows = [_SEPARATOR.split(line.strip()) for line in lines]
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows):
         if len(row) != columns or not all(_is_number(value) for value in row):
-            received = lines[number - 1].strip()[:80]
+            received = lines[number].strip()[:80]
             raise UserError(
-                f"{path}, row {number}: a row must be {columns} numbers, got {received!r}; correct the file."
+                f"{place}, row {number + first_row}: a row must be {columns} numbers, got {received!r}; correct the "
+                "file."
             )
     return np.array(rows, dtype=np.float64).reshape(-1, columns)
+
+
+def folder_name(text: str) -> str:
+    """A text as the name of a folder: one word of letters, digits and ``_.+-``, no path.
+
+    >>> folder_name("self:2"), folder_name("cmd:python3 mine.py --fast"), folder_name("../SiamRPN++")
+    ('self_2', 'cmd_python3_mine.py_--fast', 'SiamRPN++')
+    """
+    return re.sub(r"[^\w.+-]+", "_", text).strip("_.")[:100]
+
+
+def decode_text(content: bytes, place: str) -> str:
+    """The text that a file holds, UTF-8 with or without a byte order mark.
+
+    Raises:
+        UserError: if it is not text.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place} is not a text file (byte {error.start}); restore it.") from error
 
 
 def read_flags(path: Path) -> np.ndarray:
@@ -79,10 +122,7 @@ def read_names(path: Path) -> list[str]:
 def _read(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path}: no such file; restore it, or give the folder that holds it.")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file (byte {error.start}); restore it.") from error
+    return decode_text(path.read_bytes(), str(path))
 
 
 def _is_number(text: str) -> bool:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.trackers.base import Track, Tracker, TrackerSource, TrackState
+from alpharefine.trackers.result_files import results_of_one
 
 
 class ReplayTracker:
@@ -39,7 +39,7 @@ class ReplayTracker:
 
 
 def replay_source(results_dir: Path) -> TrackerSource:
-    """Read the boxes of each sequence from ``<results_dir>/<sequence>.txt``.
+    """Read the boxes of each sequence from ``<results_dir>/<sequence>.txt``, or ``.txt.gz``.
 
     Raises:
         UserError: if the folder is missing; on opening, if a file is missing, malformed or shorter than the sequence.
@@ -48,16 +48,11 @@ def replay_source(results_dir: Path) -> TrackerSource:
         raise UserError(f"--results_dir {results_dir} is not a folder; --tracker replay reads <sequence>.txt from it.")
 
     def open_tracker(sequence_name: str, boxes_xywh: np.ndarray) -> Tracker:
-        path = results_dir / f"{sequence_name}.txt"
-        if not path.is_file():
+        results = results_of_one(results_dir, [sequence_name])
+        if results is None:
             raise UserError(
-                f"--results_dir {results_dir} has no {path.name}; --tracker replay needs a file for each sequence."
+                f"--results_dir {results_dir} has no {sequence_name}.txt; --tracker replay needs a file for each sequence."
             )
-        rows, num_frames = read_rows(path), len(boxes_xywh)
-        if len(rows) < num_frames:
-            raise UserError(
-                f"{path} has {len(rows)} rows, the sequence has {num_frames} frames; a result file needs a row a frame."
-            )
-        return ReplayTracker(rows[:num_frames])
+        return ReplayTracker(results.boxes_xywh(sequence_name, boxes_xywh[0], len(boxes_xywh)))
 
     return TrackerSource("replay", accepts_feedback=False, needs_frames=False, gives_score=False, open=open_tracker)

@@ -1,0 +1,151 @@
+"""Text files of a folder and of the archives in it, read one after the other; nothing is unpacked to disk."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from alpharefine.errors import UserError
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+
+TEXT_SUFFIXES = (".txt", ".txt.gz")
+
+MAX_FILE_SIZE = 2**26
+"""Bytes of the largest text file that is read, unpacked; a million rows of boxes are less."""
+
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
+    *(RuntimeError, NotImplementedError),  # of the zip reader: a password, a compression that it does not know
+)
+
+
+class TextFile(NamedTuple):
+    """A file as it was found.
+
+    Attributes:
+        folders: those that it lies in, below the place that was searched; an archive counts as a folder of its name
+            without suffix.
+        num_outside: how many of `folders` lead to and are the archive; 0 for a file that is in none.
+        stem: its name without ``.txt`` or ``.txt.gz``.
+        place: where it is, for messages.
+        content: what it holds, unpacked.
+    """
+
+    folders: tuple[str, ...]
+    num_outside: int
+    stem: str
+    place: str
+    content: bytes
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is called like an archive.
+
+    >>> is_archive(Path("results_ATOM.tar.xz")), is_archive(Path("airplane-1.txt.gz"))
+    (True, False)
+    """
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def text_files(place: Path) -> Iterator[TextFile]:
+    """Every ``.txt`` and ``.txt.gz`` below a folder or in an archive, and in the archives below the folder.
+
+    Hidden files and folders are left out, and links inside of archives.
+
+    Args:
+        place: the folder or archive.
+
+    Raises:
+        UserError: if an archive or a compressed file is damaged, or a file is larger than `MAX_FILE_SIZE`.
+    """
+    if not place.is_dir():
+        yield from _in_archive(place, (_stem(place.name, ARCHIVE_SUFFIXES),))
+        return
+    seen: set[str] = set()
+    for name, below, files in os.walk(place, followlinks=True):
+        folder, real = Path(name), os.path.realpath(name)
+        below[:] = [] if real in seen else sorted(below)
+        folders = folder.relative_to(place).parts
+        if real in seen or _is_hidden(folders):
+            continue
+        seen.add(real)
+        for path in (folder / file for file in sorted(files) if not _is_hidden((file,))):
+            if is_archive(path):
+                yield from _in_archive(path, (*folders, _stem(path.name, ARCHIVE_SUFFIXES)))
+            elif path.name.endswith(TEXT_SUFFIXES):
+                yield read_text_file(path, folders)
+
+
+def read_text_file(path: Path, folders: tuple[str, ...] = ()) -> TextFile:
+    """Read a ``.txt`` or ``.txt.gz``.
+
+    Args:
+        path: of the file.
+        folders: see `TextFile`.
+
+    Raises:
+        UserError: if it is damaged or larger than `MAX_FILE_SIZE`.
+    """
+    with path.open("rb") as file:
+        return TextFile(folders, 0, _stem(path.name, TEXT_SUFFIXES), str(path), _content(file, str(path)))
+
+
+def _in_archive(path: Path, folders: tuple[str, ...]) -> Iterator[TextFile]:
+    try:
+        members = _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
+        for name, file in members:
+            parts = PurePosixPath(name).parts
+            if not _is_hidden(parts) and name.endswith(TEXT_SUFFIXES):
+                place = f"{path}/{name}"
+                stem = _stem(parts[-1], TEXT_SUFFIXES)
+                yield TextFile((*folders, *parts[:-1]), len(folders), stem, place, _content(file, place))
+    except _DAMAGED as error:
+        raise UserError(f"{path} cannot be unpacked ({error}); get it again, or unpack it yourself.") from error
+
+
+def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir() and member.filename.endswith(TEXT_SUFFIXES):
+                with archive.open(member) as file:
+                    yield member.filename, file
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(path) as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isreg() else None
+            if file is not None:
+                yield member.name, file
+
+
+def _content(file: IO[bytes], place: str) -> bytes:
+    """What a file holds, read no further than it may be large."""
+    try:
+        if place.endswith(".gz"):
+            with gzip.open(file) as unpacked:
+                content = unpacked.read(MAX_FILE_SIZE + 1)
+        else:
+            content = file.read(MAX_FILE_SIZE + 1)
+    except _DAMAGED as error:
+        raise UserError(f"{place} cannot be read ({error}); get it again.") from error
+    if len(content) > MAX_FILE_SIZE:
+        raise UserError(f"{place} is larger than {MAX_FILE_SIZE >> 20} MiB and no file of boxes; leave it out.")
+    return content
+
+
+def _stem(name: str, suffixes: tuple[str, ...]) -> str:
+    suffix = max((suffix for suffix in suffixes if name.lower().endswith(suffix)), key=len, default="")
+    return name[: len(name) - len(suffix)]
+
+
+def _is_hidden(parts: tuple[str, ...]) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
