@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
-import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -15,12 +12,12 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 
 from alpharefine.boxes import is_valid
 from alpharefine.crops import GeometryName
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
+from alpharefine.evaluation.processes import run_in_processes
 from alpharefine.evaluation.sequences import EvaluationSequence
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.refiner import BoxFrom, Refinement, Refiner
@@ -93,6 +90,49 @@ class SequenceResult:
     masks: list[bytes] | None = None
 
 
+def load_refiner(settings: RunSettings, ckpt: str, device: str) -> Refiner:
+    """The refiner of a run.
+
+    Args:
+        settings: what the run is to do.
+        ckpt: the refiner's file.
+        device: see `Refiner`.
+
+    Raises:
+        UserError: if the file is missing or unfit, or has not the heads that the settings ask for.
+    """
+    try:
+        refiner = Refiner.from_checkpoint(
+            ckpt,
+            device,
+            geometry=settings.geometry,
+            box_from=settings.box_from,
+            mask_threshold=settings.mask_threshold,
+        )
+    except ValueError as error:
+        raise UserError(f"{error} Give another checkpoint, or leave `--box_from` out.") from error
+    if settings.save_masks and "mask" not in refiner.network.heads:
+        raise UserError("`--save_masks`: the network has no mask head; leave it out.")
+    return refiner
+
+
+def require_possible(settings: RunSettings, accepts_feedback: bool, gives_score: bool) -> None:
+    """Refuse what a tracker cannot do.
+
+    Args:
+        settings: what is asked of it.
+        accepts_feedback: see `TrackerSource`.
+        gives_score: see `TrackerSource`.
+
+    Raises:
+        UserError: if it is to take a box back, or to be refined by its score, and cannot.
+    """
+    if settings.feedback and not accepts_feedback:
+        raise UserError(f"`--feedback`: {settings.tracker} cannot take the refined box; use `--no-feedback`.")
+    if settings.min_score is not None and not gives_score:
+        raise UserError(f"`--min_score`: {settings.tracker} does not tell how sure it is; leave it out.")
+
+
 class Pipeline:
     """A base tracker and a refiner, loaded once, run over any number of sequences.
 
@@ -106,9 +146,7 @@ class Pipeline:
 
     def __init__(self, settings: RunSettings, device: str = "auto") -> None:
         self.settings = settings
-        self.refiner = None
-        if settings.ckpt is not None:
-            self.refiner = self._make_refiner(settings.ckpt, device)
+        self.refiner = None if settings.ckpt is None else load_refiner(settings, settings.ckpt, device)
         self.source: TrackerSource = load_tracker(
             settings.tracker,
             weights=[Path(path) for path in settings.tracker_weights],
@@ -117,30 +155,11 @@ class Pipeline:
             device=device,
             limits=settings.limits,
         )
+        require_possible(settings, self.source.accepts_feedback, self.source.gives_score)
         self.feedback = self.source.accepts_feedback if settings.feedback is None else settings.feedback
-        if self.feedback and not self.source.accepts_feedback:
-            raise UserError(f"`--feedback`: {settings.tracker} cannot take the refined box; use `--no-feedback`.")
         if settings.tracker in SELF_TRACKERS and not self.feedback:
             raise UserError(f"`--no-feedback`: {settings.tracker} moves by the refined box alone; leave it out.")
         self.min_feedback_score = self._min_feedback_score()
-        if settings.min_score is not None and not self.source.gives_score:
-            raise UserError(f"`--min_score`: {settings.tracker} does not tell how sure it is; leave it out.")
-
-    def _make_refiner(self, ckpt: str, device: str) -> Refiner:
-        settings = self.settings
-        try:
-            refiner = Refiner.from_checkpoint(
-                ckpt,
-                device,
-                geometry=settings.geometry,
-                box_from=settings.box_from,
-                mask_threshold=settings.mask_threshold,
-            )
-        except ValueError as error:
-            raise UserError(f"{error} Give another checkpoint, or leave `--box_from` out.") from error
-        if settings.save_masks and "mask" not in refiner.network.heads:
-            raise UserError("`--save_masks`: the network has no mask head; leave it out.")
-        return refiner
 
     def _min_feedback_score(self) -> float:
         if self.settings.min_feedback_score is not None:
@@ -176,6 +195,20 @@ class Pipeline:
         with contextlib.closing(tracker):
             return self._run(tracker, sequence)
 
+    def run_all(self, sequences: Iterable[EvaluationSequence]) -> Iterator[tuple[str, SequenceResult | SequenceError]]:
+        """Run sequences one after the other, and yield each by its name, or what went wrong in it alone.
+
+        Raises:
+            UserError: of the first sequence whose fault may be that of others too.
+        """
+        for sequence in sequences:
+            result: SequenceResult | SequenceError
+            try:
+                result = self(sequence)
+            except SequenceError as error:
+                result = error
+            yield sequence.name, result
+
     def _run(self, tracker: Tracker, sequence: EvaluationSequence) -> SequenceResult:
         frame_paths, truth = self.frame_paths(sequence), sequence.truth.boxes_xywh
         boxes_xywh, times_ms = np.empty((len(truth), 4)), np.zeros((len(truth), len(TIME_COLUMNS)))
@@ -189,7 +222,7 @@ class Pipeline:
             decode_ms = watch.lap()
             if t == 0:
                 if frame_paths is not None:
-                    _require_inside(sequence.name, truth[0], frame)
+                    require_inside(sequence.name, truth[0], frame)
                 tracker.initialize(frame, truth[0])
                 base_ms = watch.lap()
                 if self.refiner is not None:
@@ -207,13 +240,9 @@ class Pipeline:
                             tracker.set_box(refinement.box_xywh)
             times_ms[t] = decode_ms, base_ms, watch.lap()
             if self.settings.save_masks and t > 0:
-                masks.append(self._encoded(mask, frame.shape[:2]))
+                masks.append(encode_mask(mask, frame.shape[:2], self.settings.mask_threshold))
                 watch.lap()
         return SequenceResult(boxes_xywh, times_ms, masks if self.settings.save_masks else None)
-
-    def _encoded(self, mask: np.ndarray | None, image_size: tuple[int, int]) -> bytes:
-        inside = np.zeros(image_size, bool) if mask is None else mask > self.settings.mask_threshold
-        return cv2.imencode(".png", inside.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
 
     def _is_sure(self, track: Track) -> bool:
         if self.settings.when_lost == "keep" and track.state is TrackState.NOT_FOUND:
@@ -232,7 +261,24 @@ class Pipeline:
 _NO_FRAME = np.empty((0, 0, 3), dtype=np.uint8)
 
 
-def _require_inside(name: str, box_xywh: np.ndarray, frame: np.ndarray) -> None:
+def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold: float) -> bytes:
+    """A picture that is white where the target is, in PNG's format.
+
+    Args:
+        mask: ``(H, W)`` probabilities; None for no target.
+        image_size: height and width.
+        threshold: above which a pixel belongs to the target.
+    """
+    inside = np.zeros(image_size, bool) if mask is None else mask > threshold
+    return cv2.imencode(".png", inside.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
+
+
+def require_inside(name: str, box_xywh: np.ndarray, frame: np.ndarray) -> None:
+    """Refuse a target outside of its frame.
+
+    Raises:
+        UserError: if the box ``(4,)`` xywh of the sequence of this name does not touch the frame ``(H, W, 3)``.
+    """
     (x, y, w, h), (height, width) = box_xywh.tolist(), frame.shape[:2]
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise UserError(
@@ -272,68 +318,9 @@ def run_sequences(
     Args:
         settings: what to run.
         sequences: which.
-        num_processes: 1 runs in this process, more each take whole sequences; process i uses graphics card i modulo
-            their number, where there are any. The boxes do not depend on it.
+        num_processes: see `run_in_processes`; the boxes do not depend on it.
 
     Raises:
         UserError: of the first sequence whose fault may be that of others too, after those being run have been yielded.
     """
-    if num_processes == 1:
-        pipeline = Pipeline(settings)
-        for sequence in sequences:
-            yield sequence.name, _result(pipeline, sequence)
-        return
-    context = multiprocessing.get_context("spawn")
-    ranks = context.Queue()
-    for rank in range(num_processes):
-        ranks.put(rank)
-    threads = max(1, (os.cpu_count() or 1) // num_processes)
-    with ProcessPoolExecutor(num_processes, context, _start_worker, (ranks, threads)) as pool:
-        try:
-            yield from _completed([pool.submit(_run_in_worker, settings, sequence) for sequence in sequences])
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _result(pipeline: Pipeline, sequence: EvaluationSequence) -> SequenceResult | SequenceError:
-    try:
-        return pipeline(sequence)
-    except SequenceError as error:
-        return error
-
-
-def _completed(
-    futures: list[Future[tuple[str, SequenceResult | SequenceError]]],
-) -> Iterator[tuple[str, SequenceResult | SequenceError]]:
-    failure: BaseException | None = None
-    for future in as_completed(futures):
-        if future.cancelled():
-            continue
-        error = future.exception()
-        if error is None:
-            yield future.result()
-        elif failure is None:
-            failure = error
-            for other in futures:
-                other.cancel()
-    if failure is not None:
-        raise failure
-
-
-_worker_device: list[str] = []
-
-
-def _start_worker(ranks: multiprocessing.Queue[int], threads: int) -> None:
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    num_cards = torch.cuda.device_count()
-    _worker_device.append(f"cuda:{ranks.get() % num_cards}" if num_cards else "cpu")
-
-
-@functools.cache
-def _worker_pipeline(settings: RunSettings) -> Pipeline:
-    return Pipeline(settings, _worker_device[0])
-
-
-def _run_in_worker(settings: RunSettings, sequence: EvaluationSequence) -> tuple[str, SequenceResult | SequenceError]:
-    return sequence.name, _result(_worker_pipeline(settings), sequence)
+    yield from run_in_processes(functools.partial(Pipeline, settings), sequences, num_processes)

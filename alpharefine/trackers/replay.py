@@ -51,7 +51,8 @@ def replay_source(results_dir: Path) -> TrackerSource:
         results = results_of_one(results_dir, [sequence_name])
         if results is None:
             raise UserError(
-                f"--results_dir {results_dir} has no {sequence_name}.txt; --tracker replay needs a file for each sequence."
+                f"--results_dir {results_dir} has no {sequence_name}.txt; --tracker replay needs a file for each "
+                "sequence."
             )
         return ReplayTracker(results.boxes_xywh(sequence_name, boxes_xywh[0], len(boxes_xywh)))
 

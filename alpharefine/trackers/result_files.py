@@ -20,6 +20,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,9 +105,10 @@ def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> Publis
         UserError: if a file is damaged, or a sequence has two.
     """
     files: dict[str, TextFile] = {}
-    for path in (results_dir / f"{name}{suffix}" for suffix in TEXT_SUFFIXES for name in sequence_names):
+    for name, suffix in product(sequence_names, TEXT_SUFFIXES):
+        path = results_dir / f"{name}{suffix}"
         if path.is_file():
-            _add(files, path.name.partition(".txt")[0], read_text_file(path))
+            _add(files, name, read_text_file(path))
     return PublishedResults(folder_name(results_dir.resolve().name), str(results_dir), files) if files else None
 
 
