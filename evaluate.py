@@ -5,33 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-from tqdm import tqdm
-
 from alpharefine.cli import UserErrorParser, run_command
 from alpharefine.crops import GeometryName
-from alpharefine.errors import SequenceError, UserError
-from alpharefine.evaluation.report import format_table
-from alpharefine.evaluation.run import (
-    MIN_FEEDBACK_SCORE,
-    TIME_COLUMNS,
-    RunSettings,
-    WhenLost,
-    check_run,
-    run_sequences,
-)
-from alpharefine.evaluation.run_folder import RunFolder, write_whole
-from alpharefine.evaluation.score import RunScore, attribute_scores, score_run
-from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
+from alpharefine.data.archives import archive_stem
+from alpharefine.data.text import folder_name
+from alpharefine.errors import UserError
+from alpharefine.evaluation.one_pass import metrics_of, replays_of, run_replays, run_tracker, runs_of, score_tracker
+from alpharefine.evaluation.report import format_table, format_trackers, missing_sequences
+from alpharefine.evaluation.run import MIN_FEEDBACK_SCORE, RunSettings, WhenLost
+from alpharefine.evaluation.run_folder import write_whole
+from alpharefine.evaluation.score import RunScore
+from alpharefine.evaluation.sequences import SequenceSet
 from alpharefine.masks import MASK_THRESHOLD
-from alpharefine.metrics import PROTOCOLS
+from alpharefine.metrics import PROTOCOLS, Protocol
 from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
 from alpharefine.trackers.trax import SCHEME, TimeLimits
 from alpharefine.trackers.weights import resolve_weights
@@ -156,43 +148,36 @@ def main(args: Sequence[str] | None = None) -> None:
     sequences = [sequence_set.load(name) for name in sequence_set.names]
     attributes = sequence_set.attributes() or {}
     runs = _runs(options)
-    name = options.results_dir.resolve().name if options.results_dir else _folder_name(options.tracker)
-    output_dir = options.output_dir or Path("results") / name
+    name = archive_stem(options.results_dir.resolve()) if options.results_dir else options.tracker.replace("./", "")
+    output_dir = options.output_dir or Path("results") / folder_name(name)
 
-    folders = {name: RunFolder(output_dir / name, settings, options.overwrite) for name, settings in runs.items()}
-    todo = {name: [s for s in sequences if not folder.is_done(s.name)] for name, folder in folders.items()}
-    for name in (name for name in runs if todo[name]):
-        check_run(runs[name], todo[name])
-    failed = {
-        name: _run(folder, runs[name], todo[name], len(sequences), options.devices) for name, folder in folders.items()
-    }
-    _raise_if_failed(failed, output_dir)
-    scores, speeds = {}, {}
-    for name, folder in folders.items():
-        scores[name] = score_run(folder.path, [sequence.truth for sequence in sequences], options.protocol)
-        speeds[name] = _median_times(folder, sequences)
+    if options.tracker == "replay":
+        trackers = replays_of(output_dir, runs, sequences, options.overwrite, options.baseline)
+        run_replays(trackers, options.devices)
+    else:
+        if "refined" in runs and not options.baseline:
+            del runs["base"]
+        trackers = {"": runs_of(output_dir, runs, sequences, options.overwrite)}
+        _raise_if_failed(run_tracker(trackers[""], options.devices), output_dir)
+    scores = {name: score_tracker(tracker, options.protocol) for name, tracker in trackers.items()}
     sys.stdout.write(
         f"{len(sequences)} sequences, {sum(len(s.truth.boxes_xywh) for s in sequences)} frames, "
-        f"protocol {options.protocol}\n{format_table(scores, options.protocol)}\n"
+        f"protocol {options.protocol}\n{_report(scores, sequence_set.names, options.protocol)}\n"
     )
     metrics: dict[str, Any] = {
-        "runs": {
-            name: score.to_dict() | {"median_ms": speeds[name]} | _by_attribute(score, attributes)
-            for name, score in scores.items()
-        },
-        "settings": {name: asdict(settings) for name, settings in runs.items()} | {"protocol": options.protocol},
+        name: metrics_of(tracker, scores[name], attributes) for name, tracker in trackers.items()
     }
+    metrics = metrics.get("", {"trackers": metrics, "settings": {}})
+    metrics["settings"]["protocol"] = options.protocol
     write_whole(output_dir / "metrics.json", json.dumps(metrics, indent=1))
     sys.stdout.write(f"boxes and metrics.json in {output_dir}\n")
 
 
-def _folder_name(tracker: str) -> str:
-    """A tracker's name as that of a folder.
-
-    >>> _folder_name("self:2"), _folder_name("cmd:python3 ./mine.py --fast")
-    ('self_2', 'cmd_python3_mine.py_--fast')
-    """
-    return re.sub(r"[^\w.+-]+", "_", tracker.replace("./", "")).strip("_")[:100]
+def _report(scores: Mapping[str, Mapping[str, RunScore]], names: Sequence[str], protocol: Protocol) -> str:
+    """The table, and which trackers lack which sequences."""
+    if "" in scores:
+        return format_table(scores[""], protocol)
+    return "\n".join([format_trackers(scores, protocol), *missing_sequences(scores, names)])
 
 
 def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
@@ -236,28 +221,7 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         mask_threshold=MASK_THRESHOLD if options.mask_threshold is None else options.mask_threshold,
         save_masks=bool(options.save_masks),
     )
-    return {"base": base, "refined": refined} if options.baseline else {"refined": refined}
-
-
-def _run(
-    folder: RunFolder, settings: RunSettings, todo: list[EvaluationSequence], num_sequences: int, num_processes: int
-) -> list[str]:
-    """Run what is left to do, and return the names of the sequences that failed."""
-    failed: list[str] = []
-    if not todo:
-        return failed
-    num_frames, busy_ms, num_done = 0, 0.0, num_sequences - len(todo)
-    with tqdm(total=num_sequences, initial=num_done, desc=folder.path.name, unit="seq", dynamic_ncols=True) as bar:
-        for done, result in run_sequences(settings, todo, num_processes):
-            if isinstance(result, SequenceError):
-                failed.append(done)
-                bar.write(f"Sequence {done} failed: {result}", file=sys.stderr)
-                continue
-            folder.write(done, result)
-            num_frames, busy_ms = num_frames + len(result.times_ms), busy_ms + float(result.times_ms.sum())
-            bar.set_postfix(fps=f"{1e3 * num_frames / max(busy_ms, 1e-9):.1f}")
-            bar.update()
-    return failed
+    return {"base": base, "refined": refined}
 
 
 def _raise_if_failed(failed: Mapping[str, list[str]], output_dir: Path) -> None:
@@ -267,19 +231,6 @@ def _raise_if_failed(failed: Mapping[str, list[str]], output_dir: Path) -> None:
             f"{sum(map(len, failed.values()))} sequences failed ({names}), each told of above; the others are done, in "
             f"{output_dir}: the same command runs those that failed once more, then scores."
         )
-
-
-def _median_times(folder: RunFolder, sequences: list[EvaluationSequence]) -> dict[str, float]:
-    """Median milliseconds a frame, first frames left out: they load what the others use."""
-    times = np.concatenate([folder.read_times(sequence.name)[1:] for sequence in sequences])
-    medians = np.median(times, axis=0) if len(times) else np.zeros(len(TIME_COLUMNS))
-    return dict(zip(TIME_COLUMNS, medians.round(3).tolist(), strict=True))
-
-
-def _by_attribute(score: RunScore, attributes: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    if not attributes:
-        return {}
-    return {"attributes": {name: asdict(mean) for name, mean in attribute_scores(score, attributes).items()}}
 
 
 if __name__ == "__main__":

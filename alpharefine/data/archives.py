@@ -55,6 +55,15 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
+def archive_stem(path: Path) -> str:
+    """The name of an archive without its suffixes, or of anything else as it is.
+
+    >>> archive_stem(Path("results_ATOM.tar.xz")), archive_stem(Path("siam.fc"))
+    ('results_ATOM', 'siam.fc')
+    """
+    return _stem(path.name, ARCHIVE_SUFFIXES)
+
+
 def text_files(place: Path) -> Iterator[TextFile]:
     """Every ``.txt`` and ``.txt.gz`` below a folder or in an archive, and in the archives below the folder.
 
@@ -67,7 +76,7 @@ def text_files(place: Path) -> Iterator[TextFile]:
         UserError: if an archive or a compressed file is damaged, or a file is larger than `MAX_FILE_SIZE`.
     """
     if not place.is_dir():
-        yield from _in_archive(place, (_stem(place.name, ARCHIVE_SUFFIXES),))
+        yield from _in_archive(place, (archive_stem(place),))
         return
     seen: set[str] = set()
     for name, below, files in os.walk(place, followlinks=True):
@@ -79,7 +88,7 @@ def text_files(place: Path) -> Iterator[TextFile]:
         seen.add(real)
         for path in (folder / file for file in sorted(files) if not _is_hidden((file,))):
             if is_archive(path):
-                yield from _in_archive(path, (*folders, _stem(path.name, ARCHIVE_SUFFIXES)))
+                yield from _in_archive(path, (*folders, archive_stem(path)))
             elif path.name.endswith(TEXT_SUFFIXES):
                 yield read_text_file(path, folders)
 

@@ -52,7 +52,7 @@ class ReplayJob(NamedTuple):
     """
 
     sequence: EvaluationSequence
-    boxes_xywh: Mapping[str, np.ndarray]
+    boxes_xywh: dict[str, np.ndarray]
 
 
 class ReplayResult(NamedTuple):

@@ -41,7 +41,8 @@ class RunSettings:
     Attributes:
         tracker: name of the base tracker.
         tracker_weights: its files.
-        results_dir: folder of published results, for ``replay``.
+        results_dir: where published results are, for ``replay``.
+        results_digest: of their content; None for the folder of one tracker, whose content is looked at itself.
         ckpt: checkpoint of the refiner; None runs the base tracker alone.
         feedback: whether the refined box is handed back to the tracker; None where the tracker can take it.
         min_feedback_score: hand the refined box back only where the refiner's own score is at least this; None for
@@ -61,6 +62,7 @@ class RunSettings:
     tracker: str
     tracker_weights: tuple[str, ...] = ()
     results_dir: str | None = None
+    results_digest: str | None = None
     ckpt: str | None = None
     feedback: bool | None = None
     min_feedback_score: float | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alpharefine.data.archives import TEXT_SUFFIXES
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation.run import TIME_COLUMNS, RunSettings, SequenceResult
@@ -38,11 +39,12 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: RunSettings, overwrite: bool = False) -> None:
         self.path = path
-        self._settings = _stamp(settings)
+        self.settings = settings
+        self._stamp = _stamp(settings)
         theirs = _settings_in(path)
         self._goes_on = theirs is not None and not overwrite
         if theirs is not None and not overwrite:
-            _refuse_other_settings(path, theirs, self._settings)
+            _refuse_other_settings(path, theirs, self._stamp)
 
     def boxes_path(self, name: str) -> Path:
         """Where the boxes of a sequence lie."""
@@ -87,7 +89,7 @@ class RunFolder:
             raise UserError(
                 f"{self.path} cannot be made anew ({error.strerror}); give another `--output_dir`."
             ) from error
-        write_whole(self.path / "settings.json", json.dumps(self._settings, indent=1))
+        write_whole(self.path / "settings.json", json.dumps(self._stamp, indent=1))
         self._goes_on = True
 
 
@@ -129,12 +131,12 @@ def _stamp(settings: RunSettings) -> dict[str, object]:
     weights = [_digest(Path(path)) for path in settings.tracker_weights]
     in_torch = settings.ckpt is not None or settings.tracker in OFFICIAL_FILES
     code = _code_of(settings.tracker)
-    results = None if settings.results_dir is None else sorted(Path(settings.results_dir).glob("*.txt"))
-    stamp = {name: value for name, value in asdict(settings).items() if name != "limits"}  # decide no box
+    of_no_weight = ("limits", "results_digest")  # the one decides no box, the other stands for the folder
+    stamp = {name: value for name, value in asdict(settings).items() if name not in of_no_weight}
     return stamp | {
         "ckpt": None if settings.ckpt is None else _digest(Path(settings.ckpt)),
         "tracker_weights": weights,
-        "results_dir": None if results is None else _digest(*results),
+        "results_dir": settings.results_digest or _digest_of_results(settings.results_dir),
         "code": _digest(*code) if code else None,
         "device": None if not in_torch else "cuda" if torch.cuda.is_available() else "cpu",
     }
@@ -146,6 +148,13 @@ def _code_of(tracker: str) -> list[Path]:
         return command_files(tracker)
     code = code_file(tracker) if is_import_path(tracker) else None
     return [] if code is None else [code]
+
+
+def _digest_of_results(results_dir: str | None) -> str | None:
+    """The digest of the folder of one tracker."""
+    if results_dir is None:
+        return None
+    return _digest(*sorted(path for suffix in TEXT_SUFFIXES for path in Path(results_dir).glob(f"*{suffix}")))
 
 
 def _digest(*paths: Path) -> str:
