@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +17,7 @@ from alpharefine.data.archives import archive_stem
 from alpharefine.data.text import folder_name
 from alpharefine.errors import UserError
 from alpharefine.evaluation.one_pass import metrics_of, replays_of, run_replays, run_tracker, runs_of, score_tracker
+from alpharefine.evaluation.published import PUBLISHED, format_published, why_incomparable
 from alpharefine.evaluation.report import format_table, format_trackers, missing_sequences
 from alpharefine.evaluation.run import MIN_FEEDBACK_SCORE, RunSettings, WhenLost
 from alpharefine.evaluation.run_folder import write_whole
@@ -87,6 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--save_masks", action="store_true", default=None, help="keep the mask of every frame as a PNG")
     add("--baseline", action="store_true", help="also run the tracker alone, and print the gain")
     add("--protocol", choices=PROTOCOLS, default="lasot", help="whose scoring conventions (default: lasot)")
+    add("--compare", action="store_true", help="also print published scores on LaSOT")
     add(
         "--devices",
         type=_positive,
@@ -169,6 +171,10 @@ def main(args: Sequence[str] | None = None) -> None:
     }
     metrics = metrics.get("", {"trackers": metrics, "settings": {}})
     metrics["settings"]["protocol"] = options.protocol
+    if options.compare:
+        why_not = why_incomparable([sequence.truth for sequence in sequences], options.protocol)
+        sys.stdout.write(f"{format_published(why_not)}\n")
+        metrics["published"] = {"comparable": why_not is None, "scores": [asdict(row) for row in PUBLISHED]}
     write_whole(output_dir / "metrics.json", json.dumps(metrics, indent=1))
     sys.stdout.write(f"boxes and metrics.json in {output_dir}\n")
 
