@@ -1,8 +1,8 @@
-"""Frames a second of replayed boxes, in batches against one by one: ``python benchmarks/replay.py DATA RESULTS [CKPT]``.
+"""Frames a second of a replay, in batches against one by one: ``python benchmarks/replay.py DATA RESULTS [CKPT]``.
 
 DATA is a folder of LaSOT sequences, RESULTS one of trackers' results; without CKPT the network is AR18 with random
-weights (the time does not depend on them). The sequences are those that all trackers have. Each boxes of a tracker in a
-frame count as one frame; decoding is part of the time. One run of each, in turn, on the graphics card where there is one.
+weights (the time does not depend on them). The sequences are the first of those that all trackers have. Every tracker's
+box in a frame counts as a frame; decoding is part of the time. One run each, on the graphics card where there is one.
 """
 
 from __future__ import annotations

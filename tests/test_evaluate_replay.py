@@ -37,7 +37,7 @@ def published(root: Path, names: list[str], tmp_path: Path) -> Path:
         (folder / tracker).mkdir(parents=True)
         for name in covered:
             truth = read_rows(root / name.rpartition("-")[0] / name / "groundtruth.txt")
-            rows = np.concatenate([truth[:1], truth[1:] + [shift, shift, 0, 0]])
+            rows = np.concatenate([truth[:1], truth[1:] + np.array([shift, shift, 0, 0])])
             np.savetxt(folder / tracker / f"{name}.txt", rows, fmt="%.3f", delimiter=",")
     with tarfile.open(folder / "packed.tar.xz", "w:xz") as archive:
         archive.add(folder / "packed", "packed")
@@ -142,7 +142,7 @@ def test_an_archive_alone_and_published_scores(
     assert list(rows_of(text)) == list(metrics["trackers"]) == ["packed"]
     assert set(metrics["trackers"]["packed"]["runs"]) == {"base"}
     assert re.search(r"published, not measured here.*\nARDiMP +65\.4 ", text)
-    assert "Not comparable with what was measured: 3 of the 280" in text or "Not comparable" in text
+    assert re.search(r"Not comparable with what was measured: \d of the 280 official test sequences are scored", text)
     assert metrics["published"]["comparable"] is False
     assert [row["success_auc"] for row in metrics["published"]["scores"]][:2] == [65.4, 64.8]
 

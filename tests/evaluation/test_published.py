@@ -29,7 +29,7 @@ def test_the_whole_test_set_under_its_own_protocol_compares() -> None:
     ("change", "protocol", "reason"),
     [
         (lambda names: names[:279], "lasot", "279 of the 280 official test sequences are scored"),
-        (lambda names: ["couple-1"], "lasot", "0 of the 280 .*; 1 others are scored too"),
+        (lambda _: ["couple-1"], "lasot", "0 of the 280 .*; 1 others are scored too"),
         (lambda names: [*names, "couple-1"], "lasot", "280 of the 280 .*; 1 others are scored too"),
         (lambda names: names, "got10k", "the protocol is got10k, not lasot"),
         (lambda names: names[1:], "pysot", "279 of the 280 .* scored; the protocol is pysot, not lasot"),
@@ -49,11 +49,7 @@ def test_sequences_cut_short_do_not_compare() -> None:
 
 def test_the_rows() -> None:
     scores = {row.tracker: row.success_auc for row in PUBLISHED}
-    assert (
-        list(scores.values())
-        == sorted(scores.values(), reverse=True)
-        == [65.4, 64.8, 63.1, 60.2, 59.8, 57.2, 55.9, 55.0]
-    )
+    assert list(scores.values()) == [65.4, 64.8, 63.1, 60.2, 59.8, 57.2, 55.9, 55.0]
     header, *rows, _ = format_published(None).splitlines()
     assert header.startswith("published, not measured here")
     for row, published in zip(rows, PUBLISHED, strict=True):

@@ -64,7 +64,8 @@ LAYOUTS: dict[str, tuple[dict[str, str], list[str]]] = {
     "arena": ({f"LaSOT/AR_dimp/{name}.txt": text("{!r}") for name in NAMES} | {"OTB/AR_dimp/Car4.txt": FLOATS},
               ["LaSOT_AR_dimp"]),
     "this project": (
-        {f"ATOM/base/{name}.txt": FLOATS for name in NAMES} | {f"ATOM/base/times/{name}.txt": "1,2,3\n" for name in NAMES},
+        {f"ATOM/base/{name}.txt": FLOATS for name in NAMES}
+        | {f"ATOM/base/times/{name}.txt": "1,2,3\n" for name in NAMES},
         ["ATOM_base"],
     ),
 }  # fmt: skip
