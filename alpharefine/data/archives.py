@@ -67,7 +67,7 @@ def archive_stem(path: Path) -> str:
 def text_files(place: Path) -> Iterator[TextFile]:
     """Every ``.txt`` and ``.txt.gz`` below a folder or in an archive, and in the archives below the folder.
 
-    Hidden files and folders are left out, and links inside of archives.
+    Hidden files and folders are left out, and of archives links and names with ``..``.
 
     Args:
         place: the folder or archive.
@@ -117,7 +117,9 @@ def _in_archive(path: Path, folders: tuple[str, ...]) -> Iterator[TextFile]:
                 stem = _stem(parts[-1], TEXT_SUFFIXES)
                 yield TextFile((*folders, *parts[:-1]), len(folders), stem, place, _content(file, place))
     except _DAMAGED as error:
-        raise UserError(f"{path} cannot be unpacked ({error}); get it again, or unpack it yourself.") from error
+        raise UserError(
+            f"{path} cannot be unpacked ({_reason(error)}); get it again, or unpack it yourself."
+        ) from error
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -145,10 +147,15 @@ def _content(file: IO[bytes], place: str) -> bytes:
         else:
             content = file.read(MAX_FILE_SIZE + 1)
     except _DAMAGED as error:
-        raise UserError(f"{place} cannot be read ({error}); get it again.") from error
+        raise UserError(f"{place} cannot be read ({_reason(error)}); get it again.") from error
     if len(content) > MAX_FILE_SIZE:
         raise UserError(f"{place} is larger than {MAX_FILE_SIZE >> 20} MiB and no file of boxes; leave it out.")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a reader says."""
+    return str(error).partition("\n")[0].rstrip(":") or type(error).__name__
 
 
 def _stem(name: str, suffixes: tuple[str, ...]) -> str:

@@ -168,12 +168,15 @@ def test_the_digest_is_of_what_the_files_hold(tmp_path: Path) -> None:
     assert find_results(changed, NAMES)[0].digest not in digests
 
 
-@pytest.mark.parametrize("name", ["../../cat-1.txt", "/tmp/x/cat-1.txt", "../cat-1.txt", "a/../../b/cat-1.txt"])
+@pytest.mark.parametrize("name", ["../../cat-1.txt", "../cat-1.txt", "a/../../b/cat-1.txt", "/tmp/x/cat-1.txt"])
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_the_names_in_an_archive_are_no_paths(tmp_path: Path, name: str, write: Callable[..., Path]) -> None:
     path = write(tmp_path / ("results.zip" if write is write_zip else "results.tar.gz"), {name: FLOATS})
-    for tracker in find_results(path, NAMES):
-        assert not {"/", "\\", ".."} & {tracker.name, *tracker.name}
+    if ".." in name:
+        with pytest.raises(UserError, match=r"has no cat-1\.txt"):
+            find_results(path, NAMES)
+    else:
+        assert [tracker.name for tracker in find_results(path, NAMES)] == ["tmp_x"]
 
 
 def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
@@ -264,5 +267,5 @@ def test_the_published_archives(shared: Path) -> None:
     lone = results_of_one(shared / "data" / "lasot_results" / "SiamRPN++", names[:1])
     assert lone is not None
     np.testing.assert_allclose(
-        tracker.boxes_xywh("airplane-1", FIRST, 300), lone.boxes_xywh("airplane-1", FIRST, 300), rtol=1e-6
+        tracker.boxes_xywh("airplane-1", FIRST, 300), lone.boxes_xywh("airplane-1", FIRST, 300), rtol=0, atol=1e-4
     )
