@@ -1,7 +1,7 @@
 """Frames a second of a replay, in batches against one by one: ``python benchmarks/replay.py DATA RESULTS [CKPT]``.
 
 DATA is a folder of LaSOT sequences, RESULTS one of trackers' results; without CKPT the network is AR18 with random
-weights (the time does not depend on them). The sequences are the first of those that all trackers have. Every tracker's
+weights (the time does not depend on them). The sequences are the two shortest that all trackers have. Every tracker's
 box in a frame counts as a frame; decoding is part of the time. One run each, on the graphics card where there is one.
 """
 
@@ -20,7 +20,7 @@ from alpharefine.evaluation.sequences import SequenceSet
 from alpharefine.task import RefineTask
 from alpharefine.trackers.result_files import find_results
 
-MAX_SEQUENCES = 3
+NUM_SEQUENCES = 2
 
 
 def main() -> None:
@@ -29,7 +29,9 @@ def main() -> None:
     sequence_set = SequenceSet(data, None)
     trackers = [tracker for tracker in find_results(results_dir, sequence_set.names) if len(tracker.files) > 1]
     shared = [name for name in sequence_set.names if all(name in tracker.files for tracker in trackers)]
-    sequences = [sequence_set.load(name) for name in shared[:MAX_SEQUENCES]]
+    sequences = sorted(map(sequence_set.load, shared), key=lambda sequence: len(sequence.truth.boxes_xywh))[
+        :NUM_SEQUENCES
+    ]
     with tempfile.TemporaryDirectory() as folder:
         ckpt = sys.argv[3] if len(sys.argv) > 3 else random_checkpoint(Path(folder) / "random.ckpt")
         settings = RunSettings("replay", ckpt=ckpt)

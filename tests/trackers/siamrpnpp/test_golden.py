@@ -270,7 +270,12 @@ def test_every_frame_of_a_trace_is_that_of_pysot(
         same_pixels = same_pixels and recorder.crop_crc32() == arrays["crop_crc32"][t]
         if not same_pixels and arrays["margin"][t] < 1e-3:
             break  # of two candidates as good as each other, another decoder's pixels may choose the other one
-        compare_frame(recorder, track, {key: value[t] for key, value in arrays.items() if key in PER_FRAME})
+        compare_frame(
+            recorder,
+            track,
+            variant.window_influence,
+            {key: value[t] for key, value in arrays.items() if key in PER_FRAME},
+        )
         if "refined" in arrays:
             x, y, w, h = track.box_xywh
             refined = np.array([x + 0.10 * w, y - 0.05 * h, 0.9 * w, 1.15 * h])
@@ -284,7 +289,7 @@ def test_every_frame_of_a_trace_is_that_of_pysot(
 
 PER_FRAME = (
     *("box", "best_score", "best_idx", "original_sz", "instance_size", "crop_center", "pred_at_best"),
-    *("lost_before", "lost_after"),
+    *("score_size", "pscore", "lost_after"),
 )
 
 
@@ -292,8 +297,12 @@ def rgb(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(frame[..., ::-1])
 
 
-def compare_frame(recorder: Recorder, track: Any, row: Arrays) -> None:
+def compare_frame(recorder: Recorder, track: Any, window_influence: float, row: Arrays) -> None:
     assert recorder.index() == row["best_idx"]
+    _, line, column = recorder.candidate.position
+    window = np.hanning(row["score_size"])
+    ranking = recorder.candidate.penalty * recorder.candidate.score * (1 - window_influence)
+    assert ranking + window[line] * window[column] * window_influence == pytest.approx(row["pscore"], abs=1e-4)
     assert recorder.side == row["original_sz"]
     assert recorder.crop_size == row["instance_size"]
     # Where the frame was searched is the state after the one before it.
