@@ -18,6 +18,7 @@ from tqdm import tqdm
 from alpharefine.cli import UserErrorParser, run_command
 from alpharefine.crops import GeometryName
 from alpharefine.errors import SequenceError, UserError
+from alpharefine.evaluation.refinement import settle_refinement
 from alpharefine.evaluation.report import format_table
 from alpharefine.evaluation.run import (
     MIN_FEEDBACK_SCORE,
@@ -33,6 +34,7 @@ from alpharefine.evaluation.score import RunScore, attribute_scores, score_run
 from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.metrics import PROTOCOLS
+from alpharefine.refiner import Precision
 from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
 from alpharefine.trackers.trax import SCHEME, TimeLimits
 from alpharefine.trackers.weights import resolve_weights
@@ -43,6 +45,7 @@ _OF_REFINEMENT = (
     "when_lost",
     "min_score",
     "geometry",
+    "precision",
     "box_from",
     "mask_threshold",
     "save_masks",
@@ -91,6 +94,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--min_score", type=_score, help="refine only where the tracker's own score is at least this")
     add("--geometry", choices=get_args(GeometryName), help="in place of the one that the checkpoint was trained in")
+    add(
+        "--precision",
+        choices=get_args(Precision),
+        help="bits that the refiner computes in (default: auto, 16 on a graphics card in the geometry exact, else 32)",
+    )
     add("--box_from", choices=("corner", "mask"), help="the head that the box is taken from (default: corner)")
     add("--mask_threshold", type=_prob, help=f"of masks, for boxes and pictures (default: {MASK_THRESHOLD})")
     add("--save_masks", action="store_true", default=None, help="keep the mask of every frame as a PNG")
@@ -233,10 +241,13 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         when_lost=options.when_lost or "refine",
         min_score=options.min_score,
         geometry=options.geometry,
+        precision=options.precision or "auto",
         box_from=options.box_from or "auto",
         mask_threshold=MASK_THRESHOLD if options.mask_threshold is None else options.mask_threshold,
         save_masks=bool(options.save_masks),
     )
+    refined, told = settle_refinement(refined)
+    sys.stdout.write(f"{told}\n")
     return {"base": base, "refined": refined} if options.baseline else {"refined": refined}
 
 

@@ -27,14 +27,14 @@ from alpharefine.data.text import read_rows
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.sequences import EvaluationSequence
 from alpharefine.masks import MASK_THRESHOLD
-from alpharefine.refiner import BoxFrom, Refinement, Refiner
+from alpharefine.refiner import BoxFrom, Precision, Refinement, Refiner
 from alpharefine.trackers import SELF_TRACKERS, Tracker, TrackerSource, load_tracker
 from alpharefine.trackers.base import Track, TrackState
 from alpharefine.trackers.custom import code_file
 from alpharefine.trackers.registry import is_import_path
 from alpharefine.trackers.replay import ReplayTracker
 from alpharefine.trackers.trax import SCHEME, TimeLimits, TraxTracker, command_files
-from alpharefine.trackers.weights import OFFICIAL_FILES
+from alpharefine.trackers.weights import official_file
 
 WhenLost = Literal["refine", "report", "keep"]
 
@@ -62,6 +62,7 @@ class RunSettings:
         data_root: folder of the frames.
         annotations_dir: folder of the ground truth, where that is not read from the data root.
         geometry: of the refiner, in place of the one that its checkpoint records.
+        precision: of the refiner.
         box_from: which head the refined box is taken from.
         mask_threshold: probability above which a pixel belongs to the target.
         save_masks: whether to keep the mask of every frame.
@@ -79,6 +80,7 @@ class RunSettings:
     data_root: str | None = None
     annotations_dir: str | None = None
     geometry: GeometryName | None = None
+    precision: Precision = "auto"
     box_from: BoxFrom = "auto"
     mask_threshold: float = MASK_THRESHOLD
     save_masks: bool = False
@@ -98,6 +100,13 @@ class SequenceResult:
     boxes_xywh: np.ndarray
     times_ms: np.ndarray
     masks: list[bytes] | None = None
+
+
+def choose_min_feedback_score(settings: RunSettings, geometry: GeometryName | None) -> float:
+    """The least score that a box is handed back with, chosen by the refiner's geometry where the settings leave it."""
+    if settings.min_feedback_score is not None:
+        return settings.min_feedback_score
+    return MIN_FEEDBACK_SCORE if geometry == "exact" and settings.tracker not in SELF_TRACKERS else 0.0
 
 
 class Pipeline:
@@ -129,7 +138,9 @@ class Pipeline:
             raise UserError(f"`--feedback`: {settings.tracker} cannot take the refined box; use `--no-feedback`.")
         if settings.tracker in SELF_TRACKERS and not self.feedback:
             raise UserError(f"`--no-feedback`: {settings.tracker} moves by the refined box alone; leave it out.")
-        self.min_feedback_score = self._min_feedback_score()
+        self._draws_from_masks = settings.save_masks and self.refiner is not None and self.refiner.box_head == "mask"
+        geometry = None if self.refiner is None else self.refiner.network.geometry
+        self.min_feedback_score = choose_min_feedback_score(settings, geometry)
         if settings.min_score is not None and not self.source.gives_score:
             raise UserError(f"`--min_score`: {settings.tracker} does not tell how sure it is; leave it out.")
 
@@ -139,6 +150,7 @@ class Pipeline:
             refiner = Refiner.from_checkpoint(
                 ckpt,
                 device,
+                settings.precision,
                 geometry=settings.geometry,
                 box_from=settings.box_from,
                 mask_threshold=settings.mask_threshold,
@@ -148,12 +160,6 @@ class Pipeline:
         if settings.save_masks and "mask" not in refiner.network.heads:
             raise UserError("`--save_masks`: the network has no mask head; leave it out.")
         return refiner
-
-    def _min_feedback_score(self) -> float:
-        if self.settings.min_feedback_score is not None:
-            return self.settings.min_feedback_score
-        is_exact = self.refiner is not None and self.refiner.network.geometry == "exact"
-        return MIN_FEEDBACK_SCORE if is_exact and self.settings.tracker not in SELF_TRACKERS else 0.0
 
     def frame_paths(self, sequence: EvaluationSequence) -> list[Path] | None:
         """The frames to read of a sequence; None if nobody looks at them.
@@ -206,10 +212,10 @@ class Pipeline:
                 boxes_xywh[t], base_ms = track.box_xywh, watch.lap()
                 mask = None
                 if self.refiner is not None and self._is_sure(track) and is_valid(track.box_xywh):
-                    refinement = self.refiner.refine(frame, track.box_xywh, mask=self.settings.save_masks)
-                    mask = refinement.mask
+                    refinement = self.refiner.refine(frame, track.box_xywh, mask=self._draws_from_masks)
                     if refinement.refined:
                         boxes_xywh[t] = refinement.box_xywh
+                        mask = self._mask(self.refiner, frame, refinement)
                         if self._hands_back(track, refinement):
                             tracker.set_box(refinement.box_xywh)
             times_ms[t] = decode_ms, base_ms, watch.lap()
@@ -217,6 +223,13 @@ class Pipeline:
                 masks.append(self._encoded(mask, frame.shape[:2]))
                 watch.lap()
         return SequenceResult(boxes_xywh, times_ms, masks if self.settings.save_masks else None)
+
+    def _mask(self, refiner: Refiner, frame: np.ndarray, refinement: Refinement) -> np.ndarray | None:
+        """The mask to keep: that which the box was drawn around, else one of the window about the refined box."""
+        if not self.settings.save_masks or self._draws_from_masks:
+            return refinement.mask
+        raw_xywh = refinement.raw_box_xywh  # not clipped, as in the original
+        return refiner.segment(frame, raw_xywh if is_valid(raw_xywh) else refinement.box_xywh)
 
     def _encoded(self, mask: np.ndarray | None, image_size: tuple[int, int]) -> bytes:
         inside = np.zeros(image_size, bool) if mask is None else mask > self.settings.mask_threshold
@@ -377,7 +390,7 @@ def _settings_in(path: Path) -> dict[str, object] | None:
 def _stamp(settings: RunSettings) -> dict[str, object]:
     """What the boxes depend on, with the content of files in place of their names."""
     weights = [_digest(Path(path)) for path in settings.tracker_weights]
-    in_torch = settings.ckpt is not None or settings.tracker in OFFICIAL_FILES
+    in_torch = settings.ckpt is not None or official_file(settings.tracker) is not None
     code = _code_of(settings.tracker)
     results = None if settings.results_dir is None else sorted(Path(settings.results_dir).glob("*.txt"))
     stamp = {name: value for name, value in asdict(settings).items() if name != "limits"}  # decide no box
