@@ -88,8 +88,8 @@ class Refiner:
     Args:
         network: the network; it is moved to the device and put in evaluation mode.
         device: ``auto`` takes the graphics card where there is one; else a torch device such as ``cpu`` or ``cuda:1``.
-        precision: bits to compute in. ``auto`` is ``16`` on a CUDA device in the geometry ``exact``, else ``32``: in those
-            of the original the boxes are to be the original's. ``32`` does without TF32, which CUDA devices use by
+        precision: bits to compute in. ``auto`` is ``16`` on a CUDA device in the geometry ``exact``, else ``32``: the
+            original's geometries are for the original's boxes. ``32`` does without TF32, which CUDA devices use by
             default. The correlation runs in 32 bits always.
         box_from: which head the box is taken from: ``corner``, or ``mask`` for the box around the mask; ``auto`` takes
             the corner head where there is one.
