@@ -160,13 +160,12 @@ def test_11_the_first_box_is_used_as_given() -> None:
 def test_11_the_original_moves_every_first_box(shared: Path) -> None:
     with np.load(shared / "golden" / "refine_original.npz") as golden:
         rectangles, polygons, started_xywh = golden["init_rect"], golden["init_polygon"], golden["init_box"]
-    half = [0.5, 0.5]
     num = len(rectangles)
-    np.testing.assert_allclose(started_xywh[:num] - rectangles, np.tile([*half, 0, 0], (num, 1)), atol=1e-4)
+    moved = started_xywh[:num] - rectangles
+    np.testing.assert_allclose(moved, np.tile([0.5, 0.5, 0, 0], (num, 1)), atol=1e-4)
     middles = started_xywh[num:, :2] + started_xywh[num:, 2:] / 2
-    np.testing.assert_allclose(
-        middles - polygons.reshape(-1, 4, 2).mean(1), np.tile(half, (len(polygons), 1)), atol=1e-4
-    )
+    moved = middles - polygons.reshape(-1, 4, 2).mean(1)
+    np.testing.assert_allclose(moved, np.full((len(polygons), 2), 0.5), atol=1e-4)
 
 
 def test_12_a_box_set_is_the_box_that_a_tracker_has() -> None:
@@ -214,9 +213,9 @@ def test_17_objects_are_palette_indices_and_gaps_are_frames(tmp_path: Path) -> N
 
 
 def test_19_lasot_is_read_by_its_lists(data_root: Path) -> None:
-    for split in ("training", "testing"):
-        names = (data_root / "lasot" / f"{split}_set.txt").read_text().split()
-        assert [record.name for record in LaSOT(data_root / "lasot", split[:-3]).records()] == names
+    for split in ("train", "test"):
+        names = (data_root / "lasot" / f"{split}ing_set.txt").read_text().split()
+        assert [record.name for record in LaSOT(data_root / "lasot", split).records()] == names
 
 
 def test_20_a_batch_without_masks_can_be_trained_on() -> None:
