@@ -116,9 +116,9 @@ def test_the_recipe_trains(root: Path, tmp_path: Path) -> None:
         "config": CONFIG.name,
         "output_dir": tmp_path,
         "data.root": root,
-        "data.pairs_per_epoch": 8,
+        "data.pairs_per_epoch": 4,
         "data.val_pairs": 2,
-        "data.batch_size": 4,
+        "data.batch_size": 2,
         "data.num_workers": 0,
         "model.backbone_weights": "null",
         "trainer.max_epochs": 1,
@@ -135,7 +135,8 @@ def test_the_recipe_trains(root: Path, tmp_path: Path) -> None:
         losses = [float(row[name]) for row in rows if row[name]]
         assert len(losses) == 2
         assert np.isfinite(losses).all()
-    assert {float(row["lr-AdamW"]) for row in rows if row.get("lr-AdamW")} == {1e-3}
+    rates = {float(row[name]) for row in rows for name in row if name.startswith("lr-AdamW") and row[name]}
+    assert rates == {1e-3}
     network = load_checkpoint(tmp_path / "ar34_cm_original/checkpoints/last.ckpt").network
     assert network.geometry == "original"
     assert network.heads == ("corner", "mask")
