@@ -14,9 +14,9 @@
 | `replay` | published boxes, `<sequence>.txt` in `--results_dir` | none | no | no |
 | `oracle` | the true centre, the size fed back | none | yes | no |
 | `oracle-size` | the true size, the centre fed back | none | yes | no |
-| `oracle:` and a name of these | that tracker, its centre the truth's after every frame | that tracker's | yes | yes |
 | `self` | the last box: the refiner fed its own box | none | yes | no |
 | `self:2` | like `self`, refined once before it is returned | none | yes | yes |
+| `oracle:` and a name above `replay` | that tracker, its centre the truth's after every frame | that tracker's | yes | yes |
 | `cmd:program arguments` | a program that speaks TraX, in a process of its own | none | no | yes |
 | `package.module:Class` | your own class with the methods of `Tracker` | any: the class gets the paths | yes | yes |
 """
