@@ -164,7 +164,9 @@ def main(args: Sequence[str] | None = None) -> None:
     sequence_set = SequenceSet(options.data_root, options.annotations_dir, options.split, options.sequences)
     sequences = [sequence_set.load(name) for name in sequence_set.names]
     attributes = sequence_set.attributes() or {}
-    runs = _runs(options)
+    runs, held = _runs(options), ""
+    if "refined" in runs:
+        runs["refined"], held = settle_refinement(runs["refined"])
     name = options.results_dir.resolve().name if options.results_dir else _folder_name(options.tracker)
     output_dir = options.output_dir or Path("results") / name
 
@@ -181,7 +183,7 @@ def main(args: Sequence[str] | None = None) -> None:
         scores[name] = score_run(folder.path, [sequence.truth for sequence in sequences], options.protocol)
         speeds[name] = _median_times(folder, sequences)
     sys.stdout.write(
-        f"{len(sequences)} sequences, {sum(len(s.truth.boxes_xywh) for s in sequences)} frames, "
+        f"{held}{len(sequences)} sequences, {sum(len(s.truth.boxes_xywh) for s in sequences)} frames, "
         f"protocol {options.protocol}\n{format_table(scores, options.protocol)}\n"
     )
     metrics: dict[str, Any] = {
@@ -246,8 +248,6 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         mask_threshold=MASK_THRESHOLD if options.mask_threshold is None else options.mask_threshold,
         save_masks=bool(options.save_masks),
     )
-    refined, told = settle_refinement(refined)
-    sys.stdout.write(f"{told}\n")
     return {"base": base, "refined": refined} if options.baseline else {"refined": refined}
 
 
