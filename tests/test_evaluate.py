@@ -437,13 +437,6 @@ def test_settings_that_come_to_the_same_are_the_same(
         run("--tracker", "oracle", "--data_root", root, "--precision", "32", "--output_dir", tmp_path / "base")
 
 
-def test_a_tracker_put_back_on_its_target(root: Path, names: list[str], tmp_path: Path) -> None:
-    run("--tracker", "oracle:mil", "--data_root", root, "--sequences", names[0], "--output_dir", tmp_path / "out")
-    boxes_xywh = read_rows(tmp_path / "out" / "base" / f"{names[0]}.txt")
-    truth = read_rows(folder_of(root, names[0]) / "groundtruth.txt")
-    np.testing.assert_allclose(boxes_xywh[:, 2:], np.broadcast_to(truth[0, 2:], (NUM_FRAMES, 2)), atol=1)
-
-
 def test_a_geometry_in_place_of_the_checkpoints(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
     command = ("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0])
     for geometry in ("exact", "original"):

@@ -16,7 +16,7 @@
 | `oracle-size` | the true size, the centre fed back | none | yes | no |
 | `self` | the last box: the refiner fed its own box | none | yes | no |
 | `self:2` | like `self`, refined once before it is returned | none | yes | yes |
-| `oracle:` and a name above `replay` | that tracker, put on the true centre after every frame | its own | yes | yes |
+| `oracle:` and a name | one of those above `replay`, put on the true centre after every frame | its own | yes | yes |
 | `cmd:program arguments` | a program that speaks TraX, in a process of its own | none | no | yes |
 | `package.module:Class` | your own class with the methods of `Tracker` | any: the class gets the paths | yes | yes |
 """
