@@ -18,6 +18,7 @@ from alpharefine.data.text import folder_name
 from alpharefine.errors import UserError
 from alpharefine.evaluation.one_pass import metrics_of, replays_of, run_replays, run_tracker, runs_of, score_tracker
 from alpharefine.evaluation.published import PUBLISHED, format_published, why_incomparable
+from alpharefine.evaluation.refinement import settle_refinement
 from alpharefine.evaluation.report import format_table, format_trackers, missing_sequences
 from alpharefine.evaluation.run import MIN_FEEDBACK_SCORE, RunSettings, WhenLost
 from alpharefine.evaluation.run_folder import write_whole
@@ -25,6 +26,7 @@ from alpharefine.evaluation.score import RunScore
 from alpharefine.evaluation.sequences import SequenceSet
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.metrics import PROTOCOLS, Protocol
+from alpharefine.refiner import Precision
 from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
 from alpharefine.trackers.trax import SCHEME, TimeLimits
 from alpharefine.trackers.weights import resolve_weights
@@ -35,6 +37,7 @@ _OF_REFINEMENT = (
     "when_lost",
     "min_score",
     "geometry",
+    "precision",
     "box_from",
     "mask_threshold",
     "save_masks",
@@ -83,6 +86,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--min_score", type=_score, help="refine only where the tracker's own score is at least this")
     add("--geometry", choices=get_args(GeometryName), help="in place of the one that the checkpoint was trained in")
+    add(
+        "--precision",
+        choices=get_args(Precision),
+        help="bits that the refiner computes in (default: auto, 16 on a graphics card in the geometry exact, else 32)",
+    )
     add("--box_from", choices=("corner", "mask"), help="the head that the box is taken from (default: corner)")
     add("--mask_threshold", type=_prob, help=f"of masks, for boxes and pictures (default: {MASK_THRESHOLD})")
     add("--save_masks", action="store_true", default=None, help="keep the mask of every frame as a PNG")
@@ -149,7 +157,9 @@ def main(args: Sequence[str] | None = None) -> None:
     sequence_set = SequenceSet(options.data_root, options.annotations_dir, options.split, options.sequences)
     sequences = [sequence_set.load(name) for name in sequence_set.names]
     attributes = sequence_set.attributes() or {}
-    runs = _runs(options)
+    runs, held = _runs(options), ""
+    if "refined" in runs:
+        runs["refined"], held = settle_refinement(runs["refined"])
     name = archive_stem(options.results_dir.resolve()) if options.results_dir else options.tracker.replace("./", "")
     output_dir = options.output_dir or Path("results") / folder_name(name)
 
@@ -163,7 +173,7 @@ def main(args: Sequence[str] | None = None) -> None:
         _raise_if_failed(run_tracker(trackers[""], options.devices), output_dir)
     scores = {name: score_tracker(tracker, options.protocol) for name, tracker in trackers.items()}
     sys.stdout.write(
-        f"{len(sequences)} sequences, {sum(len(s.truth.boxes_xywh) for s in sequences)} frames, "
+        f"{held}{len(sequences)} sequences, {sum(len(s.truth.boxes_xywh) for s in sequences)} frames, "
         f"protocol {options.protocol}\n{_report(scores, sequence_set.names, options.protocol)}\n"
     )
     metrics: dict[str, Any] = {
@@ -223,6 +233,7 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         when_lost=options.when_lost or "refine",
         min_score=options.min_score,
         geometry=options.geometry,
+        precision=options.precision or "auto",
         box_from=options.box_from or "auto",
         mask_threshold=MASK_THRESHOLD if options.mask_threshold is None else options.mask_threshold,
         save_masks=bool(options.save_masks),

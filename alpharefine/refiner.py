@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -17,11 +18,34 @@ from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.crops import GEOMETRIES, GeometryName, Window
 from alpharefine.masks import MASK_THRESHOLD, mask_to_box
 from alpharefine.models import AlphaRefineNet, HeadName, Prediction
+from alpharefine.models.precision import full_float32
 
 Precision = Literal["auto", "32", "16", "bf16"]
 BoxFrom = Literal["auto", "corner", "mask"]
 
 _AUTOCAST = {"16": torch.float16, "bf16": torch.bfloat16}
+
+
+def choose_precision(precision: Precision, device_type: str, geometry: GeometryName) -> Precision:
+    """What ``auto`` stands for.
+
+    >>> [choose_precision("auto", *where) for where in (("cuda", "exact"), ("cuda", "original"), ("cpu", "exact"))]
+    ['16', '32', '32']
+    """
+    if precision != "auto":
+        return precision
+    return "16" if device_type == "cuda" and geometry == "exact" else "32"
+
+
+def choose_box_head(box_from: BoxFrom, heads: Collection[HeadName]) -> HeadName:
+    """What ``auto`` stands for: the corner head where there is one.
+
+    >>> choose_box_head("auto", ["corner", "mask"]), choose_box_head("auto", ["mask"])
+    ('corner', 'mask')
+    """
+    if box_from != "auto":
+        return box_from
+    return "corner" if "corner" in heads else "mask"
 
 
 @dataclass(frozen=True)
@@ -64,9 +88,18 @@ class Refiner:
     Args:
         network: the network; it is moved to the device and put in evaluation mode.
         device: ``auto`` takes the graphics card where there is one; else a torch device such as ``cpu`` or ``cuda:1``.
-        precision: ``auto`` is ``16`` on a CUDA device and ``32`` elsewhere. The correlation runs in 32 bits always.
-        box_from: which head the box is taken from; ``auto`` takes the corner head where there is one.
+        precision: bits to compute in. ``auto`` is ``16`` on a CUDA device in the geometry ``exact``, else ``32``: the
+            original's geometries are for the original's boxes. ``32`` does without TF32, which CUDA devices use by
+            default. The correlation runs in 32 bits always.
+        box_from: which head the box is taken from: ``corner``, or ``mask`` for the box around the mask; ``auto`` takes
+            the corner head where there is one.
         mask_threshold: probability above which a pixel belongs to the target, where the box is taken from the mask.
+
+    Attributes:
+        network: on the device.
+        device: that it runs on.
+        precision: that it runs in.
+        box_head: that boxes are taken from.
 
     Raises:
         ValueError: if there is no such precision, or the network does not have the head.
@@ -83,12 +116,10 @@ class Refiner:
         if precision not in get_args(Precision):
             raise ValueError(f"`precision` must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
         self.device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-        self.precision = precision if precision != "auto" else "16" if self.device.type == "cuda" else "32"
+        self.precision = choose_precision(precision, self.device.type, network.geometry)
         self.network = network.to(self.device).eval()
-        self._box_head: HeadName = (
-            ("corner" if "corner" in network.heads else "mask") if box_from == "auto" else box_from
-        )
-        if self._box_head not in network.heads:
+        self.box_head = choose_box_head(box_from, network.heads)
+        if self.box_head not in network.heads:
             raise ValueError(f"`box_from`: the network has the heads {list(network.heads)}, not {box_from!r}.")
         self._mask_threshold = mask_threshold
         self._geometry = GEOMETRIES[network.geometry]
@@ -114,11 +145,17 @@ class Refiner:
             box_from: see `Refiner`.
             mask_threshold: see `Refiner`.
 
+        Warns:
+            UserWarning: if a file of the authors' code does not tell which of two networks it holds.
+
         Raises:
             UserError: if the file is missing or not one of a refinement network.
             ValueError: see `Refiner`.
         """
-        return cls(load_checkpoint(path, geometry).network, device, precision, box_from, mask_threshold)
+        loaded = load_checkpoint(path, geometry)
+        if loaded.doubts:
+            warnings.warn(f"{path}: {loaded.doubts}", stacklevel=2)
+        return cls(loaded.network, device, precision, box_from, mask_threshold)
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target that `refine` then looks for.
@@ -183,24 +220,69 @@ class Refiner:
         if not len(frames) == len(boxes_xywh) == len(templates):
             counts = f"{len(frames)} frames, {len(boxes_xywh)} boxes, {len(templates)} templates"
             raise ValueError(f"`refine_many` needs a frame, a box and a template each, got {counts}.")
-        if mask and "mask" not in self.network.heads:
-            raise ValueError("`mask` needs a network with a mask head; this one has none.")
+        if mask:
+            self._require_mask_head("mask")
         if len(frames) == 0:
             return []
-        for frame, box_xywh in zip(frames, boxes_xywh, strict=True):
-            _check(frame, box_xywh)
-        windows = [self._geometry.window.around(box_xywh) for box_xywh in boxes_xywh]
-        crops = [window.cut(frame) for window, frame in zip(windows, frames, strict=True)]
-        answers = self._predict(crops, templates, mask)
+        windows, crops = self._cut(frames, boxes_xywh)
+        heads: list[HeadName] = ["corner", "mask"] if mask and self.box_head == "corner" else [self.box_head]
+        answers = self._predict(crops, templates, heads)
         return [
             self._refinement(answer, window, frame.shape[:2], np.asarray(box_xywh, np.float64), mask)
             for answer, window, frame, box_xywh in zip(answers, windows, frames, boxes_xywh, strict=True)
         ]
 
-    def _predict(self, crops: list[np.ndarray], templates: Sequence[Template], mask: bool) -> list[_Answer]:
-        heads = [self._box_head]
-        if mask and self._box_head == "corner":
-            heads.append("mask")
+    def segment(self, frame: np.ndarray, box_xywh: np.ndarray) -> np.ndarray:
+        """The mask of the target alone, looked for about a box that is precise already.
+
+        A mask from `refine` is one of the window about the rough box, which may cut the target off.
+
+        Args:
+            frame: ``(H, W, 3)`` uint8 RGB.
+            box_xywh: ``(4,)`` image pixels.
+
+        Returns:
+            ``(H, W)`` float32 probabilities.
+
+        Raises:
+            RuntimeError: before `initialize`.
+            ValueError: if the frame or the box is malformed, or the network has no mask head.
+        """
+        if self._template is None:
+            raise RuntimeError("`segment` needs a target: call `initialize` with the first frame and its box before.")
+        return self.segment_many([frame], [box_xywh], [self._template])[0]
+
+    def segment_many(
+        self,
+        frames: Sequence[np.ndarray],
+        boxes_xywh: Sequence[np.ndarray] | np.ndarray,
+        templates: Sequence[Template],
+    ) -> list[np.ndarray]:
+        """The masks of many targets in one pass of the network; see `segment` and `refine_many`."""
+        self._require_mask_head("segment")
+        if not len(frames):
+            return []
+        windows, crops = self._cut(frames, boxes_xywh)
+        masks = []
+        for answer, window, frame in zip(self._predict(crops, templates, ["mask"]), windows, frames, strict=True):
+            assert answer.crop_mask is not None
+            masks.append(window.paste(answer.crop_mask, frame.shape[:2]))
+        return masks
+
+    def _cut(
+        self, frames: Sequence[np.ndarray], boxes_xywh: Sequence[np.ndarray] | np.ndarray
+    ) -> tuple[list[Window], list[np.ndarray]]:
+        """The search regions around the boxes, and what is seen in them."""
+        for frame, box_xywh in zip(frames, boxes_xywh, strict=True):
+            _check(frame, box_xywh)
+        windows = [self._geometry.window.around(box_xywh) for box_xywh in boxes_xywh]
+        return windows, [window.cut(frame) for window, frame in zip(windows, frames, strict=True)]
+
+    def _require_mask_head(self, asked: str) -> None:
+        if "mask" not in self.network.heads:
+            raise ValueError(f"`{asked}` needs a network with a mask head; this one has none.")
+
+    def _predict(self, crops: list[np.ndarray], templates: Sequence[Template], heads: list[HeadName]) -> list[_Answer]:
         with torch.inference_mode(), self._autocast():
             kernels = torch.stack([template.kernel for template in templates])
             prediction: Prediction = self.network(self._batch(crops), kernels, heads)
@@ -239,7 +321,7 @@ class Refiner:
 
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = _AUTOCAST.get(self.precision)
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        return full_float32() if dtype is None else torch.autocast(self.device.type, dtype)
 
 
 class _Answer(NamedTuple):

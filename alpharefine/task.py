@@ -24,6 +24,7 @@ from alpharefine.models import (
     MaskHeadName,
     NeckName,
     Prediction,
+    SpatialAttentionName,
 )
 
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
@@ -41,6 +42,7 @@ class RefineTask(pl.LightningModule):
         corner_head: see `alpharefine.models.heads`.
         mask_head: see `alpharefine.models.heads`.
         geometry: see `alpharefine.crops`.
+        spatial_attention: see `alpharefine.models.correlation.CorrelationNeck`.
         frozen_stages: how many stages of the backbone keep their weights and batch-norm statistics: -1 none, 0 the
             stem, 1 to 3 the stem and the layers up to that one.
         lr: learning rate.
@@ -70,6 +72,7 @@ class RefineTask(pl.LightningModule):
         corner_head: CornerHeadName = "towers",
         mask_head: MaskHeadName = "pyramid",
         geometry: GeometryName = "exact",
+        spatial_attention: SpatialAttentionName = "auto",
         frozen_stages: Literal[-1, 0, 1, 2, 3] = -1,
         lr: float = 1e-3,
         backbone_lr_factor: float = 1.0,
@@ -87,7 +90,7 @@ class RefineTask(pl.LightningModule):
         if not heads:
             raise UserError("`heads` must name the corner head, the mask head or both; got none.")
         self.save_hyperparameters()
-        self.network = AlphaRefineNet(backbone, heads, neck, corner_head, mask_head, geometry)
+        self.network = AlphaRefineNet(backbone, heads, neck, corner_head, mask_head, geometry, spatial_attention)
         self.val_iou = BoxIoU()
         self.val_mask_iou = MaskIoU()
         for module in self._frozen_modules():

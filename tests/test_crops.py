@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alpharefine import Refiner
 from alpharefine.boxes import xywh_to_xyxy, xyxy_to_xywh
-from alpharefine.crops import Window
+from alpharefine.crops import OriginalWindow, OriginalWindowBack, Window
+from alpharefine.models import AlphaRefineNet
 
 NAN, INF = float("nan"), float("inf")
 
@@ -226,6 +228,30 @@ class TestMapping:
         assert abs(columns[-1] + 1 - x2) <= 0.5
         assert abs(rows[0] - y1) <= 0.5
         assert abs(rows[-1] + 1 - y2) <= 0.5
+
+
+class TestOriginalWindowBack:
+    """Labels of the geometry `original` lie half a crop pixel before their targets, by the rounding of the window."""
+
+    def test_right_but_for_the_rounding_of_the_window(self) -> None:
+        rng = np.random.default_rng(5)
+        for size in (10.0, 60.0, 400.0):
+            errors = []
+            for _ in range(200):
+                box_xywh = rng.uniform([100, 100, size, size], [300, 300, 2 * size, 2 * size])
+                target_xyxy = xywh_to_xyxy(box_xywh + rng.uniform(-0.1, 0.1, 4) * size)
+                window = OriginalWindowBack.around(box_xywh)
+                label_xyxy = window.to_crop(target_xyxy)
+                errors.append(window.to_image(label_xyxy) - target_xyxy)
+            assert np.abs(errors).max() < 0.5 + 1e-3
+            assert np.abs(np.mean(errors)) < 0.1
+
+    def test_it_is_a_window_as_the_original_cuts_it(self) -> None:
+        box_xywh = np.array([-3.0, 5.0, 21.3, 17.8])
+        ours, theirs = OriginalWindowBack.around(box_xywh), OriginalWindow.around(box_xywh)
+        assert type(ours) is OriginalWindowBack
+        np.testing.assert_array_equal(ours.cut(picture(), 16), theirs.cut(picture(), 16))
+        assert not Refiner(AlphaRefineNet("resnet18", geometry="original_window"), "cpu").network.corner_head.grid[1]
 
 
 class TestPaste:

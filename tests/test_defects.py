@@ -12,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+import train
 from alpharefine import Refiner
 from alpharefine.boxes import clip_to_image, xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.crops import OriginalWindow, Window
 from alpharefine.data.augmentation import Augmentation
 from alpharefine.data.images import box_of_mask, read_image, read_label_image
+from alpharefine.data.lasot import LaSOT
 from alpharefine.data.masks import MaskVideo, Saliency
 from alpharefine.data.pairs import EpochSampler, PairDataset, PairSource
 from alpharefine.errors import UserError
@@ -26,7 +28,9 @@ from alpharefine.evaluation.sequences import SequenceSet
 from alpharefine.losses import best_cell_loss, mask_loss
 from alpharefine.masks import mask_to_box
 from alpharefine.models import AlphaRefineNet, Corners, Grid, soft_argmax
+from alpharefine.models.heads import BoxHead
 from alpharefine.trackers import Track, TrackState
+from alpharefine.trackers.dimp.target import Target
 from tests.known_network import BOX, FRAME, KnownNetwork, started
 
 BOXES = np.random.default_rng(0).uniform([-20, -20, 6, 6], [300, 200, 90, 90], size=(200, 4))
@@ -99,6 +103,7 @@ class Told:
     """A tracker that stays where it is put, gives no box in the third frame, and keeps what it is told."""
 
     told: ClassVar[list[list[float]]] = []
+    state: ClassVar[TrackState] = TrackState.NORMAL
 
     def initialize(self, _frame: np.ndarray, box_xywh: np.ndarray) -> None:
         self.told.clear()
@@ -107,7 +112,7 @@ class Told:
     def track(self, _frame: np.ndarray) -> Track:
         self.index += 1
         box_xywh = np.full(4, -1.0) if self.index == 2 else self.box_xywh
-        return Track(box_xywh, 0.5, TrackState.NORMAL)
+        return Track(box_xywh, 0.5, self.state)
 
     def set_box(self, box_xywh: np.ndarray) -> None:
         self.told.append(box_xywh.tolist())
@@ -118,8 +123,26 @@ class Told:
 def recorded(lasot_root: Path, checkpoint: Path) -> np.ndarray:
     """The boxes of a run over `Told`."""
     sequences = SequenceSet(lasot_root, None)
-    pipeline = Pipeline(RunSettings(f"{__name__}:Told", ckpt=str(checkpoint), min_feedback_score=0.0), device="cpu")
+    settings = RunSettings(f"{__name__}:Told", ckpt=str(checkpoint), min_feedback_score=0)
+    pipeline = Pipeline(settings, device="cpu")
     return pipeline(sequences.load(sequences.names[0])).boxes_xywh
+
+
+def test_9_a_target_that_is_lost_need_not_be_refined(
+    lasot_root: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences = SequenceSet(lasot_root, None)
+    monkeypatch.setattr(Told, "state", TrackState.NOT_FOUND)
+    boxes = {}
+    for when_lost in ("refine", "report", "keep"):
+        settings = RunSettings(f"{__name__}:Told", ckpt=str(checkpoint), when_lost=when_lost, min_feedback_score=0)
+        boxes[when_lost] = Pipeline(settings, device="cpu")(sequences.load(sequences.names[0])).boxes_xywh
+        assert bool(Told.told) == (when_lost == "refine")
+    assert (boxes["keep"][[1, 3, 4, 5]] == boxes["keep"][0]).all()
+    assert (boxes["report"][1] != boxes["report"][0]).any()
+    unsure = RunSettings(f"{__name__}:Told", ckpt=str(checkpoint), min_feedback_score=1.1)
+    Pipeline(unsure, device="cpu")(sequences.load(sequences.names[0]))
+    assert not Told.told, "the refiner's own peak gates too"
 
 
 def test_10_the_box_fed_back_is_the_one_recorded(recorded: np.ndarray) -> None:
@@ -132,6 +155,25 @@ def test_11_the_first_box_is_used_as_given() -> None:
     refiner.initialize(FRAME, BOX)
     expected = Window.around(BOX).cut(FRAME)
     np.testing.assert_array_equal(network.templates[0][0].permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parity
+def test_11_the_original_moves_every_first_box(shared: Path) -> None:
+    with np.load(shared / "golden" / "refine_original.npz") as golden:
+        rectangles, polygons, started_xywh = golden["init_rect"], golden["init_polygon"], golden["init_box"]
+    num = len(rectangles)
+    moved = started_xywh[:num] - rectangles
+    np.testing.assert_allclose(moved, np.tile([0.5, 0.5, 0, 0], (num, 1)), atol=1e-4)
+    middles = started_xywh[num:, :2] + started_xywh[num:, 2:] / 2
+    moved = middles - polygons.reshape(-1, 4, 2).mean(1)
+    np.testing.assert_allclose(moved, np.full((len(polygons), 2), 0.5), atol=1e-4)
+
+
+def test_12_a_box_set_is_the_box_that_a_tracker_has() -> None:
+    target = Target(np.array([40.0, 30.0, 24.0, 18.0]), sample_size=288, search_area_scale=5)
+    for box in BOXES[:20]:
+        target.set_box(box)
+        np.testing.assert_allclose(target.box_xywh, box, atol=1e-4)
 
 
 def test_13_boxes_and_masks_are_asked_for_by_name() -> None:
@@ -171,6 +213,12 @@ def test_17_objects_are_palette_indices_and_gaps_are_frames(tmp_path: Path) -> N
     assert max(gaps) < 10
 
 
+def test_19_lasot_is_read_by_its_lists(data_root: Path) -> None:
+    for split in ("train", "test"):
+        names = (data_root / "lasot" / f"{split}ing_set.txt").read_text().split()
+        assert [record.name for record in LaSOT(data_root / "lasot", split).records()] == names
+
+
 def test_20_a_batch_without_masks_can_be_trained_on() -> None:
     logits = torch.zeros(2, 8, 8, requires_grad=True)
     loss = mask_loss(logits, torch.zeros(2, 8, 8), torch.tensor([False, False]))
@@ -191,6 +239,33 @@ def test_22_the_depthwise_neck_runs() -> None:
     crops = torch.zeros(1, 3, 256, 256)
     with torch.inference_mode():
         assert network(crops, network.encode_template(crops)).corners.crop_xyxy.isfinite().all()
+
+
+def test_23_box_heads_run_and_can_shrink_a_box() -> None:
+    torch.manual_seed(0)
+    fused = torch.randn(16, 64, 16, 16)
+    with torch.inference_mode():
+        assert (BoxHead(64, Grid(256), "box").eval().deltas(10 * fused) < 0).any()
+        for name in ("box_conv", "box_conv_narrow"):
+            assert BoxHead(64, Grid(256), name).eval()(fused[:1]).crop_xyxy.isfinite().all()
+
+
+def test_24_a_run_ends_once_and_goes_on_when_asked(tmp_path: Path) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    config = Path(__file__).parent / "conf" / "small.yaml"
+    with pytest.raises(UserError, match=r"run holds a run; go on with `--resume`, or give another `--name`"):
+        train.main([f"--config={config}", f"--output_dir={tmp_path}", "--name=run"])
+
+
+@pytest.mark.parametrize("change", [{"heads": ("corner",)}, {"neck": "naive"}, {"backbone": "resnet34"}], ids=str)
+def test_25_a_checkpoint_records_its_network(checkpoint: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"] |= change
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="does not hold the weights of the network that it names"):
+        load_checkpoint(tmp_path / "other.ckpt")
 
 
 def test_26_27_every_pair_has_its_own_brightness_and_validation_repeats(data_root: Path, tmp_path: Path) -> None:

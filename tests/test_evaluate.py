@@ -17,6 +17,7 @@ import pytest
 
 import evaluate
 from alpharefine import Refiner
+from alpharefine.boxes import is_valid
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
@@ -397,6 +398,43 @@ def test_boxes_of_masks_and_masks_as_pictures(root: Path, names: list[str], tmp_
     found = refiner.refine(read_image(folder_of(root, names[0]) / "img/00000002.jpg"), base_xywh, mask=True)
     np.testing.assert_array_equal(masks[0] > 0, found.mask > 0.4)
     np.testing.assert_allclose(boxes_xywh[1], found.box_xywh if found.refined else base_xywh)
+
+
+def test_masks_are_those_of_the_refined_box(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
+    out, folder = tmp_path / "out", folder_of(root, names[0])
+    run("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0],
+        "--output_dir", out, "--save_masks", "--mask_threshold", "0.4")  # fmt: skip
+    refiner = Refiner.from_checkpoint(checkpoint, device="cpu")
+    truth = read_rows(folder / "groundtruth.txt")
+    refiner.initialize(read_image(folder / "img/00000001.jpg"), truth[0])
+    frame = read_image(folder / "img/00000002.jpg")
+    base_xywh = np.concatenate([truth[1][:2] + truth[1][2:] / 2 - truth[0][2:] / 2, truth[0][2:]])
+    found = refiner.refine(frame, base_xywh, mask=True)
+    assert found.refined
+    mask = cv2.imread(str(out / f"refined/masks/{names[0]}/00000002.png"), cv2.IMREAD_GRAYSCALE) > 0
+    around_xywh = found.raw_box_xywh if is_valid(found.raw_box_xywh) else found.box_xywh
+    np.testing.assert_array_equal(mask, refiner.segment(frame, around_xywh) > 0.4)
+    assert (mask != (found.mask > 0.4)).any(), "not that of the window about the rough box"
+
+
+def test_settings_that_come_to_the_same_are_the_same(
+    root: Path, names: list[str], tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0])
+    out = tmp_path / "out"
+    run(*command, "--output_dir", out)
+    assert (
+        f"{checkpoint}: checkpoint of train.py, epoch None; backbone resnet18, heads corner+mask"
+        in capsys.readouterr().out
+    )
+    written = (out / "refined" / f"{names[0]}.txt").stat().st_mtime_ns
+    said = ("--geometry", "exact", "--box_from", "corner", "--precision", "auto", "--min_feedback_score", "0.2")
+    run(*command, "--output_dir", out, *said)
+    assert (out / "refined" / f"{names[0]}.txt").stat().st_mtime_ns == written
+    with pytest.raises(UserError, match=r"holds a run with other settings \(precision: (16|32) there, bf16 now\)"):
+        run(*command, "--output_dir", out, "--precision", "bf16")
+    with pytest.raises(UserError, match=r"`--precision` is about refinement: give `--ckpt`"):
+        run("--tracker", "oracle", "--data_root", root, "--precision", "32", "--output_dir", tmp_path / "base")
 
 
 def test_a_geometry_in_place_of_the_checkpoints(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:

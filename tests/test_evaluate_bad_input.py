@@ -76,7 +76,10 @@ def nothing(_: Path) -> None:
             lambda root: first(root, "img/00000001.jpg").write_text("x"), REFINED, "00000001.jpg", id="no picture"
         ),
         pytest.param(
-            lambda root: (root / "ckpt").unlink(), REFINED, "No file ckpt; check `--ckpt`", id="no checkpoint"
+            lambda root: (root / "ckpt").unlink(),
+            REFINED,
+            "`--ckpt`: no file ckpt; give a checkpoint",
+            id="no checkpoint",
         ),
         pytest.param(another_network, REFINED, "`--ckpt`: ckpt is a checkpoint of something else", id="other network"),
         pytest.param(cut_short, REFINED, "`--ckpt`: ckpt is cut short", id="checkpoint cut short"),

@@ -52,7 +52,15 @@ def test_a_frame(golden: dict[str, np.ndarray], refiner: Refiner, case: int) -> 
     np.testing.assert_allclose(found.raw_box_xywh, golden["refined_box"][case], atol=tolerance)
     np.testing.assert_allclose(found.box_xywh, golden["refined_clipped"][case], atol=tolerance)
     assert found.mask is not None
-    np.testing.assert_allclose(found.mask, golden[f"mask_{case:02d}"].astype(np.float32), atol=2e-3)
+    np.testing.assert_allclose(found.box_xywh, golden["refined_clipped_mdnet"][case], atol=tolerance)
+    prob = golden[f"mask_{case:02d}"].astype(np.float32)
+    np.testing.assert_allclose(found.mask, prob, atol=2e-3)
+    inside, near = (
+        np.unpackbits(golden[f"mask_bits_{case:02d}"])[: prob.size].reshape(prob.shape),
+        abs(prob - 0.5) < 2e-3,
+    )
+    assert ((found.mask > 0.5) == inside)[~near].all()
+    assert abs(int((found.mask > 0.5).sum()) - golden["mask_area"][case]) <= near.sum()
     for name, threshold in (("mask_box", 0.5), ("mask_box_065", 0.65)):
         of_mask = mask_to_box(golden[f"mask_{case:02d}"].astype(np.float32), threshold)
         np.testing.assert_allclose(box if of_mask is None else of_mask, golden[name][case], atol=1)
@@ -76,8 +84,9 @@ def test_windows_over_the_border(golden: dict[str, np.ndarray]) -> None:
     image = golden["window_image"]
     height, width = image.shape[:2]
     compared = 0
-    for box, crop in zip(golden["window_box"], golden["window_crop64"], strict=True):
+    for box, crop, factors in zip(*(golden[f"window_{name}"] for name in ("box", "crop64", "factors64")), strict=True):
         window = OriginalWindow.around(box)
+        assert [64 / window.height, 64 / window.width] == factors.tolist()
         if window.x0 + window.width < 0 or window.y0 + window.height < 0:
             assert not window.cut(image, 64).any(), "black, where the original shows wrong pixels"
             continue
@@ -100,6 +109,7 @@ def test_masks_to_boxes(golden: dict[str, np.ndarray]) -> None:
 
 
 def test_clipping(golden: dict[str, np.ndarray]) -> None:
+    np.testing.assert_array_equal(golden["clip_out"], golden["clip_out_mdnet"])
     for size, given, expected in zip(golden["clip_hw"], golden["clip_in"], golden["clip_out"], strict=True):
         found = xyxy_to_xywh(clip_as_original(xywh_to_xyxy(given), tuple(size.tolist())))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
@@ -136,3 +146,10 @@ def test_a_training_sample(golden: dict[str, np.ndarray], shared: Path, sample: 
         np.testing.assert_allclose(values.transpose(2, 0, 1)[:, ::4, ::4], expected[f"{name}_image"], atol=0.02)
         np.testing.assert_allclose(values.mean(axis=(0, 1)), expected[f"{name}_mean"], atol=1e-3)
     np.testing.assert_array_equal(OriginalWindow.around(boxes[1]).cut(mask) * 255, expected["test_mask"])
+
+
+def test_the_masks_about_the_refined_box(golden: dict[str, np.ndarray], refiner: Refiner) -> None:
+    """As in the original's runs that draw masks: around the box that is refined and not clipped."""
+    frame, box = golden[f"frame_{golden['frame'][0]}"], golden["box"][0]
+    refiner.initialize(golden[f"frame_{golden['template_frame'][0]}"], golden["template_box"][0])
+    np.testing.assert_array_equal(refiner.segment(frame, box), refiner.refine(frame, box, mask=True).mask)

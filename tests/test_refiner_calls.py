@@ -113,6 +113,42 @@ def test_automatic_choices_without_a_graphics_card(monkeypatch: pytest.MonkeyPat
     assert (refiner.device.type, refiner.precision) == ("cpu", "32")
 
 
+def float32_precision() -> tuple[str, str]:
+    return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision  # type: ignore[attr-defined]
+
+
+class Watching(KnownNetwork):
+    """Sees how exactly float32 is computed while it runs."""
+
+    def forward(self, *args: Any) -> Any:
+        self.seen = float32_precision()
+        return super().forward(*args)
+
+
+def test_32_bits_are_32_bits_on_graphics_cards_too() -> None:
+    before = float32_precision()
+    network = Watching([64, 64, 192, 192])
+    started(network, precision="32").refine(FRAME, BOX)
+    assert network.seen == ("ieee", "ieee")
+    assert float32_precision() == before
+    assert before[0] != "ieee"
+    started(network, precision="bf16").refine(FRAME, BOX)
+    assert network.seen == before
+
+
+def test_a_mask_alone() -> None:
+    prob = np.full((256, 256), 0.1)
+    prob[64:192, 64:192] = 0.9
+    network = KnownNetwork([0, 0, 10, 10], prob)
+    refiner = started(network)
+    np.testing.assert_array_equal(refiner.segment(FRAME, BOX), refiner.refine(FRAME, BOX, mask=True).mask)
+    assert network.calls[0][2] == ("mask",)
+    with pytest.raises(RuntimeError, match="`segment` needs a target: call `initialize`"):
+        Refiner(network, "cpu").segment(FRAME, BOX)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`segment` needs a network with a mask head"):
+        started(KnownNetwork([0, 0, 1, 1])).segment(FRAME, BOX)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_graphics_card_gives_the_boxes_of_the_processor(random_network: AlphaRefineNet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from safetensors import SafetensorError
 
@@ -12,6 +13,7 @@ from alpharefine.checkpoints.exported import save_exported
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.cli import UserErrorParser, run_command
 from alpharefine.errors import UserError
+from alpharefine.models import CornerHeadName, NeckName
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -31,26 +33,28 @@ def main(args: Sequence[str] | None = None) -> None:
         "input", type=Path, help="a checkpoint of train.py or of the authors' code (.pth.tar), or a .safetensors"
     )
     command.add_argument("output", type=Path, help="the .safetensors file to write")
+    for option, names in (("--neck", NeckName), ("--corner_head", CornerHeadName)):
+        command.add_argument(
+            option, choices=get_args(names), help="in place of the one that the file tells; for weights that fit both"
+        )
     options = parser.parse_args(args)
     if options.output.suffix != ".safetensors" or options.output.exists():
         raise UserError(f"{options.output} must be a .safetensors file that is not there yet; give another name.")
     if not options.output.absolute().parent.is_dir():
         raise UserError(f"{options.output.parent} is no folder; make it, or give another place.")
-    network, description = load_checkpoint(options.input)
+    loaded = load_checkpoint(options.input, neck=options.neck, corner_head=options.corner_head)
     part = options.output.with_name(f".{options.output.name}.part")
     try:
-        save_exported(network, part)
+        save_exported(loaded.network, part)
         part.replace(options.output)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{options.output} cannot be written ({error}); give another place.") from error
     finally:
         part.unlink(missing_ok=True)
-    parts = ", ".join(f"{name} {_told(value)}" for name, value in network.parts.items())
-    sys.stdout.write(f"{options.input}: {description}\n{options.output}: {parts}\n")
-
-
-def _told(value: object) -> str:
-    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    sys.stdout.write(f"{options.input}: {loaded.description}\n")
+    if loaded.doubts and options.neck is None and options.corner_head is None:
+        sys.stdout.write(f"{loaded.doubts}\n")
+    sys.stdout.write(f"{options.output}: {loaded.parts}\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from alpharefine.checkpoints.files import read_torch_file
 from alpharefine.checkpoints.original import build_original, is_original
 from alpharefine.crops import GeometryName
 from alpharefine.errors import UserError
-from alpharefine.models import AlphaRefineNet, HeadName
+from alpharefine.models import AlphaRefineNet, CornerHeadName, HeadName, NeckName
 
 _PREFIX = "network."
 _REASON_LENGTH = 200
@@ -28,22 +28,39 @@ class LoadedCheckpoint(NamedTuple):
     Attributes:
         network: on the CPU, in evaluation mode.
         description: the kind of the file, and what it says of its network.
+        doubts: what the file does not tell of its network, and what was assumed; empty if it tells everything.
     """
 
     network: AlphaRefineNet
     description: str
+    doubts: str = ""
+
+    @property
+    def parts(self) -> str:
+        """The network in words."""
+        told = {
+            name: "+".join(value) if isinstance(value, tuple) else value for name, value in self.network.parts.items()
+        }
+        return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
-def load_checkpoint(path: str | Path, geometry: GeometryName | None = None) -> LoadedCheckpoint:
+def load_checkpoint(
+    path: str | Path,
+    geometry: GeometryName | None = None,
+    neck: NeckName | None = None,
+    corner_head: CornerHeadName | None = None,
+) -> LoadedCheckpoint:
     """Rebuild a network from a file alone, whose kind is told by its content.
 
     Args:
         path: of a checkpoint of `train.py`, of exported weights (.safetensors) or of a checkpoint of the authors' code
             (.pth.tar, in either of torch's containers).
         geometry: in place of the one that the weights were trained in.
+        neck: in place of the one that the file tells; one with the same parameters.
+        corner_head: likewise.
 
     Raises:
-        UserError: if there is no such file, or it does not hold a refinement network.
+        UserError: if there is no such file, or it does not hold a refinement network, or not one with these parts.
     """
     path = Path(path)
     place = f"`--ckpt`: {path}"
@@ -55,16 +72,29 @@ def load_checkpoint(path: str | Path, geometry: GeometryName | None = None) -> L
     else:
         content = read_torch_file(path)
         loaded = _from_original(content, place) if is_original(content) else _from_lightning(content, place)
-    if geometry is None or geometry == loaded.network.geometry:
+    given = {"geometry": geometry, "neck": neck, "corner_head": corner_head}
+    return _with_parts(loaded, {name: part for name, part in given.items() if part is not None}, place)
+
+
+def _with_parts(loaded: LoadedCheckpoint, given: Mapping[str, object], place: str) -> LoadedCheckpoint:
+    """The same weights in a network of which some parts, without parameters of their own, are others."""
+    changed = {name: part for name, part in given.items() if part != loaded.network.parts[name]}
+    if not changed:
         return loaded
-    network = AlphaRefineNet(**(loaded.network.parts | {"geometry": geometry}))  # type: ignore[arg-type]
-    network.load_state_dict(loaded.network.state_dict())
+    network = AlphaRefineNet(**(loaded.network.parts | changed))  # type: ignore[arg-type]
+    try:
+        network.load_state_dict(loaded.network.state_dict())
+    except RuntimeError as error:
+        told = ", ".join(f"{name} {part}" for name, part in changed.items())
+        raise UserError(
+            f"{place} does not hold the weights of a network with {told}, but one with {loaded.parts}; leave it out."
+        ) from error
     return loaded._replace(network=network.eval())
 
 
 def _from_original(content: Mapping[Any, Any], place: str) -> LoadedCheckpoint:
-    network, description = build_original(content, place)
-    return LoadedCheckpoint(network, f"checkpoint of the authors' code: {description}")
+    network, description, doubts = build_original(content, place)
+    return LoadedCheckpoint(network, f"checkpoint of the authors' code: {description}", doubts)
 
 
 def _from_lightning(content: Mapping[Any, Any], place: str) -> LoadedCheckpoint:

@@ -27,6 +27,7 @@ from alpharefine.evaluation.run import (
     SequenceResult,
     encode_mask,
     load_refiner,
+    mask_region,
     require_inside,
     require_possible,
 )
@@ -89,6 +90,7 @@ class Replay:
         require_possible(settings, accepts_feedback=False, gives_score=False)
         self.refiner = load_refiner(settings, settings.ckpt, device)
         self._mask_threshold = settings.mask_threshold if settings.save_masks else None
+        self._draws_from_masks = settings.save_masks and self.refiner.box_head == "mask"
         self._batch_size = batch_size
 
     def run_all(self, jobs: Iterable[ReplayJob]) -> Iterator[ReplayResult]:
@@ -140,11 +142,26 @@ class Replay:
             [box.frame for box in boxes],
             [box.box_xywh for box in boxes],
             [box.template for box in boxes],
-            mask=self._mask_threshold is not None,
+            mask=self._draws_from_masks,
         )
+        if self._mask_threshold is not None and not self._draws_from_masks:
+            refinements = self._with_masks(boxes, refinements)
         refine_ms = 1e3 * (perf_counter() - start) / len(boxes)
         for box, refinement in zip(boxes, refinements, strict=True):
             box.running.keep(box, refinement, refine_ms)
+
+    def _with_masks(self, boxes: list[_Box], refinements: list[Refinement]) -> list[Refinement]:
+        """The refinements, those with a target with the mask of the window about the refined box."""
+        found = [i for i, refinement in enumerate(refinements) if refinement.refined]
+        masks = self.refiner.segment_many(
+            [boxes[i].frame for i in found],
+            [mask_region(refinements[i]) for i in found],
+            [boxes[i].template for i in found],
+        )
+        answers = list(refinements)
+        for i, mask in zip(found, masks, strict=True):
+            answers[i] = replace(refinements[i], mask=mask)
+        return answers
 
 
 class _Running:
@@ -177,7 +194,7 @@ class _Running:
         if refinement.refined:
             result.boxes_xywh[box.frame_index] = refinement.box_xywh
         result.times_ms[box.frame_index, _REFINE] = refine_ms
-        self._keep_mask(box.tracker, box.frame_index, refinement.mask, box.frame)
+        self._keep_mask(box.tracker, box.frame_index, refinement.mask if refinement.refined else None, box.frame)
         self.num_open -= 1
 
     def _keep_mask(self, tracker: str, frame_index: int, mask: np.ndarray | None, frame: np.ndarray) -> None:

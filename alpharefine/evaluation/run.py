@@ -20,7 +20,7 @@ from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.processes import run_in_processes
 from alpharefine.evaluation.sequences import EvaluationSequence
 from alpharefine.masks import MASK_THRESHOLD
-from alpharefine.refiner import BoxFrom, Refinement, Refiner
+from alpharefine.refiner import BoxFrom, Precision, Refinement, Refiner
 from alpharefine.trackers import SELF_TRACKERS, Tracker, TrackerSource, load_tracker
 from alpharefine.trackers.base import Track, TrackState
 from alpharefine.trackers.replay import ReplayTracker
@@ -53,6 +53,7 @@ class RunSettings:
         data_root: folder of the frames.
         annotations_dir: folder of the ground truth, where that is not read from the data root.
         geometry: of the refiner, in place of the one that its checkpoint records.
+        precision: of the refiner.
         box_from: which head the refined box is taken from.
         mask_threshold: probability above which a pixel belongs to the target.
         save_masks: whether to keep the mask of every frame.
@@ -71,6 +72,7 @@ class RunSettings:
     data_root: str | None = None
     annotations_dir: str | None = None
     geometry: GeometryName | None = None
+    precision: Precision = "auto"
     box_from: BoxFrom = "auto"
     mask_threshold: float = MASK_THRESHOLD
     save_masks: bool = False
@@ -107,6 +109,7 @@ def load_refiner(settings: RunSettings, ckpt: str, device: str) -> Refiner:
         refiner = Refiner.from_checkpoint(
             ckpt,
             device,
+            settings.precision,
             geometry=settings.geometry,
             box_from=settings.box_from,
             mask_threshold=settings.mask_threshold,
@@ -135,6 +138,13 @@ def require_possible(settings: RunSettings, accepts_feedback: bool, gives_score:
         raise UserError(f"`--min_score`: {settings.tracker} does not tell how sure it is; leave it out.")
 
 
+def choose_min_feedback_score(settings: RunSettings, geometry: GeometryName | None) -> float:
+    """The least score that a box is handed back with, chosen by the refiner's geometry where the settings leave it."""
+    if settings.min_feedback_score is not None:
+        return settings.min_feedback_score
+    return MIN_FEEDBACK_SCORE if geometry == "exact" and settings.tracker not in SELF_TRACKERS else 0.0
+
+
 class Pipeline:
     """A base tracker and a refiner, loaded once, run over any number of sequences.
 
@@ -161,13 +171,9 @@ class Pipeline:
         self.feedback = self.source.accepts_feedback if settings.feedback is None else settings.feedback
         if settings.tracker in SELF_TRACKERS and not self.feedback:
             raise UserError(f"`--no-feedback`: {settings.tracker} moves by the refined box alone; leave it out.")
-        self.min_feedback_score = self._min_feedback_score()
-
-    def _min_feedback_score(self) -> float:
-        if self.settings.min_feedback_score is not None:
-            return self.settings.min_feedback_score
-        is_exact = self.refiner is not None and self.refiner.network.geometry == "exact"
-        return MIN_FEEDBACK_SCORE if is_exact and self.settings.tracker not in SELF_TRACKERS else 0.0
+        self._draws_from_masks = settings.save_masks and self.refiner is not None and self.refiner.box_head == "mask"
+        geometry = None if self.refiner is None else self.refiner.network.geometry
+        self.min_feedback_score = choose_min_feedback_score(settings, geometry)
 
     def frame_paths(self, sequence: EvaluationSequence) -> list[Path] | None:
         """The frames to read of a sequence; None if nobody looks at them.
@@ -234,10 +240,10 @@ class Pipeline:
                 boxes_xywh[t], base_ms = track.box_xywh, watch.lap()
                 mask = None
                 if self.refiner is not None and self._is_sure(track) and is_valid(track.box_xywh):
-                    refinement = self.refiner.refine(frame, track.box_xywh, mask=self.settings.save_masks)
-                    mask = refinement.mask
+                    refinement = self.refiner.refine(frame, track.box_xywh, mask=self._draws_from_masks)
                     if refinement.refined:
                         boxes_xywh[t] = refinement.box_xywh
+                        mask = self._mask(self.refiner, frame, refinement)
                         if self._hands_back(track, refinement):
                             tracker.set_box(refinement.box_xywh)
             times_ms[t] = decode_ms, base_ms, watch.lap()
@@ -245,6 +251,12 @@ class Pipeline:
                 masks.append(encode_mask(mask, frame.shape[:2], self.settings.mask_threshold))
                 watch.lap()
         return SequenceResult(boxes_xywh, times_ms, masks if self.settings.save_masks else None)
+
+    def _mask(self, refiner: Refiner, frame: np.ndarray, refinement: Refinement) -> np.ndarray | None:
+        """The mask to keep: that which the box was drawn around, else one of the window about the refined box."""
+        if not self.settings.save_masks or self._draws_from_masks:
+            return refinement.mask
+        return refiner.segment(frame, mask_region(refinement))
 
     def _is_sure(self, track: Track) -> bool:
         if self.settings.when_lost == "keep" and track.state is TrackState.NOT_FOUND:
@@ -261,6 +273,11 @@ class Pipeline:
 
 
 _NO_FRAME = np.empty((0, 0, 3), dtype=np.uint8)
+
+
+def mask_region(refinement: Refinement) -> np.ndarray:
+    """The box ``(4,)`` about which the mask is looked for: not clipped, as in the original, where that is a box."""
+    return refinement.raw_box_xywh if is_valid(refinement.raw_box_xywh) else refinement.box_xywh
 
 
 def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold: float) -> bytes:

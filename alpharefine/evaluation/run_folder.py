@@ -19,7 +19,7 @@ from alpharefine.evaluation.run import TIME_COLUMNS, RunSettings, SequenceResult
 from alpharefine.trackers.custom import code_file
 from alpharefine.trackers.registry import is_import_path
 from alpharefine.trackers.trax import SCHEME, command_files
-from alpharefine.trackers.weights import OFFICIAL_FILES
+from alpharefine.trackers.weights import official_file
 
 
 class RunFolder:
@@ -129,7 +129,7 @@ def _settings_in(path: Path) -> dict[str, object] | None:
 def _stamp(settings: RunSettings) -> dict[str, object]:
     """What the boxes depend on, with the content of files in place of their names."""
     weights = [_digest(Path(path)) for path in settings.tracker_weights]
-    in_torch = settings.ckpt is not None or settings.tracker in OFFICIAL_FILES
+    in_torch = settings.ckpt is not None or official_file(settings.tracker) is not None
     code = _code_of(settings.tracker)
     of_no_weight = ("limits", "results_digest")  # the one decides no box, the other stands for the folder
     stamp = {name: value for name, value in asdict(settings).items() if name not in of_no_weight}

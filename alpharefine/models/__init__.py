@@ -1,7 +1,7 @@
 """The refinement network and its parts; torch and torchvision only."""
 
 from alpharefine.models.backbone import BackboneName, Taps, Trunk, make_trunk
-from alpharefine.models.correlation import NeckName
+from alpharefine.models.correlation import NeckName, SpatialAttentionName
 from alpharefine.models.heads import CornerHeadName, Corners, Grid, MaskHeadName, soft_argmax
 from alpharefine.models.network import IMAGENET_MEAN, IMAGENET_STD, AlphaRefineNet, HeadName, Prediction
 from alpharefine.models.roi import precise_roi_pool
@@ -18,6 +18,7 @@ __all__ = [
     "MaskHeadName",
     "NeckName",
     "Prediction",
+    "SpatialAttentionName",
     "Taps",
     "Trunk",
     "make_trunk",

@@ -119,6 +119,17 @@ class FeatureTrunk(Trunk):
         return Taps(*maps)
 
 
+def unused_names(name: BackboneName) -> set[str]:
+    """Names of the parameters and buffers of the whole classifier that its trunk does without.
+
+    >>> sorted(unused_names("resnet18"))[:2], "layer4.1.bn2.weight" in unused_names("resnet18")
+    (['fc.bias', 'fc.weight'], True)
+    """
+    with torch.device("meta"):  # names alone, no memory
+        classifier, prefixes = torchvision.models.get_model(name, weights=None), make_trunk(name).unused_prefixes
+    return {key for key in classifier.state_dict() if key.startswith(prefixes)}
+
+
 def make_trunk(name: BackboneName) -> Trunk:
     """A backbone with random weights."""
     if name in FeatureTrunk.last_blocks:

@@ -14,6 +14,7 @@ from alpharefine.models.precision import at_least_float32
 from alpharefine.models.roi import precise_roi_pool
 
 NeckName = Literal["pixel", "pixel_gate_first", "naive", "depthwise"]
+SpatialAttentionName = Literal["auto", "none", "non_local", "convolutions"]
 
 KERNEL_SIZE = 8
 """Side of the template kernel in feature cells: the target's half of a 16x16 map at a search factor of 2."""
@@ -107,6 +108,24 @@ class NonLocalBlock(nn.Module):
         return out
 
 
+class ResidualConvolutions(nn.Module):
+    """Three 1x1 convolutions with batch norm, ReLU between them, added to their input.
+
+    Args:
+        channels: in and out, and between.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        first, second, third = (conv_norm_relu(channels, channels, 1) for _ in range(3))
+        self.layers = nn.Sequential(*first, *second, *third[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the layers make of ``(B, C, H, W)``."""
+        out: Tensor = x + self.layers(x)
+        return out
+
+
 class CorrelationNeck(nn.Module):
     """Correlation, three 1x1 layers and a channel gate: a search map and a template's kernel to ``(B, 64, 16, 16)``.
 
@@ -115,8 +134,14 @@ class CorrelationNeck(nn.Module):
 
     Args:
         name: ``pixel`` is the paper's; ``pixel_gate_first`` gates the raw correlation. ``naive`` and ``depthwise``
-            slide the kernel, pooled from the target's box, over the search map, and end in a non-local block.
+            slide the kernel, pooled from the target's box, over the search map.
         in_channels: of the maps.
+        spatial_attention: what follows the gate: ``non_local``, a non-local block; ``convolutions``, three 1x1
+            convolutions added to their input; or ``none``. ``auto`` is ``non_local`` where the kernel slides, else
+            ``none``.
+
+    Attributes:
+        spatial_attention: the same, ``auto`` resolved.
     """
 
     out_channels = KERNEL_SIZE**2
@@ -128,16 +153,27 @@ class CorrelationNeck(nn.Module):
         "depthwise": depthwise_correlation,
     }
 
-    def __init__(self, name: NeckName = "pixel", in_channels: int = 256) -> None:
+    _attentions: ClassVar[dict[SpatialAttentionName, Callable[[int], nn.Module]]] = {
+        "non_local": NonLocalBlock,
+        "convolutions": ResidualConvolutions,
+    }
+
+    def __init__(
+        self, name: NeckName = "pixel", in_channels: int = 256, spatial_attention: SpatialAttentionName = "auto"
+    ) -> None:
         super().__init__()
         self.name = name
+        self.spatial_attention: SpatialAttentionName = spatial_attention
+        if spatial_attention == "auto":
+            self.spatial_attention = "non_local" if self.slides else "none"
         self._correlate = self._correlations[name]
         channels = self.out_channels
         widths = (channels, 2 * channels, 2 * channels, channels)
-        self.adjust = self.non_local = None
+        self.adjust = self.attention = None
         if self.slides:
             self.adjust = nn.Sequential(*conv_norm_relu(1 if name == "naive" else in_channels, channels, 3))
-            self.non_local = NonLocalBlock(channels)
+        if self.spatial_attention != "none":
+            self.attention = self._attentions[self.spatial_attention](channels)
         self.post_correlation = nn.Sequential(
             *(layer for c_in, c_out in pairwise(widths) for layer in conv_norm_relu(c_in, c_out, 1))
         )
@@ -178,7 +214,7 @@ class CorrelationNeck(nn.Module):
                 x = self.post_correlation(self.gate(x))
             else:
                 x = self.gate(self.post_correlation(x))
-            fused: Tensor = x if self.non_local is None else self.non_local(x)
+            fused: Tensor = x if self.attention is None else self.attention(x)
         return fused
 
 

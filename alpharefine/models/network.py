@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from alpharefine.crops import CROP_SIZE, GeometryName
 from alpharefine.models.backbone import BackboneName, make_trunk
-from alpharefine.models.correlation import CorrelationNeck, NeckName
+from alpharefine.models.correlation import CorrelationNeck, NeckName, SpatialAttentionName
 from alpharefine.models.heads import (
     CornerHeadName,
     Corners,
@@ -53,6 +53,7 @@ class AlphaRefineNet(nn.Module):
         mask_head: how the mask is found, if there is a mask head.
         geometry: ``exact``, or ``original`` for weights of the original (see `alpharefine.crops`); its score maps end
             before the far borders of the crop.
+        spatial_attention: what ends the neck, see `CorrelationNeck`.
 
     Attributes:
         parts: the arguments by name: what makes the same network again.
@@ -69,12 +70,16 @@ class AlphaRefineNet(nn.Module):
         corner_head: CornerHeadName = "towers",
         mask_head: MaskHeadName = "pyramid",
         geometry: GeometryName = "exact",
+        spatial_attention: SpatialAttentionName = "auto",
     ) -> None:
         super().__init__()
         if not heads or not set(heads) <= {"corner", "mask"}:
             raise ValueError(f"`heads` must name 'corner', 'mask' or both, got {list(heads)}.")
         if geometry not in get_args(GeometryName):
             raise ValueError(f"`geometry` must be one of {', '.join(get_args(GeometryName))}, got {geometry!r}.")
+        self.geometry: GeometryName = geometry
+        self.backbone = make_trunk(backbone)
+        self.neck = CorrelationNeck(neck, self.backbone.channels[-1], spatial_attention)
         self.parts: dict[str, object] = {
             "backbone": backbone,
             "heads": tuple(heads),
@@ -82,10 +87,8 @@ class AlphaRefineNet(nn.Module):
             "corner_head": corner_head,
             "mask_head": mask_head,
             "geometry": geometry,
+            "spatial_attention": self.neck.spatial_attention,
         }
-        self.geometry: GeometryName = geometry
-        self.backbone = make_trunk(backbone)
-        self.neck = CorrelationNeck(neck, self.backbone.channels[-1])
         fused, grid = self.neck.out_channels, Grid(CROP_SIZE, reaches_end=geometry == "exact")
         self.corner_head = make_corner_head(corner_head, fused, grid) if "corner" in heads else None
         self.mask_head = make_mask_head(mask_head, fused, self.backbone.channels[:3]) if "mask" in heads else None

@@ -16,6 +16,7 @@
 | `oracle-size` | the true size, the centre fed back | none | yes | no |
 | `self` | the last box: the refiner fed its own box | none | yes | no |
 | `self:2` | like `self`, refined once before it is returned | none | yes | yes |
+| `oracle:` and a name | one of those above `replay`, put on the true centre after every frame | its own | yes | yes |
 | `cmd:program arguments` | a program that speaks TraX, in a process of its own | none | no | yes |
 | `package.module:Class` | your own class with the methods of `Tracker` | any: the class gets the paths | yes | yes |
 """
@@ -34,7 +35,7 @@ from alpharefine.trackers.custom import custom_source
 from alpharefine.trackers.dimp.loading import NETWORKS, atom_source, dimp_source
 from alpharefine.trackers.mil import MILTracker
 from alpharefine.trackers.networks import network_source
-from alpharefine.trackers.oracle import oracle_source
+from alpharefine.trackers.oracle import CENTRED, centred_source, oracle_source
 from alpharefine.trackers.replay import replay_source
 from alpharefine.trackers.self_refinement import SelfTracker
 from alpharefine.trackers.trax import SCHEME, TimeLimits, trax_source
@@ -63,6 +64,9 @@ _OFFICIAL_TRACKERS: dict[str, Callable[[str, Path, str], TrackerSource]] = {
 }
 """Those whose authors published one file: read from its path, onto a device."""
 
+_CENTRED_TRACKERS = (*_OFFICIAL_TRACKERS, *_NETWORK_TRACKERS, "mil")
+"""Those that can be put back on their target."""
+
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -72,7 +76,7 @@ def is_import_path(name: str) -> bool:
     >>> is_import_path("my.module:Tracker"), is_import_path("cmd:python"), is_import_path("self:2")
     (True, False, False)
     """
-    return not name.startswith(SCHEME) and _IMPORT_PATH.fullmatch(name) is not None
+    return not name.startswith((SCHEME, CENTRED)) and _IMPORT_PATH.fullmatch(name) is not None
 
 
 def load_tracker(
@@ -87,7 +91,8 @@ def load_tracker(
     """Find a base tracker by its name, read its networks and check its arguments.
 
     Args:
-        name: one of `TRACKER_NAMES`, ``cmd:program arguments`` or ``package.module:Class``.
+        name: one of `TRACKER_NAMES`, ``oracle:`` and one of these, ``cmd:program arguments`` or
+            ``package.module:Class``.
         weights: files, see the table at the top of this module.
         results_dir: folder of result files, for `replay` alone.
         refiner: the one that the boxes will be refined with; `self` and `self:2` need it, the others do without.
@@ -97,6 +102,13 @@ def load_tracker(
     Raises:
         UserError: if the name is unknown, or an argument is missing, does not belong to this tracker or cannot be read.
     """
+    if name.startswith(CENTRED):
+        if name.removeprefix(CENTRED) not in _CENTRED_TRACKERS:
+            raise UserError(
+                f"--tracker {name} must be {CENTRED} and one of {', '.join(_CENTRED_TRACKERS)}; correct it."
+            )
+        inner = name.removeprefix(CENTRED)
+        return centred_source(load_tracker(inner, weights=weights, results_dir=results_dir, device=device))
     is_custom = is_import_path(name)
     is_command = name.startswith(SCHEME)
     if name not in TRACKER_NAMES and not is_custom and not is_command:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alpharefine.errors import UserError
+from alpharefine.trackers.oracle import CENTRED
 
 WEIGHTS_VARIABLE = "ALPHAREFINE_WEIGHTS"
 """The environment variable that names a folder of official files."""
@@ -30,6 +31,15 @@ OFFICIAL_FILES = {
 """The authors' name of each tracker's file, below the folder of weights."""
 
 
+def official_file(tracker: str) -> str | None:
+    """The authors' name of a tracker's file, below the folder of weights; None if there is none.
+
+    >>> official_file("atom"), official_file("oracle:atom"), official_file("mil")
+    ('atom_default.pth', 'atom_default.pth', None)
+    """
+    return OFFICIAL_FILES.get(tracker.removeprefix(CENTRED))
+
+
 def resolve_weights(tracker: str, given: Sequence[Path]) -> tuple[Path, ...]:
     """Find the files of a tracker.
 
@@ -43,7 +53,7 @@ def resolve_weights(tracker: str, given: Sequence[Path]) -> tuple[Path, ...]:
     Raises:
         UserError: if a tracker's official file is in neither place, or more than one is given.
     """
-    official = OFFICIAL_FILES.get(tracker)
+    official = official_file(tracker)
     if official is None:
         return tuple(given)
     if len(given) > 1:

@@ -16,9 +16,11 @@ import torch
 
 from alpharefine import Refiner
 from alpharefine.checkpoints.__main__ import main
+from alpharefine.checkpoints.files import read_torch_file
 from alpharefine.checkpoints.loading import load_checkpoint
+from alpharefine.checkpoints.original import build_original
 from alpharefine.errors import UserError
-from tests.models.golden import golden_state
+from tests.models.golden import golden_state, golden_weights
 
 pytestmark = pytest.mark.parity
 
@@ -80,9 +82,13 @@ def test_a_released_file_refines_to_the_originals_boxes(
 def test_ar18(writer: ModuleType, golden: Path, tmp_path: Path) -> None:
     path = tmp_path / "ar18.pth.tar"
     writer.write(path, shapes(golden, "ar18_cm"), constructor="ltr.models.SEcm_r18:SEcm_resnet18")
-    network, description = load_checkpoint(path)
+    network, description, doubts = load_checkpoint(path)
     assert network.parts == load_checkpoint_parts("resnet18")
     assert "unknown constructor SEcm_r18:SEcm_resnet18" in description
+    assert "neck is pixel, as assumed, or pixel_gate_first" in doubts
+    assert "corner_head is towers, as assumed, or towers_256" in doubts
+    with pytest.warns(UserWarning, match=r"ar18\.pth\.tar: The file does not tell whether its neck is pixel"):
+        Refiner.from_checkpoint(path, device="cpu")
     state = golden_state(golden, "ar18_cm")
     assert torch.equal(network.state_dict()["backbone.conv1.weight"], state["feature_extractor.conv1.weight"])
 
@@ -95,6 +101,7 @@ def load_checkpoint_parts(backbone: str, **changed: object) -> dict[str, object]
         "corner_head": "towers",
         "mask_head": "pyramid",
         "geometry": "original",
+        "spatial_attention": "none",
     } | changed
 
 
@@ -102,8 +109,8 @@ def load_checkpoint_parts(backbone: str, **changed: object) -> dict[str, object]
     ("variant", "constructor", "changed"),
     [
         ("att", "SE_other.SEcm_r34_Att", {"neck": "pixel_gate_first"}),
-        ("naive", "SE_other.SEcm_r34_naive", {"neck": "naive"}),
-        ("dw256", "SE_other.SEcm_r34_dwcorr", {"neck": "depthwise"}),
+        ("naive", "SE_other.SEcm_r34_naive", {"neck": "naive", "spatial_attention": "non_local"}),
+        ("dw256", "SE_other.SEcm_r34_dwcorr", {"neck": "depthwise", "spatial_attention": "non_local"}),
         ("ex", "SEex.SEex_r34", {"corner_head": "extreme"}),
         ("rpn", "SEx_beta.SErpnm_r34", {"corner_head": "rpn"}),
         ("c", "SE_other.SEc_r34", {"heads": ("corner",)}),
@@ -117,7 +124,58 @@ def test_variants(
 ) -> None:
     path = tmp_path / "variant.pth.tar"
     writer.write(path, shapes(golden, variant), constructor=f"ltr.models.{constructor}:make")
-    assert load_checkpoint(path).network.parts == load_checkpoint_parts("resnet34", **changed)
+    loaded = load_checkpoint(path)
+    assert loaded.network.parts == load_checkpoint_parts("resnet34", **changed)
+    assert bool(loaded.doubts) == (constructor == "somebodys.own")
+
+
+UNKNOWN = "ltr.models.SEcm_r18:SEcm_resnet18"
+OF_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def attention_names(golden: Path, kind: str) -> dict[str, list[int]]:
+    """What a neck has besides that ends in a non-local block, or in three 1x1 convolutions, as in older code."""
+    prefix = "neck.spatial_attention."
+    if kind == "non_local":
+        return {name: shape for name, shape in shapes(golden, "naive").items() if name.startswith(prefix)}
+    convolutions = {f"{prefix}{i}.{name}": [64, 64, 1, 1] if name == "weight" else [64]
+                    for i in (0, 3, 6) for name in ("weight", "bias")}  # fmt: skip
+    norms = {f"{prefix}{i}.{name}": [64] for i in (1, 4, 7) for name in OF_NORM}
+    return convolutions | norms | {f"{prefix}{i}.num_batches_tracked": [] for i in (1, 4, 7)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "ours", "theirs"), [("non_local", "query", "theta"), ("convolutions", "layers.3", "3")]
+)
+def test_pixel_correlation_that_ends_in_an_attention_as_in_older_code(
+    writer: ModuleType, golden: Path, tmp_path: Path, kind: str, ours: str, theirs: str
+) -> None:
+    path, names = tmp_path / "older.pth.tar", shapes(golden, "ar18_cm") | attention_names(golden, kind)
+    writer.write(path, names, constructor=UNKNOWN)
+    network, _, doubts = load_checkpoint(path)
+    assert network.parts == load_checkpoint_parts("resnet18", spatial_attention=kind)
+    assert "its template is cut from the map, as assumed, or pooled from its box" in doubts
+    state = golden_weights(golden, names)
+    found = network.state_dict()[f"neck.attention.{ours}.weight"]
+    assert torch.equal(found, state[f"neck.spatial_attention.{theirs}.weight"])
+
+
+def test_the_non_local_block_is_checked_against_what_the_constructor_was_told(
+    writer: ModuleType, golden: Path, tmp_path: Path
+) -> None:
+    names = shapes(golden, "ar34_cm")
+    for present, told, agree in [(1, None, 0), (1, True, 1), (1, False, 0), (0, True, 0), (0, False, 1)]:
+        path = tmp_path / "told.pth.tar"
+        writer.write(path, names | (attention_names(golden, "non_local") if present else {}), optimizer="none")
+        content = read_torch_file(path)
+        if told is not None:
+            content["constructor"].kwds["use_NL"] = told
+        if agree:
+            expected = "non_local" if present else "none"
+            assert build_original(content, "x").network.parts["spatial_attention"] == expected
+        else:
+            with pytest.raises(UserError, match="SEcm_r34:SEcm_resnet34 builds a network with spatial_attention"):
+                build_original(content, "x")
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------
@@ -148,7 +206,21 @@ def test_a_file_that_is_cut_short(released: Path, tmp_path: Path, part: float) -
 def test_parameters_of_another_network_than_the_constructors(writer: ModuleType, golden: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.pth.tar"
     writer.write(path, shapes(golden, "c"))
-    with pytest.raises(UserError, match=r"constructor SEcm_r34 builds .* heads \('corner', 'mask'\), .* \('corner',\)"):
+    with pytest.raises(
+        UserError, match=r"constructor SEcm_r34:\w+ builds .* heads \('corner', 'mask'\), .* \('corner',\)"
+    ):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "constructor", ["SEx_beta.SEcm_r34:SEcm_resnet34", "SEx_beta.SEcm_r34:make", "own:my_resnet34"]
+)
+def test_another_backbone_than_the_constructors(
+    writer: ModuleType, golden: Path, tmp_path: Path, constructor: str
+) -> None:
+    path = tmp_path / "other.pth.tar"
+    writer.write(path, shapes(golden, "ar18_cm"), constructor=f"ltr.models.{constructor}")
+    with pytest.raises(UserError, match=r"builds a network with backbone 'resnet34', .* one with 'resnet18'"):
         load_checkpoint(path)
 
 
@@ -157,18 +229,33 @@ def test_parameters_of_another_network_than_the_constructors(writer: ModuleType,
     [
         (lambda names: names.pop("neck.channel_attention.fc1.bias"), r"Missing key.*neck\.gate\.squeeze\.bias"),
         (lambda names: names.update({"neck.more.weight": [3]}), r"`neck\.more\.weight` is no parameter of the network"),
-        (lambda names: names.update({"neck.spatial_attention.0.weight": [3]}), "three 1x1 convolutions"),
-        (lambda names: names.update({"neck.spatial_attention.theta.weight": [3]}), "ends in a non-local block"),
+        (
+            lambda names: names.update({"neck.spatial_attention.0.weight": [64, 64, 1, 1]}),
+            r"Missing.*attention\.layers",
+        ),
+        (lambda names: names.update({"neck.spatial_attention.g.weight": [3]}), r"`neck\.spatial_attention\.g\.weight`"),
+        (lambda names: names.update({"feature_extractor.layer4.2.conv1.weight": [3]}), r"Unexpected.*layer4\.2\.conv1"),
+        (lambda names: names.update({"feature_extractor.fc.0.weight": [3]}), r"Unexpected.*backbone\.fc\.0"),
+        (lambda names: names.update({"feat_adjust.0.2.weight": [3]}), r"Unexpected.*adjust_conv1\.2\.weight"),
     ],
-    ids=["missing", "unknown", "another neck", "yet another neck"],
+    ids=["missing", "unknown", "part of a neck", "of no neck", "layer4 of ResNet-34", "fc", "adjusting layer"],
 )
 def test_missing_and_unknown_parameters(
     writer: ModuleType, golden: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
     path, names = tmp_path / "other.pth.tar", shapes(golden, "ar18_cm")
     change(names)
-    writer.write(path, names)
+    writer.write(path, names, constructor=UNKNOWN)
     with pytest.raises(UserError, match=message):
+        load_checkpoint(path)
+
+
+def test_adjusting_layers_that_nothing_uses_have_their_names_checked(
+    writer: ModuleType, golden: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.pth.tar"
+    writer.write(path, shapes(golden, "c") | {"feat_adjust.1.2.bias": [4]}, constructor="ltr.SE_other.SEc_r34:make")
+    with pytest.raises(UserError, match=r"`feat_adjust\.1\.2\.bias` is no parameter of the network"):
         load_checkpoint(path)
 
 
@@ -218,6 +305,24 @@ def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: 
         main(["convert", str(released), str(out)])
     with pytest.raises(UserError, match=r"nowhere is no folder"):
         main(["convert", str(released), str(tmp_path / "nowhere" / "a.safetensors")])
+
+
+def test_what_the_file_does_not_tell_can_be_told(writer: ModuleType, golden: Path, tmp_path: Path, capsys) -> None:
+    path, out = tmp_path / "own.pth.tar", tmp_path / "own.safetensors"
+    writer.write(path, shapes(golden, "att"), constructor="somebodys.own:make", optimizer="none")
+    with pytest.raises(
+        UserError, match=r"does not hold the weights of a network with neck naive, but one with backbone"
+    ):
+        main(["convert", str(path), str(out), "--neck", "naive"])
+    main(["convert", str(path), str(out)])
+    assert "The file does not tell whether its neck is pixel" in capsys.readouterr().out
+    out.unlink()
+    main(["convert", str(path), str(out), "--neck", "pixel_gate_first", "--corner_head", "towers_256"])
+    printed = capsys.readouterr().out
+    assert "does not tell" not in printed
+    assert "neck pixel_gate_first" in printed
+    expected = load_checkpoint_parts("resnet34", neck="pixel_gate_first", corner_head="towers_256")
+    assert load_checkpoint(out).network.parts == expected
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:

@@ -113,6 +113,12 @@ def test_refined_boxes_are_fed_back(sequence: EvaluationSequence) -> None:
     assert calls("refine") == boxes((11, 12), (12, 14), (13, 16), (14, 18), (15, 20))
 
 
+def test_a_tracker_put_back_on_its_target(sequence: EvaluationSequence) -> None:
+    boxes_xywh = Pipeline(RunSettings("oracle:mil"))(sequence).boxes_xywh
+    np.testing.assert_array_equal(boxes_xywh[:, 2:], np.tile([20.0, 16.0], (NUM_FRAMES, 1)))
+    assert np.abs(boxes_xywh[:, :2] - [10, 12]).max() < 20, "MIL searches near the box alone, which stays on the truth"
+
+
 def test_without_feedback_the_tracker_goes_its_own_way(sequence: EvaluationSequence) -> None:
     found = run(sequence, ckpt="a", feedback=False)
     assert found.tolist() == boxes((10, 12), (11, 14), (12, 14), (13, 14), (14, 14), (15, 14))

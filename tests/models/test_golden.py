@@ -15,6 +15,7 @@ from alpharefine.checkpoints.original import from_original_names
 from alpharefine.errors import UserError
 from alpharefine.losses import corner_loss, mask_loss
 from alpharefine.models import AlphaRefineNet, Grid, Prediction, Taps, soft_argmax
+from alpharefine.models.backbone import unused_names
 from alpharefine.models.correlation import pixel_correlation
 from tests.models.golden import BACKBONES, golden_network, golden_pairs, golden_state
 
@@ -177,6 +178,16 @@ def test_one_training_step(shared) -> None:
     for name, norm in large.items():
         np.testing.assert_allclose(parameters[name].grad.double().norm(), norm, rtol=0.05, err_msg=name)
 
+    assert {str(name) for name in expected["no_grad_name"]} <= {
+        f"feature_extractor.{n}" for n in unused_names("resnet34")
+    }
+
+    start = {name: value.detach().clone() for name, value in parameters.items()}
     optimizer.step()
+    steps = dict(zip(expected["grad_name"], expected["step_max_abs"], strict=True))
+    for name, step in from_original_names({n: torch.tensor(float(s)) for n, s in steps.items()}).items():
+        found = (parameters[name].detach() - start[name]).abs().max()
+        if name in large:
+            np.testing.assert_allclose(found, step, rtol=0.01, err_msg=name)
     after = losses()
     np.testing.assert_allclose([loss.item() for loss in after], expected["losses_after_step"], rtol=0.02)

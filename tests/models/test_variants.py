@@ -18,7 +18,7 @@ from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import from_original_names
 from alpharefine.data.text import read_rows
 from alpharefine.models import AlphaRefineNet, BackboneName, CornerHeadName, Grid, Prediction
-from alpharefine.models.correlation import depthwise_correlation, naive_correlation
+from alpharefine.models.correlation import ResidualConvolutions, depthwise_correlation, naive_correlation
 from alpharefine.models.heads import BoxHead, make_mask_head
 from tests.models.golden import golden_pairs, golden_weights
 
@@ -29,8 +29,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rpn": {"corner_head": "rpn"},
     "corner256": {"corner_head": "towers_256"},
     "corner2": {"corner_head": "shared_tower"},
-    "naive": {"neck": "naive"},
-    "dw256": {"neck": "depthwise"},
+    "naive": {"neck": "naive", "spatial_attention": "non_local"},
+    "dw256": {"neck": "depthwise", "spatial_attention": "non_local"},
 }
 
 
@@ -87,13 +87,18 @@ class TestGolden:
             with np.load(shared / "golden" / "ar34_cm.npz") as arrays:
                 close(fused, arrays["fused"], 5e-4)
 
-    def test_score_maps(self, variant, expected) -> None:
-        name, _, _, prediction = variant
+    @torch.no_grad()
+    def test_score_maps(self, variant, expected, shared) -> None:
+        name, network, _, prediction = variant
         scores = prediction.corners.scores
+        with np.load(shared / "golden" / "ar34_cm.npz") as arrays:
+            fused = torch.from_numpy(arrays["fused"])
         if name == "ex":
             close(scores, expected["ex_indication"], 5e-4)
+            close(network.corner_head.tower(fused)[:, 4:], expected["ex_offset"], 5e-4)
         elif name == "rpn":
             close(scores, expected["rpn_conf"], 5e-4)
+            close(network.corner_head.boxes(fused), expected["rpn_boxes"], 5e-4)
         elif name == "corner256":
             close(scores[:, 0, ::4, ::4], expected["corner256_score_tl_sub4"], 5e-4)
             close(scores[:, 1, ::4, ::4], expected["corner256_score_br_sub4"], 5e-4)
@@ -140,7 +145,25 @@ class TestGolden:
         assert found.peak.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("parts", [*VARIANTS.values(), {"corner_head": "box"}, {"mask_head": "simple"}], ids=str)
+def test_three_convolutions_added_to_their_input() -> None:
+    torch.manual_seed(0)
+    block = ResidualConvolutions(8).eval()
+    for module in block.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values in (module.weight, module.bias, module.running_mean, module.running_var):
+                torch.nn.init.uniform_(values, 0.5, 1.5)
+    x = torch.randn(2, 8, 5, 5)
+    first, norm1, _, second, norm2, _, third, norm3 = block.layers
+    expected = norm3(third(norm2(second(norm1(first(x)).clamp(min=0))).clamp(min=0)))
+    torch.testing.assert_close(block(x) - x, expected, rtol=0, atol=1e-5)
+    assert (expected < 0).any(), "no ReLU at the end"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [*VARIANTS.values(), {"corner_head": "box"}, {"mask_head": "simple"}, {"spatial_attention": "convolutions"}],
+    ids=str,
+)
 def test_every_part_runs_in_double_precision(parts: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = AlphaRefineNet("mobilenet_v3_small", **(DEFAULT | parts)).eval()
@@ -165,6 +188,7 @@ TRAINED: list[dict[str, Any]] = [
     *({"neck": neck} for neck in ("pixel_gate_first", "naive", "depthwise")),
     *({"corner_head": head} for head in get_args(CornerHeadName) if head != "towers"),
     {"mask_head": "simple"},
+    *({"spatial_attention": attention} for attention in ("non_local", "convolutions")),
     *({"backbone": name} for name in get_args(BackboneName) if name not in ("resnet18", "resnet34")),
     {"geometry": "original"},
 ]

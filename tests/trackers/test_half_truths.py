@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from alpharefine.errors import UserError
-from alpharefine.trackers import TrackState, load_tracker
+from alpharefine.trackers import Track, TrackState, load_tracker
+from alpharefine.trackers.oracle import CentredTracker, centred_source
 
 FRAME = np.zeros((8, 8, 3), dtype=np.uint8)
 GT_XYWH = np.array([[10, 20, 30, 40], [14, 22, 34, 44], [0, 0, 0, 0], [np.nan] * 4, [50, 60, 10, 20]], dtype=np.float64)
@@ -60,6 +61,63 @@ def test_an_oracle_is_independent_of_the_arrays_it_gets_and_gives() -> None:
     first[:] = 0
     tracker.track(FRAME).box_xywh[:] = 0
     np.testing.assert_allclose(tracker.track(FRAME).box_xywh, GT_XYWH[0])
+
+
+class Wandering:
+    """Moves its box by (3, 1) and makes it larger by (2, 2); keeps where it was put."""
+
+    lost_at = -1
+
+    def initialize(self, _frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        self.box_xywh, self.put, self.index = box_xywh, [], 0
+
+    def track(self, _frame: np.ndarray) -> Track:
+        self.index += 1
+        if self.index == self.lost_at:
+            return Track(np.full(4, -1.0), 0.1, TrackState.NOT_FOUND)
+        self.box_xywh = self.box_xywh + np.array([3.0, 1.0, 2.0, 2.0])
+        return Track(self.box_xywh, 0.7, TrackState.NORMAL)
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        self.put.append(box_xywh.tolist())
+        self.box_xywh = box_xywh
+
+
+def test_a_tracker_that_is_put_back_on_its_target() -> None:
+    inner, frame = Wandering(), np.zeros((100, 100, 3), np.uint8)
+    tracker = CentredTracker(inner, GT_XYWH)
+    tracker.initialize(frame, GT_XYWH[0])
+    first = tracker.track(frame)
+    assert (first.box_xywh.tolist(), first.score, first.state) == ([13, 21, 32, 42], 0.7, TrackState.NORMAL)
+    assert inner.put == [[15, 23, 32, 42]], "the size is its own, the centre the truth's"
+    for _ in range(2):  # no truth to be put back on
+        tracker.track(frame)
+    assert len(inner.put) == 1
+    tracker.track(frame)
+    assert inner.put[1] == [55 - 38 / 2, 70 - 48 / 2, 38, 48]
+    tracker.set_box(np.array([0.0, 0.0, 20.0, 30.0]))
+    assert inner.put[2] == [45, 55, 20, 30]
+
+
+def test_its_boxes_lie_inside_the_picture_and_what_is_no_box_stays() -> None:
+    inner, frame = Wandering(), np.zeros((50, 40, 3), np.uint8)
+    inner.lost_at = 4
+    tracker = CentredTracker(inner, GT_XYWH)
+    tracker.initialize(frame, GT_XYWH[0])
+    assert tracker.track(frame).box_xywh.tolist() == [13, 21, 27, 29]
+    tracks = [tracker.track(frame) for _ in range(3)]
+    assert tracks[-1].box_xywh.tolist() == [-1] * 4
+    assert len(inner.put) == 1
+
+
+def test_which_trackers_are_put_back_by_name() -> None:
+    source = load_tracker("oracle:mil")
+    assert (source.name, source.accepts_feedback, source.needs_frames) == ("oracle:mil", True, True)
+    for wrong in ("oracle:replay", "oracle:self", "oracle:oracle", "oracle:my.module", "oracle:"):
+        with pytest.raises(UserError, match=f"--tracker {wrong} must be oracle: and one of dimp, .*, mil; correct it"):
+            load_tracker(wrong)
+    with pytest.raises(UserError, match="oracle:mil: mil cannot be told where its target is"):
+        centred_source(replace(load_tracker("mil"), accepts_feedback=False))
 
 
 def test_self_returns_the_box_fed_back() -> None:

@@ -76,6 +76,7 @@ def test_every_name_stands_in_the_table() -> None:
     rows = [line for line in str(registry.__doc__).splitlines() if line.startswith("| `")]
     assert [name for row in rows for name in row.split("|")[1].split("`")[1::2]] == [
         *TRACKER_NAMES,
+        "oracle:",
         "cmd:program arguments",
         "package.module:Class",
     ]

@@ -37,9 +37,12 @@ class Target:
         return np.concatenate([corner[::-1], self.size_hw[::-1]]).astype(np.float64)
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Take somebody else's box; the first frame's size stays the measure of scale."""
+        """Take somebody else's box; the first frame's size stays the measure of scale.
+
+        Deviation: Alpha-Refine's code takes the centre half a pixel right of and below that of `box_xywh`.
+        """
         corner, self.size_hw = _reversed(box_xywh)
-        self.centre_yx = self._found_yx = corner + self.size_hw / 2
+        self.centre_yx = self._found_yx = corner + (self.size_hw - 1) / 2
         self._set_scale()
 
     def move_to(self, centre_yx: np.ndarray, image_hw: tuple[int, ...], inside_ratio: float) -> None:

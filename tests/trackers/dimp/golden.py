@@ -50,3 +50,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """All arrays of a file."""
     with np.load(path) as arrays:
         return dict(arrays)
+
+
+def as_originally_set(box_xywh: np.ndarray) -> np.ndarray:
+    """The box that Alpha-Refine's code sets where it means another: the golden traces hand boxes back by that code."""
+    return box_xywh + np.array([0.5, 0.5, 0, 0])
