@@ -273,7 +273,7 @@ def test_every_frame_of_a_trace_is_that_of_pysot(
         compare_frame(
             recorder,
             track,
-            variant.window_influence,
+            variant,
             {key: value[t] for key, value in arrays.items() if key in PER_FRAME},
         )
         if "refined" in arrays:
