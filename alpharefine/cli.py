@@ -19,6 +19,7 @@ INTERRUPTED_CODE = 130
 _DISK_REMEDIES = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
+    errno.ENOTDIR: "give a folder, not a file",
     errno.EACCES: "give a place with the rights that this needs",
     errno.EROFS: "give a place that can be written to",
 }

@@ -35,10 +35,11 @@ class TestRunCommand:
                 2,
                 "error: [Errno 28] No space left on device: 'runs/last.ckpt'; make room.\n",
             ),
+            (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.yaml/run"), 2, None),
             (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, None),
             (KeyboardInterrupt(), 130, "interrupted\n"),
         ],
-        ids=["user", "worker", "disk full", "rights", "Ctrl-C"],
+        ids=["user", "worker", "disk full", "a file for a folder", "rights", "Ctrl-C"],
     )
     def test_one_line(self, error, code, told, capsys) -> None:
         assert run_command(failing(error)) == code
