@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from alpharefine.checkpoints.writing import WholeCheckpointIO
 from alpharefine.cli import find_configs, run_command
@@ -118,6 +118,11 @@ class TrainCLI(LightningCLI):
                 f"{self.config.model.heads}, got {chosen}; correct it, or leave it out."
             )
         return chosen or next(iter(measured), "")
+
+    def instantiate_classes(self) -> None:
+        """Make the task, the data and the trainer."""
+        super().instantiate_classes()
+        self.config.checkpoint.dirpath = None  # the kept configuration can start another run, with a folder of its own
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the run's loggers.

@@ -120,11 +120,12 @@ class RefineTask(pl.LightningModule):
         Raises:
             UserError: if one of them is another.
         """
-        begun = checkpoint["hyper_parameters"]
-        for name, value in self.hparams.items():
-            if name != "backbone_weights" and begun.get(name, value) != value:
+        for name, began in checkpoint["hyper_parameters"].items():
+            value = self.hparams.get(name, began)
+            same = list(value) == list(began) if name == "heads" else value == began  # lists in files, else tuples
+            if name != "backbone_weights" and not same:
                 raise UserError(
-                    f"`model.{name}` was {begun[name]} when this run began, got {value}; a run goes on as it began: "
+                    f"`model.{name}` was {began} when this run began, got {value}; a run goes on as it began: "
                     "leave the value as it was, or start another run."
                 )
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import cv2
 import pytorch_lightning as pl
+from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
 from alpharefine.crops import GeometryName
@@ -195,7 +196,7 @@ class PairDataModule(pl.LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",
+            pin_memory=isinstance(self.trainer.accelerator, CUDAAccelerator),
             drop_last=not fixed,
             worker_init_fn=_one_thread,
         )

@@ -105,6 +105,14 @@ class TestTraining:
         assert config["data"]["init_args"]["batch_size"] == 2
         assert config["seed_everything"] == 0
 
+    def test_the_kept_configuration_starts_another_run(self, trained, not_fitted) -> None:
+        kept = str(trained / "logs" / "version_0" / "config.yaml")
+        train.main(["--config", kept, "--name", "again"])
+        assert len(not_fitted) == 1
+        assert (
+            not_fitted[0][0].hparams == RefineTask.load_from_checkpoint(trained / "checkpoints" / "last.ckpt").hparams
+        )
+
     def test_the_checkpoint_counts_and_rebuilds(self, trained) -> None:
         checkpoint = read_checkpoint(trained)
         assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 4)
@@ -473,7 +481,6 @@ def test_two_processes_train_as_one_does(tmp_path, data_root, not_fitted) -> Non
 
     train.main(one)
     ((task, data, _),) = not_fitted
-    data.setup("fit")
     has_mask = [int(data.train_dataset[i].has_mask) for i in range(12)]
     counts = [(sum(has_mask[i : i + 4 : 2]), sum(has_mask[i + 1 : i + 4 : 2])) for i in (0, 4, 8)]
     assert counts == [(0, 2), (1, 0), (1, 0)]  # masks of the first and of the second process in each step
