@@ -108,10 +108,8 @@ class TestTraining:
     def test_the_kept_configuration_starts_another_run(self, trained, not_fitted) -> None:
         kept = str(trained / "logs" / "version_0" / "config.yaml")
         train.main(["--config", kept, "--name", "again"])
-        assert len(not_fitted) == 1
-        assert (
-            not_fitted[0][0].hparams == RefineTask.load_from_checkpoint(trained / "checkpoints" / "last.ckpt").hparams
-        )
+        ((task, *_),) = not_fitted
+        assert dict(task.hparams) == read_checkpoint(trained)["hyper_parameters"]
 
     def test_the_checkpoint_counts_and_rebuilds(self, trained) -> None:
         checkpoint = read_checkpoint(trained)
