@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
+from alpharefine.checkpoints.writing import WholeCheckpointIO
 from alpharefine.cli import find_configs, run_command
 from alpharefine.errors import UserError
 from alpharefine.task import RefineTask
@@ -48,9 +51,16 @@ class TrainCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse what `main` hands over; Lightning's own method warns that the command line was not read directly."""
+        """Parse what `main` hands over; Lightning's own method warns that the command line was not read directly.
+
+        Raises:
+            UserError: where the parser would print two screens of usage and exit.
+        """
         assert isinstance(args, list)
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise UserError(f"{error}\n`--help` tells what can be given.") from error
 
     @property
     def run_name(self) -> str:
@@ -109,8 +119,17 @@ class TrainCLI(LightningCLI):
             )
         return chosen or next(iter(measured), "")
 
+    def instantiate_classes(self) -> None:
+        """Make the task, the data and the trainer."""
+        super().instantiate_classes()
+        self.config.checkpoint.dirpath = None  # the kept configuration can start another run, with a folder of its own
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer with the run's loggers."""
+        """Make the trainer with the run's loggers.
+
+        Raises:
+            UserError: if there is no such device, strategy or the like.
+        """
         # A callback of its own: with `save_last`, Lightning writes a last checkpoint only when a best one is written.
         last = ModelCheckpoint(
             self.last_checkpoint.parent,
@@ -126,7 +145,14 @@ class TrainCLI(LightningCLI):
             loggers.append(wandb_logger(self.run_name, self.run_dir, self.config.wandb, self.config.as_dict()))
             callbacks.append(PairPanel())
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(logger=loggers, default_root_dir=str(self.run_dir), **kwargs)
+        plugins = self.config_init.trainer.plugins or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
+        try:
+            return super().instantiate_trainer(
+                logger=loggers, default_root_dir=str(self.run_dir), plugins=plugins, **kwargs
+            )
+        except (MisconfigurationException, ValueError) as error:
+            raise UserError(f"`--trainer`: {error} Correct what was given, or leave it out.") from error
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -145,7 +171,12 @@ def main(args: Sequence[str] | None = None) -> None:
         subclass_mode_data=True,
         args=arguments,
         run=False,
-        parser_kwargs={"default_config_files": [str(CONFIGS / "base.yaml")], "allow_abbrev": False},
+        auto_configure_optimizers=False,  # the task has its own, whose values `--optimizer` would silently void
+        parser_kwargs={
+            "default_config_files": [str(CONFIGS / "base.yaml")],
+            "allow_abbrev": False,
+            "exit_on_error": False,
+        },
         save_config_kwargs={"overwrite": True},
     )
     if "mask" in cli.config.model.heads and not cli.datamodule.has_masks:
@@ -158,7 +189,16 @@ def main(args: Sequence[str] | None = None) -> None:
             f"`{MONITORS['mask']}`, by which the best checkpoint is chosen, cannot be measured: no data set in "
             "`data.val` has masks; add one."
         )
+    if _starts_the_others(cli.trainer):
+        # A mistake in the data is told once, and leaves no process behind that waits for this one.
+        cli.datamodule.prepare_data()
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.last_checkpoint if cli.config.resume else None)
+
+
+def _starts_the_others(trainer: Trainer) -> bool:
+    """Whether this process is the only one so far; a launcher such as torchrun or SLURM starts all of them alike."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return environment is None or not environment.creates_processes_externally
 
 
 if __name__ == "__main__":

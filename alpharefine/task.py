@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -26,6 +27,9 @@ from alpharefine.models import (
     Prediction,
     SpatialAttentionName,
 )
+
+_WARMUP_START = 0.01
+"""The first step's learning rate over the full one."""
 
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
@@ -111,6 +115,23 @@ class RefineTask(pl.LightningModule):
         if stage == "fit" and source is not None and self.trainer.ckpt_path is None:
             load_backbone_weights(self.network.backbone, self.hparams["backbone"], source)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that training goes on with the hyperparameters that it began with.
+
+        The optimiser's and the schedule's state come from the checkpoint, so that other values would do nothing.
+
+        Raises:
+            UserError: if one of them is another.
+        """
+        for name, began in checkpoint["hyper_parameters"].items():
+            value = self.hparams.get(name, began)
+            same = list(value) == list(began) if name == "heads" else value == began  # lists in files, else tuples
+            if name != "backbone_weights" and not same:
+                raise UserError(
+                    f"`model.{name}` was {began} when this run began, got {value}; a run goes on as it began: "
+                    "leave the value as it was, or start another run."
+                )
+
     def on_train_epoch_start(self) -> None:
         """Keep the batch-norm statistics of frozen stages."""
         for module in self._frozen_modules():
@@ -181,9 +202,13 @@ class RefineTask(pl.LightningModule):
 
 def _warmup_cosine(
     optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(total_steps - warmup_steps, 1))
-    if not warmup_steps:
-        return cosine
-    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps)
-    return torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], [warmup_steps])
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """A function of the step alone: a run that is resumed for longer follows the curve of its new length."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return _WARMUP_START + (1 - _WARMUP_START) * step / warmup_steps
+        done = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+        return (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import pytorch_lightning as pl
+from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
 from alpharefine.crops import GeometryName
@@ -139,23 +141,28 @@ class PairDataModule(pl.LightningDataModule):
         return any(source.has_masks for source in self.val_sources.values())
 
     def prepare_data(self) -> None:
-        """Build the indexes, once a machine."""
-        self._train_dataset()
-        self._val_dataset()
+        """Open the data sets, and build the indexes of those that have none, once a machine."""
+        _ = self.train_dataset, self.val_dataset
 
-    def setup(self, stage: str) -> None:
-        """Load the indexes."""
-        if stage == "fit":
-            self.train_dataset = self._train_dataset()
-        self.val_dataset = self._val_dataset()
+    @cached_property
+    def train_dataset(self) -> PairDataset:
+        """What is trained on, opened when it is first asked for.
 
-    def _train_dataset(self) -> PairDataset:
+        Raises:
+            UserError: if a data set is missing or malformed, or is not to be trained on.
+        """
         for name, source in self.train_sources.items():
             if source.kind == "lasot" and source.options.get("split") == "test":
                 raise UserError(f"`data.train.{name}`: LaSOT's test sequences are not to be trained on; leave it out.")
         return self._dataset(self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed)
 
-    def _val_dataset(self) -> PairDataset:
+    @cached_property
+    def val_dataset(self) -> PairDataset:
+        """What is validated on, opened when it is first asked for.
+
+        Raises:
+            UserError: if a data set is missing or malformed.
+        """
         return self._dataset(self.val_sources, self.augmentation.jitter_only(), self.val_pairs, seed=0)
 
     def _dataset(
@@ -189,7 +196,7 @@ class PairDataModule(pl.LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",
+            pin_memory=isinstance(self.trainer.accelerator, CUDAAccelerator),
             drop_last=not fixed,
             worker_init_fn=_one_thread,
         )

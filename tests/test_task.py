@@ -79,12 +79,15 @@ class Rates(pl.Callback):
         self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
 
-def rates(tmp_path: Path, num_epochs: int, num_batches: int, trainer_options: dict, **hparams: Any) -> list:
+def rates(
+    tmp_path: Path, num_epochs: int, num_batches: int, trainer_options: dict, resume: Path | None = None, **hparams: Any
+) -> list:
     task, seen = RefineTask("resnet18", backbone_weights=None, **hparams), Rates()
     task.network = TinyNetwork()
     batches = [random_batch(i, side=4) for i in range(num_batches)]
     trainer = make_trainer(tmp_path, max_epochs=num_epochs, callbacks=[seen], **trainer_options)
-    trainer.fit(task, loader(*batches), loader(random_batch(0, side=4)))
+    trainer.fit(task, loader(*batches), loader(random_batch(0, side=4)), ckpt_path=resume)
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
     return seen.seen
 
 
@@ -117,6 +120,14 @@ class TestOptimisation:
         factors += [(1 + math.cos(math.pi * t / fall)) / 2 for t in range(fall)]
         expected = [f for f in factors for _ in range(accumulate)]
         assert seen == [pytest.approx([0.2 * f, 0.02 * f]) for f in expected]
+
+    def test_a_cosine_run_that_goes_on_for_longer_follows_the_longer_curve(self, tmp_path) -> None:
+        cosine = {"lr": 0.2, "schedule": "cosine"}
+        rates(tmp_path, 2, 4, {}, **cosine)
+        seen = rates(tmp_path, 4, 4, {}, resume=tmp_path / "end.ckpt", **cosine)
+        # The first step was due when the run ended.
+        expected = [0.0] + [0.1 * (1 + math.cos(math.pi * t / 16)) for t in range(9, 16)]
+        assert seen == [pytest.approx([rate, rate]) for rate in expected]
 
     def test_groups_hold_every_parameter_once(self) -> None:
         task = RefineTask("resnet18", backbone_weights=None, weight_decay=0.01)
@@ -290,6 +301,24 @@ class TestCheckpoints:
         torch.save(checkpoint, path)
         resumed = self.fit(tmp_path, weights, 2, resume=path)
         assert (resumed.network.backbone.conv1.weight == 0.25).all()
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"lr": 0.1}, r"`model\.lr` was 0\.001 when this run began, got 0\.1; a run goes on as it began"),
+            ({"backbone": "resnet34"}, r"`model\.backbone` was resnet18 .*, got resnet34"),
+            ({"lr_step": 1}, r"`model\.lr_step` was 8 .*, got 1"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_a_run_goes_on_as_it_began(self, tmp_path, changed, message) -> None:
+        rates(tmp_path, 1, 1, {})
+        task = RefineTask(**({"backbone": "resnet18", "backbone_weights": None} | changed))
+        task.network = TinyNetwork()
+        with pytest.raises(UserError, match=message):
+            make_trainer(tmp_path, max_epochs=2).fit(
+                task, *[loader(random_batch(0, side=4))] * 2, ckpt_path=tmp_path / "end.ckpt"
+            )
 
     def test_random_weights_need_no_file(self, tmp_path, monkeypatch) -> None:
         def fail(*_):

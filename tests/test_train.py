@@ -13,8 +13,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from pytorch_lightning.accelerators import CUDAAccelerator
 
 import train
+from alpharefine.checkpoints.writing import WholeCheckpointIO
 from alpharefine.errors import UserError
 from alpharefine.task import RefineTask
 from datamodules import PairDataModule
@@ -63,6 +65,7 @@ def not_fitted(monkeypatch) -> list[tuple[RefineTask, PairDataModule, Path | Non
         built.append((model, datamodule, ckpt_path))
 
     monkeypatch.setattr(pl.Trainer, "fit", fit)
+    monkeypatch.setattr(PairDataModule, "prepare_data", lambda _: None)
     return built
 
 
@@ -101,6 +104,12 @@ class TestTraining:
         assert config["data"]["init_args"]["root"] == str(data_root)
         assert config["data"]["init_args"]["batch_size"] == 2
         assert config["seed_everything"] == 0
+
+    def test_the_kept_configuration_starts_another_run(self, trained, not_fitted) -> None:
+        kept = str(trained / "logs" / "version_0" / "config.yaml")
+        train.main(["--config", kept, "--name", "again"])
+        ((task, *_),) = not_fitted
+        assert dict(task.hparams) == read_checkpoint(trained)["hyper_parameters"]
 
     def test_the_checkpoint_counts_and_rebuilds(self, trained) -> None:
         checkpoint = read_checkpoint(trained)
@@ -228,22 +237,28 @@ class TestConfiguration:
             ["--data.train.got10k.kind", "vot"],
             ["--wandb", "maybe"],
             ["--nonsense"],
+            ["--optimizer", "torch.optim.SGD"],
         ],
         ids=" ".join,
     )
     def test_unknown_keys_and_values_are_errors(self, mistake, not_fitted, capsys) -> None:
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(UserError, match=mistake[0].lstrip("-").split(".")[1 if "." in mistake[0] else 0]):
             train.main(mistake)
-        assert left.value.code == 2
-        assert mistake[0].split(".")[1 if "." in mistake[0] else 0] in capsys.readouterr().err
+        assert "usage" not in capsys.readouterr().err
         assert not not_fitted
 
-    def test_unknown_keys_in_a_file_are_errors(self, tmp_path, not_fitted, capsys) -> None:
-        (tmp_path / "own.yaml").write_text("model:\n  backbone: resnet18\n  bakbone_weights: null\n")
-        with pytest.raises(SystemExit) as left:
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("model:\n  backbone: resnet18\n  bakbone_weights: null\n", "bakbone_weights"),
+            ("model:\n  backbone: resnet18\n lr: 1\n", "Problems parsing config"),
+        ],
+        ids=["unknown key", "not YAML"],
+    )
+    def test_a_faulty_file(self, tmp_path, not_fitted, content, message) -> None:
+        (tmp_path / "own.yaml").write_text(content)
+        with pytest.raises(UserError, match=message):
             train.main(["--config", str(tmp_path / "own.yaml")])
-        assert left.value.code == 2
-        assert "bakbone_weights" in capsys.readouterr().err
         assert not not_fitted
 
     @pytest.mark.parametrize("words", [["--config", "ar18_cm.yaml"], ["--config=ar18_cm.yaml"], ["-c", "ar18_cm.yaml"]])
@@ -345,6 +360,45 @@ class TestOptions:
             train.main(arguments(data_root, tmp_path, **{f"trainer__{option}": value}))
         assert not not_fitted
 
+    @pytest.mark.parametrize(
+        ("option", "value", "message"),
+        [
+            ("accelerator", "cuda", "`--trainer`: .*CUDAAccelerator"),
+            ("devices", "0", r"`--trainer`: .*devices='0'"),
+            ("strategy", "nothing", "`--trainer`: .*strategy='nothing'"),
+        ],
+    )
+    def test_devices_and_strategies_that_are_not_there(
+        self, data_root, tmp_path, not_fitted, monkeypatch, option, value, message
+    ) -> None:
+        monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: False)
+        with pytest.raises(UserError, match=message):
+            train.main(arguments(data_root, tmp_path, **{f"trainer__{option}": value}))
+        assert not not_fitted
+
+    @pytest.mark.parametrize(
+        ("launched", "expected"),
+        [({}, "GOT10k: no folder"), ({"LOCAL_RANK": "1"}, "the trainer has begun")],
+        ids=["the first process", "the second one"],
+    )
+    def test_the_data_are_looked_at_before_other_processes_start(
+        self, tmp_path, monkeypatch, launched, expected
+    ) -> None:
+        def begin(*_: object, **__: object) -> None:
+            raise UserError("the trainer has begun")
+
+        monkeypatch.setattr(pl.Trainer, "fit", begin)
+        for name, value in launched.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(UserError, match=expected):
+            train.main(arguments(tmp_path / "nowhere", tmp_path, trainer__devices=2, trainer__strategy="ddp"))
+
+    def test_checkpoints_are_written_whole(self, data_root, tmp_path, monkeypatch) -> None:
+        trainers = []
+        monkeypatch.setattr(pl.Trainer, "fit", lambda trainer, *_, **__: trainers.append(trainer))
+        train.main(arguments(data_root, tmp_path))
+        assert isinstance(trainers[0].strategy.checkpoint_io, WholeCheckpointIO)
+
     def test_a_mask_head_needs_masks(self, data_root, tmp_path, not_fitted) -> None:
         without = {"got10k": {"kind": "got10k", "path": "got10k"}}
         with pytest.raises(UserError, match=r"The mask head would learn nothing: no data set in `data\.train`"):
@@ -425,7 +479,6 @@ def test_two_processes_train_as_one_does(tmp_path, data_root, not_fitted) -> Non
 
     train.main(one)
     ((task, data, _),) = not_fitted
-    data.setup("fit")
     has_mask = [int(data.train_dataset[i].has_mask) for i in range(12)]
     counts = [(sum(has_mask[i : i + 4 : 2]), sum(has_mask[i + 1 : i + 4 : 2])) for i in (0, 4, 8)]
     assert counts == [(0, 2), (1, 0), (1, 0)]  # masks of the first and of the second process in each step

@@ -85,23 +85,29 @@ class Saliency(Reader):
     Args:
         root: the data set's folder.
         min_area: salient pixels under which a picture is not used.
+        images: name of the pictures' folder.
+        masks: name of the masks' folder, which may be that of the pictures; the one of the three that is there by
+            default.
     """
 
     is_video = False
     has_masks = True
 
-    def __init__(self, root: str | Path, min_area: int = 100) -> None:
+    def __init__(self, root: str | Path, min_area: int = 100, images: str = "images", masks: str | None = None) -> None:
         super().__init__(root)
         self.min_area = min_area
-        self.pictures = require_folder(self.root / "images", "Saliency")
-        found = [self.root / name for name in MASK_FOLDERS if (self.root / name).is_dir()]
+        self.pictures = require_folder(self.root / images, "Saliency")
+        names = MASK_FOLDERS if masks is None else (masks,)
+        found = [self.root / name for name in names if (self.root / name).is_dir()]
         if not found:
-            raise UserError(f"Saliency: {self.root} has no folder of masks; it must be named one of {MASK_FOLDERS}.")
+            raise UserError(
+                f"Saliency: {self.root} has no folder of masks named {' or '.join(names)}; give its name as `masks`."
+            )
         self.masks = found[0]
 
     def options(self) -> dict[str, object]:
-        """The least area."""
-        return {"min_area": self.min_area}
+        """The folders and the least area."""
+        return {"images": self.pictures.name, "masks": self.masks.name, "min_area": self.min_area}
 
     def watched(self) -> Iterator[Path]:
         """All masks, and the folders."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from jsonargparse import auto_cli
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from alpharefine.cli import run_command
 from alpharefine.data.synthetic_layouts import (
     require_free,
     write_coco,
@@ -23,7 +24,6 @@ from alpharefine.data.synthetic_layouts import (
     write_saliency,
 )
 from alpharefine.data.synthetic_scenes import FRAME_SIZE, SyntheticSequence, generate_picture, generate_sequence
-from alpharefine.errors import UserError
 
 __all__ = [
     "SyntheticSequence",
@@ -98,12 +98,7 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 after a user's mistake, which is told in one line.
     """
-    try:
-        auto_cli(write_all, args=args)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    return run_command(lambda: auto_cli(write_all, args=args))
 
 
 if __name__ == "__main__":

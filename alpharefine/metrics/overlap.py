@@ -9,9 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from alpharefine.boxes import paired_iou
-
-MASK_THRESHOLD = 0.5
-"""A pixel belongs to the predicted mask if its probability is greater."""
+from alpharefine.masks import MASK_THRESHOLD
 
 
 class _MeanIoU(Metric):

@@ -119,7 +119,7 @@ MASK_VIDEO = {
 SALIENCY = {
     "no pictures": (remove("images"), r"Saliency: no folder .*images; check"),
     "empty": (empty("images"), r"images: no sequence in it; there must be at least one"),
-    "no masks": (remove("ground_truth_mask"), r"has no folder of masks; it must be named one of \('gt', 'ground_"),
+    "no masks": (remove("ground_truth_mask"), r"has no folder of masks named gt or ground_truth_mask or masks; give"),
     "mask missing": (
         remove("ground_truth_mask/0002.png"),
         r"ecssd/images: picture .*\.jpg has no mask .*\.png; restore the mask",

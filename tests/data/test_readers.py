@@ -338,6 +338,19 @@ class TestSaliency:
         assert reader.mask_path("0001", "0001") == tmp_path / folder / "0001.png"
         assert reader.frame_path("0001", "0001") == tmp_path / "images/0001.jpg"
 
+    @pytest.mark.parametrize(
+        ("images", "masks"), [("DUTS-TR-Image", "DUTS-TR-Mask"), ("Imgs", "Imgs")], ids=["DUTS", "MSRA10K"]
+    )
+    def test_folders_of_other_names(self, tmp_path: Path, images: str, masks: str) -> None:
+        write_frame(tmp_path / images / "a.jpg")
+        write_grey(tmp_path / masks / "a.png", rectangle(3, 2, 12, 12))
+        reader = Saliency(tmp_path, images=images, masks=masks)
+        assert only(reader).boxes_xywh.tolist() == [[3, 2, 12, 12]]
+        assert reader.frame_path("a", "a").is_file()
+        assert reader.mask_path("a", "a").is_file()
+        with pytest.raises(UserError, match="has no folder of masks named nothing; give its name as `masks`"):
+            Saliency(tmp_path, images=images, masks="nothing")
+
     def test_every_label_of_a_palette_mask_is_the_object(self, tmp_path: Path) -> None:
         write_frame(tmp_path / "images/a.jpg")
         write_palette(tmp_path / "gt/a.png", np.maximum(rectangle(3, 2, 12, 12, 2), rectangle(3, 2, 5, 5, 3)))

@@ -26,10 +26,9 @@ ALL = {
 SMALL = {"batch_size": 4, "num_workers": 0, "pairs_per_epoch": 12, "val_pairs": 6}
 
 
-def ready(module: PairDataModule, world_size: int = 1, rank: int = 0, stage: str = "fit") -> PairDataModule:
+def ready(module: PairDataModule, world_size: int = 1, rank: int = 0) -> PairDataModule:
     module.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, accelerator=None)
     module.prepare_data()
-    module.setup(stage)
     return module
 
 

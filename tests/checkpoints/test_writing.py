@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from alpharefine.checkpoints.writing import WholeCheckpointIO
+
+
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "last.ckpt"
+    for epoch in (1, 2):
+        WholeCheckpointIO().save_checkpoint({"epoch": epoch}, path)
+        assert torch.load(path, weights_only=True) == {"epoch": epoch}
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)
+
+    def cut_short(_: str, target: str, *__: object, **___: object) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    monkeypatch.setattr(shutil, "move", cut_short)
+    with pytest.raises(OSError, match="No space left on device"):
+        WholeCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
