@@ -32,6 +32,9 @@ NETWORKS: dict[str, tuple[TrackerBackbone, type[FilterOptimizer]]] = {
 
 Network = TypeVar("Network", bound=BoxNet)
 
+_COUNTER = ".num_batches_tracked"
+"""Of batch norms while they are trained; old files have none."""
+
 _NEVER_RUN = ("feature_extractor.layer4.", "feature_extractor.fc.")
 
 _REQUIRED = {
@@ -125,13 +128,12 @@ def load_dimp(name: str, path: Path) -> DiMPNet:
 
 
 def fill(network: Network, state: Mapping[str, Tensor]) -> Network:
-    """Fill a network with all its parameters, for use without training.
+    """Fill a network with all its parameters, for use without training; counters of batch norms may be missing.
 
     Batch norms stay layers of their own: folded into the convolutions they would save a twentieth of a frame's time,
     and round otherwise, which moves a box of a golden trace by 0.2 px where the box search meets a kink.
     """
-    # Files of old versions of torch do not count batches.
-    counts = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
+    counts = {key: value for key, value in network.state_dict().items() if key.endswith(_COUNTER)}
     network.load_state_dict(counts | dict(state))
     return network.requires_grad_(False).eval()
 
@@ -142,7 +144,7 @@ def _fitting_state(content: Mapping[Any, Any], name: str, path: Path) -> dict[st
         raise UserError(
             f"`--tracker_weights`: {path} holds no `net` of named tensors; give the authors' file of --tracker {name}."
         )
-    used = {key: value for key, value in state.items() if not key.startswith(_NEVER_RUN)}
+    used = {k: v for k, v in state.items() if not k.startswith(_NEVER_RUN) and not k.endswith(_COUNTER)}
     require_fit(path, name, used, _MAKERS)
     return used
 
