@@ -1,6 +1,6 @@
 # make demo   trains and evaluates on generated video, prints the gain
 # make test   lint, types, tests
-# make exhaustive   every further golden trace, some minutes
+# make exhaustive   further golden traces, SuperDiMP and ATOM in the closed loop, some minutes
 # Both install into .venv first; an install is found again until the lock or the project file changes.
 
 PYTHON ?= python3

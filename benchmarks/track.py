@@ -1,52 +1,123 @@
-"""Milliseconds a frame of the base trackers in PyTorch: ``python benchmarks/track.py [NAME ...]``.
+"""Milliseconds a frame of the base trackers in PyTorch, and of the refiner: ``python benchmarks/track.py [NAME ...]``.
 
-Medians over single calls with random weights (the time does not depend on them), after a warm-up; the crop, the
-transfer to the device and the way back are part of it. Runs on the graphics card where there is one.
+Medians over single calls on a generated video, after a warm-up, with random weights: the time depends on them only by
+what they make a tracker see. So trackers of the DiMP family and ATOM are told that they see their target in every
+frame, as they mostly do, or that they see a rival, which they learn from at once; SiamRPN++ is told where its target
+is. Crops, transfers to the device and the way back are part of it. Runs on the graphics card where there is one.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
 
+import cv2
 import numpy as np
 import torch
 
+from alpharefine import Refiner
+from alpharefine.models import AlphaRefineNet
+from alpharefine.trackers import Tracker, TrackState
+from alpharefine.trackers.dimp.atom import ATOMTracker
+from alpharefine.trackers.dimp.loading import NETWORKS
+from alpharefine.trackers.dimp.localization import Localization
+from alpharefine.trackers.dimp.network import BoxNet, DiMPNet
+from alpharefine.trackers.dimp.online import OnlineTracker
+from alpharefine.trackers.dimp.parameters import read_atom_parameters, read_parameters
+from alpharefine.trackers.dimp.tracker import DiMPTracker
 from alpharefine.trackers.siamrpnpp import VARIANTS, SiamRPNppTracker, Variant
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp, fold_batch_norms
 
 WARM_UP, CALLS = 2, 10
+SIZE = (720, 1280)
+BOX = (600.0, 300.0, 120.0, 90.0)
+NAMES = ("atom", *NETWORKS, *(name for name in VARIANTS if not name.endswith("-otb")))
 
 
 def main() -> None:
     """Measure and print."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name in sys.argv[1:] or [name for name in VARIANTS if not name.endswith("-otb")]:
-        variant = VARIANTS[name]
-        report(name, variant, device)
-        if variant.lost is not None:
-            report(f"{name}, target lost", replace(variant, search_size=variant.lost.search_size), device)
+    print(f"on {device}, {torch.get_num_threads()} threads, frames of {SIZE[1]} x {SIZE[0]}: ms")
+    refiner = Refiner(AlphaRefineNet("resnet18"), device)
+    refiner.initialize(frame_at(0), np.array(BOX))
+    report("refiner (ResNet-18)", lambda frame: refiner.refine(frame, np.array(BOX)))
+    for name in sys.argv[1:] or NAMES:
+        if name in VARIANTS:
+            measure_siamrpnpp(name, VARIANTS[name], device)
+        else:
+            measure_online(name, device)
 
 
-def report(name: str, variant: Variant, device: str) -> None:
-    """Measure one tracker about the same box again and again."""
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
-    box_xywh = np.array([600.0, 300.0, 120.0, 90.0])
+def frame_at(index: int) -> np.ndarray:
+    """A frame ``(H, W, 3)`` of a video in which noise moves."""
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE[0] // 8, SIZE[1] // 8, 3), dtype=np.uint8)
+    moved: np.ndarray = np.roll(cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC), 2 * index, axis=1)
+    return moved
+
+
+def report(what: str, call: Callable[[np.ndarray], object]) -> None:
+    """Measure one thing frame by frame."""
+    times = []
+    for index in range(1, 1 + WARM_UP + CALLS):
+        frame = frame_at(index)
+        start = perf_counter()
+        call(frame)
+        times.append(1e3 * (perf_counter() - start))
+    print(f"{what:40} {statistics.median(times[WARM_UP:]):8.1f}", flush=True)
+
+
+def about_the_same_box(tracker: Tracker) -> Callable[[np.ndarray], None]:
+    """What a frame costs while the search region stays as large as it is."""
+
+    def call(frame: np.ndarray) -> None:
+        tracker.track(frame)
+        tracker.set_box(np.array(BOX))
+
+    return call
+
+
+def measure_siamrpnpp(name: str, variant: Variant, device: str) -> None:
+    """Measure SiamRPN++ with the target seen, and lost where that widens the search."""
     network = SiamRPNpp(variant.backbone, variant.neck_channels, variant.weighted).eval().requires_grad_(False)
     fold_batch_norms(network)
-    tracker = SiamRPNppTracker(network.to(device), variant)
-    tracker.initialize(frame, box_xywh)
-    times = []
-    for _ in range(WARM_UP + CALLS):
-        start = perf_counter()
-        tracker.track(frame)
-        times.append(1e3 * (perf_counter() - start))
-        tracker.set_box(box_xywh)
-    median = statistics.median(times[WARM_UP:])
-    print(f"{name:26} {median:8.1f} ms a frame on {device}, {torch.get_num_threads()} threads")
+    variants = {name: variant}
+    if variant.lost is not None:
+        variants[f"{name}, target lost"] = replace(variant, search_size=variant.lost.search_size)
+    for what, searched in variants.items():
+        tracker = SiamRPNppTracker(network.to(device), searched)
+        tracker.initialize(frame_at(0), np.array(BOX))
+        report(what, about_the_same_box(tracker))
+
+
+def measure_online(name: str, device: str) -> None:
+    """Measure ATOM or a tracker of the DiMP family: its first frame, and others with and without an update."""
+    tracker = online_tracker(name, device)
+    start = perf_counter()
+    tracker.initialize(frame_at(0), np.array(BOX))
+    print(f"{f'{name}, first frame':40} {1e3 * (perf_counter() - start):8.1f}", flush=True)
+    localize = tracker._localize
+    for what, state in ((name, TrackState.NORMAL), (f"{name}, with an update", TrackState.HARD_NEGATIVE)):
+
+        def told(*arguments: object, state: TrackState = state) -> Localization:
+            return localize(*arguments)._replace(state=state)
+
+        tracker._localize = told
+        report(what, about_the_same_box(tracker))
+
+
+def online_tracker(name: str, device: str) -> OnlineTracker:
+    """With random weights; the box search goes nowhere, and takes its time for it."""
+    if name == "atom":
+        network, tracker = BoxNet("resnet18"), ATOMTracker
+    else:
+        backbone, optimizer = NETWORKS[name]
+        network, tracker = DiMPNet(backbone, optimizer()), DiMPTracker
+    torch.nn.init.zeros_(network.bb_regressor.iou_predictor.weight)
+    parameters = read_atom_parameters() if name == "atom" else read_parameters(name)
+    return tracker(network.requires_grad_(False).eval().to(device), parameters)
 
 
 if __name__ == "__main__":

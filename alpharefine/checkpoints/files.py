@@ -82,8 +82,8 @@ def _load(path: Path, records: list[tuple[type[Record], str]]) -> Any:
 
 def _asked_for(error: Exception) -> str | None:
     """The name of what a file asks for and does not get, if it is that what ended the reading."""
-    asked = re.search(r"GLOBAL (.+?) was not an allowed|whose module is (.+?) is", str(error), re.DOTALL)
-    return (asked.group(1) or asked.group(2)) if asked else None
+    asked = re.search(r"GLOBAL (.+?) (?:was not an allowed|whose module .+? is blocked)", str(error), re.DOTALL)
+    return asked.group(1) if asked else None
 
 
 def _refusal(path: Path, option: str, error: Exception, asked: str | None) -> str:

@@ -32,7 +32,7 @@ from alpharefine.errors import UserError
 from alpharefine.trackers import dasiamrpn, nano, siamrpnpp, vit
 from alpharefine.trackers.base import BoxRefiner, TrackerSource
 from alpharefine.trackers.custom import custom_source
-from alpharefine.trackers.dimp.loading import NETWORKS, atom_source, dimp_source
+from alpharefine.trackers.dimp.loading import NETWORKS, online_source
 from alpharefine.trackers.mil import MILTracker
 from alpharefine.trackers.networks import network_source
 from alpharefine.trackers.oracle import CENTRED, centred_source, oracle_source
@@ -58,8 +58,7 @@ _NETWORK_TRACKERS = {
     "dasiamrpn": (dasiamrpn.DaSiamRPNTracker, dasiamrpn.ROLES),
 }
 _OFFICIAL_TRACKERS: dict[str, Callable[[str, Path, str], TrackerSource]] = {
-    **dict.fromkeys(("dimp", *NETWORKS), dimp_source),
-    "atom": atom_source,
+    **dict.fromkeys(("dimp", *NETWORKS, "atom"), online_source),
     **dict.fromkeys(siamrpnpp.VARIANTS, siamrpnpp.siamrpnpp_source),
 }
 """Those whose authors published one file: read from its path, onto a device."""

@@ -24,7 +24,7 @@ from alpharefine.trackers.dimp.atom_optimizer import (
 from alpharefine.trackers.dimp.augmentation import drop_channels
 from alpharefine.trackers.dimp.crop import cut_sample
 from alpharefine.trackers.dimp.localization import Localization, localize
-from alpharefine.trackers.dimp.memory import SampleWeights
+from alpharefine.trackers.dimp.memory import SampleWeights, with_room
 from alpharefine.trackers.dimp.network import FILTER_SIZE, BoxNet
 from alpharefine.trackers.dimp.online import OnlineTracker
 from alpharefine.trackers.dimp.parameters import ATOMParameters
@@ -84,7 +84,9 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
             self._refine_box(layers, centre, scale)
         if found.state in (TrackState.NORMAL, TrackState.HARD_NEGATIVE):
             self._add(features, centre, scale, found.state)
-        self._update(found.state)
+        num_iterations = self._num_iterations(found.state)
+        if num_iterations > 0:
+            self._update(num_iterations)
         if found.state is not TrackState.NOT_FOUND:
             target.settle()
         return Track(target.box_xywh, found.max_score, found.state)
@@ -128,26 +130,16 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
         self.sample_weights = SampleWeights(
             size, len(features), self.parameters.minimum_initial_weight, fills_in_order=False
         )
-        self._features, self._stored_labels = (
-            torch.cat([stored, stored.new_zeros(size - len(stored), *stored.shape[1:])])
-            for stored in (features, labels)
-        )
+        self._features, self._stored_labels = (with_room(values, size) for values in (features, labels))
 
     def _add(self, features: Tensor, sample_centre_yx: np.ndarray, scale: np.float32, state: TrackState) -> None:
-        parameters, is_hard = self.parameters, state is TrackState.HARD_NEGATIVE
-        slot = self.sample_weights.add(parameters.hard_negative_learning_rate if is_hard else parameters.learning_rate)
+        slot = self._next_slot(state)
         self._features[slot] = features[0]
         unmoved = np.zeros((1, 2), np.float32)
         self._stored_labels[slot] = self._labels(sample_centre_yx, scale, unmoved, features.shape[-1])[0]
 
-    def _update(self, state: TrackState) -> None:
+    def _update(self, num_iterations: int) -> None:
         parameters = self.parameters
-        if state is TrackState.HARD_NEGATIVE:
-            num_iterations = parameters.num_hard_negative_iterations
-        elif (self._frame_number - 1) % parameters.train_skipping == 0:
-            num_iterations = parameters.num_update_iterations
-        else:
-            return
         num_stored = min(self.sample_weights.num_stored, parameters.memory_size)
         weights = torch.from_numpy(self.sample_weights.values[:num_stored]).to(self._device)
         samples = Samples(self._features[:num_stored], self._stored_labels[:num_stored], weights)

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
+
+
+def with_room(values: Tensor, size: int) -> Tensor:
+    """Values ``(n, ...)`` of the first samples at the beginning of as many slots as a memory has, the rest zeros."""
+    slots = values.new_zeros(size, *values.shape[1:])
+    slots[: len(values)] = values
+    return slots
 
 
 class SampleWeights:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alpharefine.trackers.base import TrackState
 from alpharefine.trackers.dimp.augmentation import View, crops_of, make_views
 from alpharefine.trackers.dimp.box_search import search_box
 from alpharefine.trackers.dimp.crop import cut_sample
@@ -79,6 +80,17 @@ class OnlineTracker(ABC, Generic[Network, Parameters]):
         )
         if best_xywh is not None:
             self.target.take_box(best_xywh, sample_centre_yx, scale, self._size_hw)
+
+    def _next_slot(self, state: TrackState) -> int:
+        parameters, is_hard = self.parameters, state is TrackState.HARD_NEGATIVE
+        return self.sample_weights.add(parameters.hard_negative_learning_rate if is_hard else parameters.learning_rate)
+
+    def _num_iterations(self, state: TrackState) -> int:
+        """Of the optimiser in this frame."""
+        if state is TrackState.HARD_NEGATIVE:
+            return self.parameters.num_hard_negative_iterations
+        is_due = (self._frame_number - 1) % self.parameters.train_skipping == 0
+        return self.parameters.num_update_iterations if is_due else 0
 
     def _label_sigma(self, num_cells: int) -> float:
         """A quarter of the target's size in the first frame's crop, in cells."""

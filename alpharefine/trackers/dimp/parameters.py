@@ -59,6 +59,15 @@ class OnlineParameters:
     target_inside_ratio: float = 0.2
 
 
+_DIMP_VIEWS = Augmentation(
+    relativeshift=((0.6, 0.6), (-0.6, 0.6), (0.6, -0.6), (-0.6, -0.6)),
+    fliplr=True,
+    blur=((3, 1), (1, 3), (2, 2)),
+    rotate=(10, -10, 45, -45),
+    dropout=(2, 0.2),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiMPParameters(OnlineParameters):
     """All that a tracker of the DiMP family is set by.
@@ -68,8 +77,9 @@ class DiMPParameters(OnlineParameters):
         max_scale_change: limits how far the search region shrinks at the border.
     """
 
-    border: Literal["replicate", "inside_major"]
-    max_scale_change: float | None
+    border: Literal["replicate", "inside_major"] = "replicate"
+    max_scale_change: float | None = None
+    augmentation: Augmentation = _DIMP_VIEWS
     memory_size: int = 50
     train_skipping: int = 20
     num_update_iterations: int = 2

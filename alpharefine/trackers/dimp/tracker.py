@@ -14,7 +14,7 @@ from alpharefine.trackers.dimp.augmentation import View, drop_channels
 from alpharefine.trackers.dimp.crop import Sample, cut_sample
 from alpharefine.trackers.dimp.filters import apply_filter
 from alpharefine.trackers.dimp.localization import Localization, localize
-from alpharefine.trackers.dimp.memory import SampleWeights
+from alpharefine.trackers.dimp.memory import SampleWeights, with_room
 from alpharefine.trackers.dimp.network import FILTER_SIZE, DiMPNet
 from alpharefine.trackers.dimp.online import OnlineTracker
 from alpharefine.trackers.dimp.parameters import DiMPParameters
@@ -30,8 +30,6 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
 
     Attributes:
         target_filter: ``(1, C, 4, 4)``, what has been learnt of it.
-        sample_boxes_xywh: ``(memory_size, 4)``, the target in the crop of each slot.
-        last_score_map: ``(n, n)``, what the last frame's peak was found in.
     """
 
     @torch.no_grad()
@@ -83,7 +81,7 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
         return torch.from_numpy(box_xywh + shifts).to(self._device)
 
     def _localize(self, scores: Tensor, sample: Sample) -> Localization:
-        score_map = self.last_score_map = self.network.classifier.filter_optimizer.score_map(scores)[0, 0].cpu().numpy()
+        score_map = self.network.classifier.filter_optimizer.score_map(scores)[0, 0].cpu().numpy()
         num_cells = len(score_map) - (FILTER_SIZE + 1) % 2
         cell_px = self._size_hw / np.float32(num_cells)
         cell, thresholds = cell_px[0] * sample.scale, self.parameters.thresholds
@@ -96,33 +94,29 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
             thresholds,
         )
 
+    def _maps(self, boxes_xywh: Tensor, num_cells: int) -> Tensor:
+        map_side = num_cells + (FILTER_SIZE + 1) % 2
+        return self.network.classifier.filter_optimizer.maps(
+            boxes_xywh, map_side, FILTER_SIZE, self._label_sigma(num_cells)
+        )
+
     def _remember(self, features: Tensor, boxes_xywh: Tensor) -> None:
         size = self.parameters.memory_size
         self.sample_weights = SampleWeights(size, len(features), self.parameters.minimum_initial_weight)
-        self._features = features.new_zeros(size, *features.shape[1:])
-        self._features[: len(features)] = features
-        self.sample_boxes_xywh = boxes_xywh.new_zeros(size, 4)
-        self.sample_boxes_xywh[: len(features)] = boxes_xywh
+        maps = self._maps(boxes_xywh, features.shape[-1])
+        self._features, self._sample_maps = (with_room(values, size) for values in (features, maps))
 
     def _learn(self, features: Tensor, sample: Sample, state: TrackState) -> None:
-        parameters, is_hard = self.parameters, state is TrackState.HARD_NEGATIVE
-        slot = self.sample_weights.add(parameters.hard_negative_learning_rate if is_hard else parameters.learning_rate)
+        slot, num_iterations = self._next_slot(state), self._num_iterations(state)
+        box_xywh = torch.from_numpy(self.target.box_in(sample.centre_yx, sample.scale, self._size_hw))
         self._features[slot] = features[0]
-        box_xywh = self.target.box_in(sample.centre_yx, sample.scale, self._size_hw)
-        self.sample_boxes_xywh[slot] = torch.from_numpy(box_xywh).to(self._device)
-        if is_hard:
-            num_iterations = parameters.num_hard_negative_iterations
-        elif (self._frame_number - 1) % parameters.train_skipping == 0:
-            num_iterations = parameters.num_update_iterations
-        else:
-            return
-        self.target_filter = self._optimized(self.target_filter, num_iterations, self.sample_weights.values)
+        self._sample_maps[slot] = self._maps(box_xywh[None].to(self._device), features.shape[-1])[0]
+        if num_iterations > 0:
+            self.target_filter = self._optimized(self.target_filter, num_iterations, self.sample_weights.values)
 
     def _optimized(self, filters: Tensor, num_iterations: int, weights: np.ndarray | None) -> Tensor:
-        optimizer, num_cells = self.network.classifier.filter_optimizer, self._features.shape[-1]
         num_stored = min(self.sample_weights.num_stored, len(self._features))
-        map_side = num_cells + (FILTER_SIZE + 1) % 2
-        maps = optimizer.maps(self.sample_boxes_xywh[:num_stored], map_side, FILTER_SIZE, self._label_sigma(num_cells))
+        features, maps = (values[:num_stored, None] for values in (self._features, self._sample_maps))
         shares = None if weights is None else torch.from_numpy(weights[:num_stored, None]).to(self._device)
-        better: Tensor = optimizer(filters, self._features[:num_stored, None], maps[:, None], num_iterations, shares)
+        better: Tensor = self.network.classifier.filter_optimizer(filters, features, maps, num_iterations, shares)
         return better

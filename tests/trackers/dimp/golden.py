@@ -15,6 +15,8 @@ import torch
 from alpharefine.trackers.dimp.loading import NETWORKS, fill
 from alpharefine.trackers.dimp.network import BoxNet, DiMPNet
 
+NEVER_RUN = ("feature_extractor.layer4.", "feature_extractor.fc.")
+
 
 def golden_state(golden: Path, model: str) -> dict[str, torch.Tensor]:
     """The weights of a model under the authors' names."""
@@ -24,19 +26,19 @@ def golden_state(golden: Path, model: str) -> dict[str, torch.Tensor]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     shapes = json.loads((golden / f"tracker_shapes_{model}.json").read_text())
-    used = {key: shape for key, shape in shapes.items() if not key.startswith("feature_extractor.layer4")}
+    used = {key: shape for key, shape in shapes.items() if not key.startswith(NEVER_RUN)}
     return {key: torch.from_numpy(value) for key, value in module.golden_state_dict(used, model).items()}
 
 
 def golden_network(golden: Path, model: str) -> DiMPNet:
     """A network of the DiMP family."""
     backbone, optimizer = NETWORKS[model]
-    return fill(DiMPNet(backbone, optimizer()), {"net": golden_state(golden, model)}, model, golden, "cpu")
+    return fill(DiMPNet(backbone, optimizer()), golden_state(golden, model))
 
 
 def golden_box_net(golden: Path) -> BoxNet:
     """ATOM's network."""
-    return fill(BoxNet("resnet18"), {"net": golden_state(golden, "atom")}, "atom", golden, "cpu")
+    return fill(BoxNet("resnet18"), golden_state(golden, "atom"))
 
 
 def golden_frames(golden: Path, sequence: str) -> tuple[list[np.ndarray], np.ndarray]:

@@ -18,6 +18,12 @@ def test_golden_map(shared: Path) -> None:
     np.testing.assert_allclose(rotated[::4, ::4], arrays["small/up_out_288_stride4"], atol=1e-5)
 
 
+@pytest.mark.parity
+def test_golden_label(shared: Path) -> None:
+    wanted = read_arrays(shared / "golden" / "tracker_logic.npz")["label_spatial/18x18_sig1.2_c0.7_-1.3"]
+    np.testing.assert_allclose(gaussian_labels(torch.tensor([[0.7, -1.3]]), 18, 1.2)[0], np.squeeze(wanted), atol=1e-6)
+
+
 @pytest.mark.parametrize("frequency", [0, 1, 3, 8])
 def test_waves_are_interpolated_exactly(frequency: int) -> None:
     coarse = np.cos(2 * np.pi * (frequency * np.arange(18)[:, None] / 18 + np.arange(18) / 18) + 0.4)

@@ -15,7 +15,7 @@ from alpharefine.trackers.dimp.augmentation import (
     make_views,
     shifted_crop,
 )
-from alpharefine.trackers.dimp.crop import Arithmetic, box_in_sample, cut_sample
+from alpharefine.trackers.dimp.crop import Arithmetic, Sample, box_in_sample, cut_sample
 from alpharefine.trackers.dimp.target import Target
 
 from .golden import read_arrays
@@ -70,8 +70,9 @@ def test_places_in_the_crop_of_the_original(shared: Path) -> None:
     for corners, pos_sz_box, centre, scale in zip(
         *(arrays[f"sampleloc/{name}"] for name in ("coord_y0x0y1x1", "pos_sz_box", "pos", "scale")), strict=True
     ):
-        window = corners.astype(np.float32)
-        np.testing.assert_allclose(0.5 * (window[:2] + window[2:] - 1), centre, atol=1e-4)
+        sample = Sample(torch.empty(3, 288, 288), corners.astype(np.float32))
+        np.testing.assert_allclose(sample.centre_yx, centre, atol=1e-4)
+        assert sample.scale == pytest.approx(scale, rel=1e-6)
         y, x, h, w = pos_sz_box[:4]
         box = box_in_sample(np.float32([y, x]), np.float32([h, w]), centre, scale, np.float32([288, 288]))
         np.testing.assert_allclose(box, pos_sz_box[4:], atol=1e-3)
