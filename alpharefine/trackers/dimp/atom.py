@@ -21,13 +21,14 @@ from alpharefine.trackers.dimp.atom_optimizer import (
     joint_step,
     project,
 )
-from alpharefine.trackers.dimp.augmentation import drop_channels
+from alpharefine.trackers.dimp.augmentation import View, drop_channels
 from alpharefine.trackers.dimp.crop import cut_sample
 from alpharefine.trackers.dimp.localization import Localization, localize
 from alpharefine.trackers.dimp.memory import SampleWeights, with_room
 from alpharefine.trackers.dimp.network import FILTER_SIZE, BoxNet
 from alpharefine.trackers.dimp.online import OnlineTracker
 from alpharefine.trackers.dimp.parameters import ATOMParameters
+from alpharefine.trackers.dimp.threads import one_thread
 
 
 class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
@@ -47,7 +48,7 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from its box in the first frame."""
         self._begin(box_xywh)
-        network, target, dropout = self.network, self.target, self.parameters.augmentation.dropout
+        network, target = self.network, self.target
         target.mark_found()
         centre, views = np.rint(target.centre_yx), self._views()
         # Unlike DiMP's, the crops' window is about the target's own centre; all places are measured from the rounded.
@@ -55,12 +56,16 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
         box = torch.from_numpy(target.box_in(centre, target.scale, self._size_hw))[None].to(self._device)
         self.modulation = network.bb_regressor.modulation(layers.layer2[:1], layers.layer3[:1], box)
 
-        features = normalized(layers.layer3)
+        with one_thread():
+            self._learn_first(normalized(layers.layer3), centre, views)
+
+    def _learn_first(self, features: Tensor, centre_yx: np.ndarray, views: list[View]) -> None:
+        target, dropout = self.target, self.parameters.augmentation.dropout
         shifts_yx = [view.shift_yx for view in views]
         if dropout is not None:
             features = torch.cat([features, drop_channels(features[:1], *dropout, self._generator)])
             shifts_yx += [(0, 0)] * dropout[0]
-        labels = self._labels(centre, target.scale, np.array(shifts_yx, dtype=np.float32), features.shape[-1])
+        labels = self._labels(centre_yx, target.scale, np.array(shifts_yx, dtype=np.float32), features.shape[-1])
         weights = features.new_full((len(features),), 1 / len(features))
         self.classifier = self._first_classifier(Samples(features, labels, weights))
         self._search = ConjugateGradient("polak_ribiere", self.parameters.direction_forgetting_factor)
@@ -77,8 +82,9 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
             frame, target.centre_yx, scale * self._size_hw, (size, size), arithmetic=parameters.arithmetic
         )
         layers = self.network.layers(sample.pixels[None].to(self._device))
-        features = project(normalized(layers.layer3), self.classifier.projection)
-        found = self._localize(filter_scores(features, self.classifier.filters)[0], scale)
+        with one_thread():
+            features = project(normalized(layers.layer3), self.classifier.projection)
+            found = self._localize(filter_scores(features, self.classifier.filters)[0], scale)
         if found.state is not TrackState.NOT_FOUND:
             target.move_to(centre + found.translation_yx, frame.shape[:2], parameters.target_inside_ratio)
             self._refine_box(layers, centre, scale)
@@ -86,7 +92,8 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
             self._add(features, centre, scale, found.state)
         num_iterations = self._num_iterations(found.state)
         if num_iterations > 0:
-            self._update(num_iterations)
+            with one_thread():
+                self._update(num_iterations)
         if found.state is not TrackState.NOT_FOUND:
             target.settle()
         return Track(target.box_xywh, found.max_score, found.state)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alpharefine.trackers.dimp.threads import one_thread
+
 BorderMode = Literal["replicate", "inside", "inside_major"]
 Arithmetic = Literal["integer", "float"]
 
@@ -81,7 +83,8 @@ def cut_sample(
     patch = _cut(frame[offset[0] :: step, offset[1] :: step], first, last)
     pixels = torch.from_numpy(patch).permute(2, 0, 1).float()
     if patch.shape[:2] != tuple(output_hw):
-        pixels = F.interpolate(pixels[None], output_hw, mode="bilinear", align_corners=False)[0]
+        with one_thread():
+            pixels = F.interpolate(pixels[None], output_hw, mode="bilinear", align_corners=False)[0]
     return Sample(pixels, np.float32(step) * np.concatenate([low, high]).astype(np.float32))
 
 
