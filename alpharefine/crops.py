@@ -240,6 +240,19 @@ class Geometry(NamedTuple):
     window: type[Window]
     clip: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
+    def mirrored(self, crop_xyxy: np.ndarray) -> np.ndarray:
+        """The same boxes in the crop mirrored left to right, about the middle that the geometry's labels have.
+
+        Args:
+            crop_xyxy: ``(..., 4)``, crop pixels.
+
+        >>> GEOMETRIES["exact"].mirrored(np.array([0.0, 10.0, 100.0, 60.0]))
+        array([156.,  10., 256.,  60.])
+        """
+        far_end = CROP_SIZE if self.window is Window else CROP_SIZE - 1
+        x1, y1, x2, y2 = np.moveaxis(crop_xyxy, -1, 0)
+        return np.stack([far_end - x2, y1, far_end - x1, y2], axis=-1)
+
 
 GEOMETRIES: dict[GeometryName, Geometry] = {
     "exact": Geometry(Window, clip_to_image),

@@ -445,3 +445,15 @@ def test_a_geometry_in_place_of_the_checkpoints(root: Path, names: list[str], tm
     boxes = {name: read_rows(tmp_path / name / "refined" / f"{names[0]}.txt") for name in ("exact", "original", "own")}
     np.testing.assert_array_equal(boxes["own"], boxes["exact"])
     assert np.abs(boxes["original"] - boxes["exact"]).max() > 0.1
+
+
+def test_a_second_look_by_a_switch(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
+    command = ("--tracker", "oracle", "--no-feedback", "--data_root", root, "--ckpt", checkpoint)
+    command = (*command, "--sequences", names[0], "--output_dir", tmp_path / "out")
+    run(*command)
+    once = read_rows(tmp_path / "out" / "refined" / f"{names[0]}.txt")
+    with pytest.raises(UserError, match=r"other settings \(flip_test: False there, True now\)"):
+        run(*command, "--flip_test")
+    run(*command, "--flip_test", "--overwrite")
+    twice = read_rows(tmp_path / "out" / "refined" / f"{names[0]}.txt")
+    assert np.abs(twice - once).max() > 0.1

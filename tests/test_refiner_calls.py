@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from alpharefine import Refiner, Template
+from alpharefine.crops import GeometryName
 from alpharefine.models import AlphaRefineNet
 from tests.known_network import BOX, FRAME, KnownNetwork, started
 
@@ -252,3 +253,51 @@ def test_no_boxes_and_an_array_of_frames() -> None:
 def test_an_unknown_precision() -> None:
     with pytest.raises(ValueError, match="`precision` must be one of auto, 32, 16, bf16, got 'fp16'"):
         Refiner(KnownNetwork([0, 0, 1, 1]), "cpu", precision="fp16")  # type: ignore[arg-type]
+
+
+# ---- the mirrored second look ----------------------------------------------------------------------------------------
+
+
+def mirrored_frame(frame: np.ndarray, box_xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y, w, h = box_xywh
+    return np.ascontiguousarray(frame[:, ::-1]), np.array([frame.shape[1] - x - w, y, w, h])
+
+
+@pytest.mark.parametrize("geometry", ["exact", "original"])
+def test_a_second_look_makes_no_difference_between_left_and_right(geometry: GeometryName) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = AlphaRefineNet("resnet18", geometry=geometry)
+    refiner = Refiner(network, "cpu", flip_test=True)
+    template, mirrored_template = (
+        refiner.encode_template(*scene) for scene in ((FRAME, BOX), mirrored_frame(FRAME, BOX))
+    )
+    refinement = refiner.refine_many([FRAME], [BOX], [template], mask=True)[0]
+    frame, box_xywh = mirrored_frame(FRAME, BOX)
+    mirrored = refiner.refine_many([frame], [box_xywh], [mirrored_template], mask=True)[0]
+    _, back_xywh = mirrored_frame(frame, mirrored.raw_box_xywh)
+    np.testing.assert_allclose(back_xywh, refinement.raw_box_xywh, atol=1e-3 if geometry == "exact" else 0.5)
+    assert mirrored.score == pytest.approx(refinement.score, abs=1e-6)
+    np.testing.assert_allclose(mirrored.mask[:, ::-1], refinement.mask, atol=1e-4)
+    once = started(network).refine(FRAME, BOX)
+    assert np.abs(once.raw_box_xywh - refinement.raw_box_xywh).max() > 0.1
+
+
+def test_a_second_look_is_averaged_with_the_first() -> None:
+    mask_prob = np.full((256, 256), 0.2)
+    mask_prob[:, :128] = 0.6
+    refiner = started(KnownNetwork([10, 20, 110, 120], mask_prob), flip_test=True)
+    refinement = refiner.refine(FRAME, BOX, mask=True)
+    crop_xyxy = np.array([(10 + 256 - 110) / 2, 20, (110 + 256 - 10) / 2, 120])
+    scale = np.array([80, 60, 80, 60]) / 256
+    x1, y1, x2, y2 = crop_xyxy * scale + [80, 65, 80, 65]
+    np.testing.assert_allclose(refinement.raw_box_xywh, [x1, y1, x2 - x1, y2 - y1], atol=1e-4)
+    assert refinement.mask is not None
+    np.testing.assert_allclose(refinement.mask[70:120, 90:150], 0.4, atol=1e-6)
+
+
+def test_a_target_that_was_looked_at_once_is_refused() -> None:
+    network = KnownNetwork([64, 64, 192, 192])
+    once = started(network).encode_template(FRAME, BOX)
+    with pytest.raises(ValueError, match="flip_test"):
+        started(network, flip_test=True).refine_many([FRAME], [BOX], [once])

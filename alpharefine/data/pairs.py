@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.crops import CROP_SIZE, GEOMETRIES, GeometryName, Window
+from alpharefine.crops import CROP_SIZE, GEOMETRIES, GeometryName
 from alpharefine.data.augmentation import Augmentation, Photometric
 from alpharefine.data.coco import decode_mask
 from alpharefine.data.images import read_image, read_label_image
@@ -179,7 +179,7 @@ class PairDataset(Dataset[PairBatch]):
         self.photometric = Photometric(augmentation)
         self.num_pairs = num_pairs
         self.seed = seed
-        self.window = GEOMETRIES[geometry].window
+        self.geometry = GEOMETRIES[geometry]
 
     def __len__(self) -> int:
         return self.num_pairs
@@ -194,8 +194,9 @@ class PairDataset(Dataset[PairBatch]):
     def _pair(self, template: Frame, search: Frame, rng: np.random.Generator) -> PairBatch:
         augment = self.augmentation
         gray, flip = rng.random() < augment.gray_prob, rng.random() < augment.flip_prob
-        template_window = self.window.around(template.box_xywh)
-        search_window = self.window.around(augment.jitter(search.box_xywh, rng))
+        around = self.geometry.window.around
+        template_window = around(template.box_xywh)
+        search_window = around(augment.jitter(search.box_xywh, rng))
         template_crop = self.photometric(template_window.cut(template.image), gray, rng)
         search_crop = self.photometric(search_window.cut(search.image), gray, rng)
         template_xyxy = template_window.to_crop(xywh_to_xyxy(template.box_xywh))
@@ -204,7 +205,9 @@ class PairDataset(Dataset[PairBatch]):
         mask = search_window.cut(search.mask) if search.mask is not None else np.zeros((CROP_SIZE, CROP_SIZE), np.uint8)
         if flip:
             template_crop, search_crop, mask = template_crop[:, ::-1], search_crop[:, ::-1], mask[:, ::-1]
-            template_xyxy, target_xyxy = (self._mirrored(each) for each in (template_xyxy, target_xyxy))
+            template_xyxy, target_xyxy = (
+                self.geometry.mirrored(each).clip(0, CROP_SIZE) for each in (template_xyxy, target_xyxy)
+            )
         return PairBatch(
             template=_to_tensor(template_crop),
             template_xyxy=torch.from_numpy(template_xyxy.astype(np.float32)),
@@ -213,12 +216,6 @@ class PairDataset(Dataset[PairBatch]):
             mask=torch.from_numpy(np.ascontiguousarray(mask)),
             has_mask=torch.tensor(has_mask),
         )
-
-    def _mirrored(self, crop_xyxy: np.ndarray) -> np.ndarray:
-        """The boxes of the mirrored crop, about the middle that the geometry's labels have."""
-        ends = CROP_SIZE if self.window is Window else CROP_SIZE - 1
-        mirrored: np.ndarray = np.array([ends, 0, ends, 0]) + crop_xyxy[[2, 1, 0, 3]] * [-1, 1, -1, 1]
-        return mirrored.clip(0, CROP_SIZE)
 
 
 def _to_tensor(crop: np.ndarray) -> Tensor:

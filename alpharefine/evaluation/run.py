@@ -56,6 +56,7 @@ class RunSettings:
         precision: of the refiner.
         box_from: which head the refined box is taken from.
         mask_threshold: probability above which a pixel belongs to the target.
+        flip_test: whether the refiner looks at each search region mirrored too.
         save_masks: whether to keep the mask of every frame.
         limits: how long a program of ``cmd:`` may take. The boxes of one that is in time do not depend on it.
     """
@@ -75,6 +76,7 @@ class RunSettings:
     precision: Precision = "auto"
     box_from: BoxFrom = "auto"
     mask_threshold: float = MASK_THRESHOLD
+    flip_test: bool = False
     save_masks: bool = False
     limits: TimeLimits = field(default_factory=TimeLimits)
 
@@ -113,6 +115,7 @@ def load_refiner(settings: RunSettings, ckpt: str, device: str) -> Refiner:
             geometry=settings.geometry,
             box_from=settings.box_from,
             mask_threshold=settings.mask_threshold,
+            flip_test=settings.flip_test,
         )
     except ValueError as error:
         raise UserError(f"{error} Give another checkpoint, or leave `--box_from` out.") from error
