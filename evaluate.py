@@ -189,7 +189,8 @@ def main(args: Sequence[str] | None = None) -> None:
     metrics = metrics.get("", {"trackers": metrics, "settings": {}})
     metrics["settings"]["protocol"] = options.protocol
     if options.compare:
-        why_not = why_incomparable([sequence.truth for sequence in sequences], options.protocol)
+        fewest = min((tracker.sequences for tracker in trackers.values()), key=len)
+        why_not = why_incomparable([sequence.truth for sequence in fewest], options.protocol)
         sys.stdout.write(f"{format_published(why_not)}\n")
         metrics["published"] = {"comparable": why_not is None, "scores": [asdict(row) for row in PUBLISHED]}
     write_whole(output_dir / "metrics.json", json.dumps(metrics, indent=1))
@@ -232,6 +233,7 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         )
     cannot_feed_back = options.tracker == "replay" or options.tracker.startswith(SCHEME)
     feedback = not cannot_feed_back if options.feedback is None else options.feedback
+    _require_effect(options, feedback)
     refined = replace(
         base,
         ckpt=options.ckpt,
@@ -247,6 +249,16 @@ def _runs(options: argparse.Namespace) -> dict[str, RunSettings]:
         save_masks=bool(options.save_masks),
     )
     return {"base": base, "refined": refined}
+
+
+def _require_effect(options: argparse.Namespace, feedback: bool) -> None:
+    """Refuse options that would decide nothing."""
+    if not feedback and options.min_feedback_score is not None:
+        raise UserError("`--min_feedback_score` is about the box that is handed back, and none is; leave it out.")
+    if not feedback and options.when_lost == "report":
+        raise UserError("`--when_lost report` is about the box that is handed back, and none is; leave it out.")
+    if options.tracker == "replay" and options.when_lost == "keep":
+        raise UserError("`--when_lost keep`: published boxes do not tell when the target is lost; leave it out.")
 
 
 def _raise_if_failed(failed: Mapping[str, list[str]], output_dir: Path) -> None:

@@ -228,14 +228,11 @@ class Refiner:
         Raises:
             ValueError: if the three differ in number, or one of them is malformed.
         """
-        if not len(frames) == len(boxes_xywh) == len(templates):
-            counts = f"{len(frames)} frames, {len(boxes_xywh)} boxes, {len(templates)} templates"
-            raise ValueError(f"`refine_many` needs a frame, a box and a template each, got {counts}.")
         if mask:
             self._require_mask_head("mask")
-        if len(frames) == 0:
+        windows, crops = self._cut(frames, boxes_xywh, templates)
+        if not crops:
             return []
-        windows, crops = self._cut(frames, boxes_xywh)
         heads: list[HeadName] = ["corner", "mask"] if mask and self.box_head == "corner" else [self.box_head]
         answers = self._predict(crops, templates, heads)
         return [
@@ -271,9 +268,9 @@ class Refiner:
     ) -> list[np.ndarray]:
         """The masks of many targets in one pass of the network; see `segment` and `refine_many`."""
         self._require_mask_head("segment")
-        if not len(frames):
+        windows, crops = self._cut(frames, boxes_xywh, templates)
+        if not crops:
             return []
-        windows, crops = self._cut(frames, boxes_xywh)
         masks = []
         for answer, window, frame in zip(self._predict(crops, templates, ["mask"]), windows, frames, strict=True):
             assert answer.crop_mask is not None
@@ -281,9 +278,15 @@ class Refiner:
         return masks
 
     def _cut(
-        self, frames: Sequence[np.ndarray], boxes_xywh: Sequence[np.ndarray] | np.ndarray
+        self,
+        frames: Sequence[np.ndarray],
+        boxes_xywh: Sequence[np.ndarray] | np.ndarray,
+        templates: Sequence[Template],
     ) -> tuple[list[Window], list[np.ndarray]]:
         """The search regions around the boxes, and what is seen in them."""
+        if not len(frames) == len(boxes_xywh) == len(templates):
+            counts = f"{len(frames)} frames, {len(boxes_xywh)} boxes, {len(templates)} templates"
+            raise ValueError(f"A frame, a box and a template each are needed, got {counts}.")
         for frame, box_xywh in zip(frames, boxes_xywh, strict=True):
             _check(frame, box_xywh)
         windows = [self._geometry.window.around(box_xywh) for box_xywh in boxes_xywh]

@@ -135,6 +135,30 @@ def nothing(_: Path) -> None:
             "`--feedback`: replay cannot",
             id="replay with feedback",
         ),
+        pytest.param(
+            nothing,
+            (*REPLAY, "--results_dir", "results", "--tracker_weights", "lasot/testing_set.txt"),
+            "--tracker replay takes no weights",
+            id="replay with weights",
+        ),
+        pytest.param(
+            nothing,
+            (*REPLAY, "--ckpt", "ckpt", "--results_dir", "results", "--when_lost", "keep"),
+            "`--when_lost keep`: published boxes",
+            id="replay that is lost",
+        ),
+        pytest.param(
+            nothing,
+            (*REFINED, "--no-feedback", "--when_lost", "report"),
+            "`--when_lost report` is about the box that is handed back",
+            id="no feedback when lost",
+        ),
+        pytest.param(
+            nothing,
+            (*REFINED, "--no-feedback", "--min_feedback_score", "0.1"),
+            "`--min_feedback_score` is about the box that is handed back",
+            id="no feedback at a score",
+        ),
     ],
 )
 def test_bad_input_is_told_in_one_line_and_leaves_nothing(

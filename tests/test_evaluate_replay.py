@@ -110,11 +110,27 @@ def test_all_trackers_in_one_call(
     shutil.copy(published / "far" / f"{names[0]}.txt", published / "near" / f"{names[0]}.txt")
     with pytest.raises(UserError, match=r"out/near/base holds a run with other settings \(results_dir: "):
         run(*command, "--ckpt", checkpoint)
-    with pytest.raises(UserError, match=r"other settings .*box_from: auto there, mask now"):
+    with pytest.raises(UserError, match=r"other settings .*box_from: corner there, mask now"):
         run(*command, "--ckpt", checkpoint, "--box_from", "mask")
     assert {path: time for path, time in times_of(out).items() if path in before} == before
     run(*command, "--ckpt", checkpoint, "--overwrite", "--sequences", names[0])
     assert sorted(path.name for path in (out / "near" / "refined").glob("*.txt")) == [f"{names[0]}.txt"]
+
+
+def test_an_output_among_the_results_is_refused(
+    root: Path, published: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("--tracker", "replay", "--data_root", root, "--ckpt", checkpoint)
+    before = sorted(published.rglob("*"))
+    for out in (published, published / "mine"):
+        with pytest.raises(UserError, match=r"`--output_dir`: .* lies in --results_dir"):
+            run(*command, "--results_dir", published, "--output_dir", out)
+    published.rename(tmp_path / "results")
+    with pytest.raises(UserError, match=r"`--output_dir`: results/results lies in --results_dir"):
+        run(*command, "--results_dir", "results")
+    published = tmp_path / "results"
+    assert len(list(published.rglob("*"))) == len(before)
 
 
 def test_one_folder_gives_what_it_gave_and_what_it_gives_among_others(

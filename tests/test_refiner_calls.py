@@ -301,3 +301,10 @@ def test_a_target_that_was_looked_at_once_is_refused() -> None:
     once = started(network).encode_template(FRAME, BOX)
     with pytest.raises(ValueError, match="flip_test"):
         started(network, flip_test=True).refine_many([FRAME], [BOX], [once])
+
+
+def test_masks_need_a_target_each() -> None:
+    refiner = started(KnownNetwork(mask_prob=np.full((256, 256), 0.9)))
+    template = refiner.encode_template(FRAME, BOX)
+    with pytest.raises(ValueError, match="got 2 frames, 2 boxes, 1 templates"):
+        refiner.segment_many([FRAME, FRAME], [BOX, BOX], [template])

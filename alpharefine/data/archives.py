@@ -47,12 +47,13 @@ class TextFile(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is called like an archive.
+    """Whether a file is called like an archive of texts.
 
-    >>> is_archive(Path("results_ATOM.tar.xz")), is_archive(Path("airplane-1.txt.gz"))
-    (True, False)
+    >>> [is_archive(Path(name)) for name in ("results_ATOM.tar.xz", "airplane-1.txt.gz", "dimp50.pth.tar")]
+    [True, False, False]
     """
-    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
+    name = path.name.lower()
+    return name.endswith(ARCHIVE_SUFFIXES) and not name.endswith(".pth.tar")  # a checkpoint, in spite of its name
 
 
 def archive_stem(path: Path) -> str:
@@ -73,13 +74,14 @@ def text_files(place: Path) -> Iterator[TextFile]:
         place: the folder or archive.
 
     Raises:
-        UserError: if an archive or a compressed file is damaged, or a file is larger than `MAX_FILE_SIZE`.
+        UserError: if an archive or a compressed file is damaged, a file is larger than `MAX_FILE_SIZE`, or a folder
+            cannot be read.
     """
     if not place.is_dir():
         yield from _in_archive(place, (archive_stem(place),))
         return
     seen: set[str] = set()
-    for name, below, files in os.walk(place, followlinks=True):
+    for name, below, files in os.walk(place, onerror=_refuse_folder, followlinks=True):
         folder, real = Path(name), os.path.realpath(name)
         below[:] = [] if real in seen else sorted(below)
         folders = folder.relative_to(place).parts
@@ -87,10 +89,16 @@ def text_files(place: Path) -> Iterator[TextFile]:
             continue
         seen.add(real)
         for path in (folder / file for file in sorted(files) if not _is_hidden((file,))):
+            if not path.exists():
+                raise UserError(f"{path} is a link to a file that is not there; restore or remove it.")
             if is_archive(path):
                 yield from _in_archive(path, (*folders, archive_stem(path)))
             elif path.name.endswith(TEXT_SUFFIXES):
                 yield read_text_file(path, folders)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be read ({error.strerror}); give the rights to it, or leave it out.")
 
 
 def read_text_file(path: Path, folders: tuple[str, ...] = ()) -> TextFile:

@@ -86,6 +86,8 @@ def replays_of(
     """
     for chosen in settings.values():
         require_possible(chosen, accepts_feedback=False, gives_score=False)
+        if chosen.tracker_weights:
+            raise UserError("--tracker replay takes no weights, got --tracker_weights; leave them out.")
     (given, *_) = {chosen.results_dir for chosen in settings.values()}
     if given is None:
         raise UserError("--tracker replay needs --results_dir, a folder with <sequence>.txt files; none was given.")
@@ -100,6 +102,11 @@ def replays_of(
             )
         wanted = {run: settings[run] for run in settings if run == "refined" or baseline or len(settings) == 1}
         return {"": replace(runs_of(output_dir, wanted, sequences, overwrite), published=alone)}
+    if output_dir.resolve().is_relative_to(results_dir.resolve()):
+        raise UserError(
+            f"`--output_dir`: {output_dir} lies in --results_dir {results_dir}, where the next run would take it for "
+            "results of other trackers; give another `--output_dir`."
+        )
     replays = {}
     for tracker in find_results(results_dir, names):
         own = {

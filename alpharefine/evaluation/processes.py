@@ -49,14 +49,15 @@ def run_in_processes(
     threads = max(1, (os.cpu_count() or 1) // num_processes)
     with ProcessPoolExecutor(num_processes, context, _start_worker, (make_runner, ranks, threads)) as pool:
         try:
-            yield from _completed([pool.submit(_run_in_worker, job) for job in jobs])
+            yield from _completed({pool.submit(_run_in_worker, job) for job in jobs})
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _completed(futures: list[Future[list[Result]]]) -> Iterator[Result]:
+def _completed(futures: set[Future[list[Result]]]) -> Iterator[Result]:
     failure: BaseException | None = None
     for future in as_completed(futures):
+        futures.discard(future)  # masks of many sequences are large
         if future.cancelled():
             continue
         error = future.exception()

@@ -18,7 +18,7 @@ def settle_refinement(settings: RunSettings) -> tuple[RunSettings, str]:
         settings: of a run with a checkpoint.
 
     Returns:
-        The settings, and a line that says what the checkpoint holds.
+        The settings, and lines that say what the checkpoint holds, and what it does not tell.
 
     Raises:
         UserError: if the file is missing or not one of a refinement network.
@@ -35,4 +35,5 @@ def settle_refinement(settings: RunSettings) -> tuple[RunSettings, str]:
         box_from=choose_box_head(settings.box_from, network.heads),
         min_feedback_score=choose_min_feedback_score(settings, network.geometry),
     )
-    return settled, f"{settings.ckpt}: {loaded.description}; {loaded.parts}\n"
+    doubts = f"{loaded.doubts}\n" if loaded.doubts else ""
+    return settled, f"{settings.ckpt}: {loaded.description}; {loaded.parts}\n{doubts}"

@@ -41,6 +41,7 @@ class RunFolder:
         self.path = path
         self.settings = settings
         self._stamp = _stamp(settings)
+        self._overwrite = overwrite
         theirs = _settings_in(path)
         self._goes_on = theirs is not None and not overwrite
         if theirs is not None and not overwrite:
@@ -81,6 +82,11 @@ class RunFolder:
             ) from error
 
     def _begin(self) -> None:
+        theirs = None if self._overwrite else _settings_in(self.path)
+        if theirs is not None:  # another command has begun here in the meantime
+            _refuse_other_settings(self.path, theirs, self._stamp)
+            self._goes_on = True
+            return
         try:
             if self.path.is_dir():
                 shutil.rmtree(self.path)

@@ -67,7 +67,8 @@ def oracle_source(name: str, knows: Literal["centre", "size"]) -> TrackerSource:
 class CentredTracker:
     """A tracker that looks for its target about the true centre in every frame: what perfect localisation would give.
 
-    Its boxes are its own, inside the picture. Where the ground truth is no box, it goes on from where it was.
+    Its boxes are its own, inside the picture, with sides of at least 10 px (or the picture's own). Where the
+    ground truth is no box, it goes on from where it was.
 
     Args:
         tracker: the one that is put back.

@@ -1,4 +1,4 @@
-"""Replay: the published boxes of any tracker, read from its result files."""
+"""Replay: the published boxes of a tracker as if it ran; `alpharefine.evaluation.replay` does the same in batches."""
 
 from __future__ import annotations
 

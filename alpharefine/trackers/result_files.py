@@ -86,7 +86,8 @@ def require_rows(rows: np.ndarray, num_frames: int, place: str) -> np.ndarray:
     """
     if len(rows) < num_frames:
         raise UserError(
-            f"{place} has {len(rows)} rows, the sequence has {num_frames} frames; a result file needs a row a frame."
+            f"{place} has {len(rows)} rows, the sequence has {num_frames} frames; a result file needs a row a frame: "
+            "get it again, or leave it out."
         )
     return rows[:num_frames]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -47,10 +48,19 @@ def one_by_one(settings: RunSettings, jobs: list[ReplayJob], tracker: str, folde
     return {job.sequence.name: pipeline(job.sequence) for job in jobs if tracker in job.boxes_xywh}
 
 
+def decoded(png: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+
+
 @pytest.mark.parametrize(
     "settings",
-    [RunSettings("replay"), RunSettings("replay", box_from="mask", mask_threshold=0.4, save_masks=True)],
-    ids=["corner", "mask"],
+    [
+        RunSettings("replay"),
+        RunSettings("replay", flip_test=True),
+        RunSettings("replay", mask_threshold=0.4, save_masks=True),
+        RunSettings("replay", box_from="mask", mask_threshold=0.4, save_masks=True),
+    ],
+    ids=["corner", "flip", "corner and mask", "mask"],
 )
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_batches_give_the_boxes_of_one_by_one(
@@ -68,8 +78,9 @@ def test_batches_give_the_boxes_of_one_by_one(
                 assert results[tracker].times_ms.shape == alone[name].times_ms.shape
                 assert (results[tracker].times_ms[:, 0] > 0).all()
                 if settings.save_masks:
-                    assert [len(png) > 0 for png in results[tracker].masks or ()] == [True] * 5
-                    assert len(alone[name].masks or ()) == 5
+                    assert len(results[tracker].masks or ()) == 5
+                    for png, other in zip(results[tracker].masks or (), alone[name].masks or (), strict=True):
+                        assert (decoded(png) != decoded(other)).mean() < 1e-3
                 else:
                     assert results[tracker].masks is None
     far = done[0].results["far"].boxes_xywh

@@ -46,6 +46,17 @@ def test_nothing_is_made_before_there_is_a_result(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_two_commands_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    one, other, third = (
+        RunFolder(tmp_path / "base", settings) for settings in (SETTINGS, SETTINGS, RunSettings("mil"))
+    )
+    one.write("a-1", RESULT)
+    other.write("a-2", RESULT)
+    with pytest.raises(UserError, match="holds a run with other settings"):
+        third.write("a-3", RESULT)
+    assert files_in(tmp_path / "base") == ["a-1.txt", "a-2.txt", "settings.json", "times/a-1.txt", "times/a-2.txt"]
+
+
 def test_the_same_settings_go_on(tmp_path: Path) -> None:
     RunFolder(tmp_path / "base", SETTINGS).write("a-1", RESULT)
     folder = RunFolder(tmp_path / "base", replace(SETTINGS))

@@ -205,6 +205,19 @@ def test_a_damaged_archive(tmp_path: Path, name: str) -> None:
         find_results(tmp_path, NAMES)
 
 
+def test_a_checkpoint_is_no_archive(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"ATOM/cat-1.txt": FLOATS})
+    (tmp_path / "ATOM" / "net.pth.tar").write_bytes(b"weights")
+    assert [tracker.name for tracker in find_results(tmp_path, NAMES)] == ["ATOM"]
+
+
+def test_a_link_to_nothing(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"ATOM/cat-1.txt": FLOATS})
+    (tmp_path / "ATOM" / "cat-2.txt").symlink_to(tmp_path / "absent.txt")
+    with pytest.raises(UserError, match=r"cat-2\.txt is a link to a file that is not there"):
+        find_results(tmp_path, NAMES)
+
+
 def test_an_archive_cut_short(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = "\n".join(map(str, rng.random(5000)))
