@@ -73,7 +73,7 @@ class TestBatches:
         assert crops(one.val_dataloader()) == crops(other.val_dataloader())
 
     def test_validation_is_the_same_each_time(self, data_root: Path) -> None:
-        module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), stage="validate")
+        module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL))
         loader = module.val_dataloader()
         first = epoch_of(loader, 0)
         assert len(first) == 6
