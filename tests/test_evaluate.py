@@ -167,10 +167,11 @@ def test_with_and_without_refinement(
 
 def test_feedback_changes_what_the_tracker_does(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
     boxes = {}
-    for name, arguments in {"default": (), "on": ("--feedback",), "off": ("--no-feedback",)}.items():
+    always = ("--min_feedback_score", 0)
+    for name, arguments in {"default": always, "on": (*always, "--feedback"), "off": ("--no-feedback",)}.items():
         out = tmp_path / name
         run("--tracker", SURE, "--data_root", root, "--ckpt", checkpoint, "--output_dir", out,
-            "--sequences", names[0], "--min_feedback_score", 0, *arguments)  # fmt: skip
+            "--sequences", names[0], *arguments)  # fmt: skip
         boxes[name] = (out / "refined" / f"{names[0]}.txt").read_text()
     assert boxes["default"] == boxes["on"]
     assert boxes["on"].splitlines()[:2] == boxes["off"].splitlines()[:2]

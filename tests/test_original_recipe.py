@@ -96,7 +96,7 @@ def test_every_data_set_is_found_and_drawn_from_by_its_weight(root: Path) -> Non
     assert {name: source.weight for name, source in module.train_sources.items()} == WEIGHTS
     dataset = module.train_dataset
     np.testing.assert_allclose(dataset.probabilities, np.array(list(WEIGHTS.values())) / 10)
-    assert dataset.window is OriginalWindow
+    assert dataset.geometry.window is OriginalWindow
     rng = np.random.default_rng(0)
     for name, source in zip(WEIGHTS, dataset.sources, strict=True):
         template, search = source.draw(rng)
