@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,15 @@ def lasot_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("generated") / "lasot"
     write_lasot(root, num_train=1, num_test=3, num_frames=6, frame_size=(48, 64), seed=2)
     return root
+
+
+@pytest.fixture
+def root(lasot_root: Path, tmp_path: Path) -> Path:
+    """Three testing sequences of six frames, to be changed at will."""
+    return shutil.copytree(lasot_root, tmp_path / "lasot")
+
+
+@pytest.fixture
+def names(root: Path) -> list[str]:
+    """The testing sequences in `root`."""
+    return (root / "testing_set.txt").read_text().split()

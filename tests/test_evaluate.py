@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -49,17 +48,6 @@ class Sure:
 
 
 SURE = f"{__name__}:Sure"
-
-
-@pytest.fixture
-def root(lasot_root: Path, tmp_path: Path) -> Path:
-    """Three testing sequences of six frames, to be changed at will."""
-    return shutil.copytree(lasot_root, tmp_path / "lasot")
-
-
-@pytest.fixture
-def names(root: Path) -> list[str]:
-    return (root / "testing_set.txt").read_text().split()
 
 
 def folder_of(root: Path, name: str) -> Path:

@@ -15,18 +15,9 @@ import pytest
 import evaluate
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
+from alpharefine.evaluation import published as published_scores
 
 NUM_FRAMES = 6
-
-
-@pytest.fixture
-def root(lasot_root: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(lasot_root, tmp_path / "lasot")
-
-
-@pytest.fixture
-def names(root: Path) -> list[str]:
-    return (root / "testing_set.txt").read_text().split()
 
 
 @pytest.fixture
@@ -131,6 +122,18 @@ def test_an_output_among_the_results_is_refused(
         run(*command, "--results_dir", "results")
     published = tmp_path / "results"
     assert len(list(published.rglob("*"))) == len(before)
+
+
+def test_trackers_with_fewer_sequences_do_not_stand_beside_published_scores(
+    root: Path, names: list[str], published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published_scores, "official_testing_set", lambda: names)
+    monkeypatch.setattr(published_scores, "NUM_FRAMES", NUM_FRAMES * len(names))
+    command = ("--tracker", "replay", "--results_dir", published, "--data_root", root, "--compare")
+    for tracker, comparable in (("far", False), ("near", True)):
+        run(*command, "--output_dir", tmp_path / tracker)
+        assert metrics_in(tmp_path / tracker)["published"]["comparable"] is comparable
+        shutil.rmtree(published / "far", ignore_errors=True)
 
 
 def test_one_folder_gives_what_it_gave_and_what_it_gives_among_others(
