@@ -35,7 +35,7 @@ exhaustive: install
 
 demo: install
 	rm -rf demo
-	$(RUN) -m alpharefine.data.synthetic demo/data --lasot_train 16 --lasot_test 6 --got10k 40 --coco 150 --coco_val 20 --davis 0 --ecssd 0
+	$(RUN) -m alpharefine.synthetic demo/data --lasot_train 16 --lasot_test 6 --got10k 40 --coco 150 --coco_val 20 --davis 0 --ecssd 0
 	$(RUN) train.py --config demo.yaml --output_dir demo --wandb off
 	$(RUN) evaluate.py --ckpt demo/demo/checkpoints/last.ckpt --tracker mil --data_root demo/data/lasot --baseline --min_feedback_score 0 --output_dir demo/results
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from alpharefine.cli import UserErrorParser, run_command
+from alpharefine.cli.command import UserErrorParser, run_command
 from alpharefine.crops import GeometryName
 from alpharefine.data.archives import archive_stem
 from alpharefine.data.text import folder_name
@@ -19,14 +19,14 @@ from alpharefine.errors import UserError
 from alpharefine.evaluation.one_pass import metrics_of, replays_of, run_replays, run_tracker, runs_of, score_tracker
 from alpharefine.evaluation.published import PUBLISHED, format_published, why_incomparable
 from alpharefine.evaluation.refinement import settle_refinement
-from alpharefine.evaluation.report import format_table, format_trackers, missing_sequences
 from alpharefine.evaluation.run import MIN_FEEDBACK_SCORE, RunSettings, WhenLost
 from alpharefine.evaluation.run_folder import write_whole
 from alpharefine.evaluation.score import RunScore
 from alpharefine.evaluation.sequences import SequenceSet
+from alpharefine.inference.refiner import Precision
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.metrics import PROTOCOLS, Protocol
-from alpharefine.refiner import Precision
+from alpharefine.report.tables import format_table, format_trackers, missing_sequences
 from alpharefine.trackers import SELF_TRACKERS, TRACKER_NAMES
 from alpharefine.trackers.trax import SCHEME, TimeLimits
 from alpharefine.trackers.weights import resolve_weights

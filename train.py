@@ -14,10 +14,10 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from alpharefine.checkpoints.writing import WholeCheckpointIO
-from alpharefine.cli import find_configs, run_command
+from alpharefine.cli.command import find_configs, run_command
 from alpharefine.errors import UserError
-from alpharefine.task import RefineTask
+from alpharefine.training.checkpoint_io import WholeCheckpointIO
+from alpharefine.training.task import RefineTask
 from datamodules import PairDataModule
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -140,7 +140,7 @@ class TrainCLI(LightningCLI):
         callbacks: list[Callback] = [LearningRateMonitor(), last]
         loggers: list[Logger] = [CSVLogger(self.run_dir, name="logs")]
         if self.config.wandb != "off":
-            from alpharefine.callbacks.wandb import PairPanel, wandb_logger
+            from alpharefine.training.wandb import PairPanel, wandb_logger
 
             loggers.append(wandb_logger(self.run_name, self.run_dir, self.config.wandb, self.config.as_dict()))
             callbacks.append(PairPanel())

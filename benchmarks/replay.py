@@ -17,8 +17,8 @@ import torch
 from alpharefine.evaluation.replay import Replay, ReplayJob
 from alpharefine.evaluation.run import Pipeline, RunSettings
 from alpharefine.evaluation.sequences import SequenceSet
-from alpharefine.task import RefineTask
 from alpharefine.trackers.result_files import find_results
+from alpharefine.training.task import RefineTask
 
 NUM_SEQUENCES = 2
 

@@ -20,7 +20,7 @@ from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.imagenet import ImageNetDET, ImageNetVID
 from alpharefine.data.lasot import LaSOT
-from alpharefine.data.masks import MaskVideo, Saliency
+from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.pairs import MAX_GAP, EpochSampler, PairBatch, PairDataset, PairSource
 from alpharefine.data.reader import Reader, require_choice
 from alpharefine.data.trackingnet import TrackingNet

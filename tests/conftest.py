@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from alpharefine.data.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
-from alpharefine.task import RefineTask
+from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
+from alpharefine.training.task import RefineTask
 
 
 @pytest.fixture(scope="session")

@@ -20,17 +20,17 @@ from alpharefine.crops import OriginalWindow, Window
 from alpharefine.data.augmentation import Augmentation
 from alpharefine.data.images import box_of_mask, read_image, read_label_image
 from alpharefine.data.lasot import LaSOT
-from alpharefine.data.masks import MaskVideo, Saliency
+from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.pairs import EpochSampler, PairDataset, PairSource
 from alpharefine.errors import UserError
 from alpharefine.evaluation.run import Pipeline, RunSettings
 from alpharefine.evaluation.sequences import SequenceSet
-from alpharefine.losses import best_cell_loss, mask_loss
 from alpharefine.masks import mask_to_box
 from alpharefine.models import AlphaRefineNet, Corners, Grid, soft_argmax
 from alpharefine.models.heads import BoxHead
 from alpharefine.trackers import Track, TrackState
 from alpharefine.trackers.dimp.target import Target
+from alpharefine.training.losses import best_cell_loss, mask_loss
 from tests.known_network import BOX, FRAME, KnownNetwork, started
 
 BOXES = np.random.default_rng(0).uniform([-20, -20, 6, 6], [300, 200, 90, 90], size=(200, 4))

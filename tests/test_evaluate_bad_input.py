@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import evaluate
-from alpharefine.cli import run_command
+from alpharefine.cli.command import run_command
 
 Change = Callable[[Path], object]  # of the folder that holds `lasot`, `results` and `ckpt`
 REPLAY = ("--tracker", "replay", "--data_root", "lasot")

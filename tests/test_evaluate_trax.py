@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import evaluate
-from alpharefine.cli import run_command
+from alpharefine.cli.command import run_command
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from tests.trackers.trax_programs import MIL, scripted, write_program

@@ -15,7 +15,7 @@ from PIL import Image
 import train
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.crops import OriginalWindow
-from alpharefine.data.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
+from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
 from datamodules import PairDataModule
 from datamodules.pairs import Source
 from tests.data.imagenet_trees import write_annotation, write_picture

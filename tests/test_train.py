@@ -16,9 +16,9 @@ import yaml
 from pytorch_lightning.accelerators import CUDAAccelerator
 
 import train
-from alpharefine.checkpoints.writing import WholeCheckpointIO
 from alpharefine.errors import UserError
-from alpharefine.task import RefineTask
+from alpharefine.training.checkpoint_io import WholeCheckpointIO
+from alpharefine.training.task import RefineTask
 from datamodules import PairDataModule
 
 PROJECT = Path(train.__file__).parent
@@ -440,7 +440,7 @@ class TestCommand:
         program = (
             "import sys; sys.modules['wandb'] = None\n"  # an import of it would fail
             "import train; train.main(sys.argv[1:])\n"
-            "print('imported:', sys.modules['wandb'], 'alpharefine.callbacks.wandb' in sys.modules)"
+            "print('imported:', sys.modules['wandb'], 'alpharefine.training.wandb' in sys.modules)"
         )
         one_step = {"trainer__limit_train_batches": 1, "trainer__limit_val_batches": 1, "trainer__max_epochs": 1}
         done = run("-c", program, *arguments(data_root, tmp_path, **one_step), cwd=tmp_path)

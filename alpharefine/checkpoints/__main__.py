@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from alpharefine.checkpoints.exported import save_exported
 from alpharefine.checkpoints.loading import load_checkpoint
-from alpharefine.cli import UserErrorParser, run_command
+from alpharefine.cli.command import UserErrorParser, run_command
 from alpharefine.errors import UserError
 from alpharefine.models import CornerHeadName, NeckName
 

@@ -8,7 +8,7 @@ import torch
 
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.evaluation.run import RunSettings, choose_min_feedback_score
-from alpharefine.refiner import choose_box_head, choose_precision
+from alpharefine.inference.refiner import choose_box_head, choose_precision
 
 
 def settle_refinement(settings: RunSettings) -> tuple[RunSettings, str]:

@@ -32,7 +32,7 @@ from alpharefine.evaluation.run import (
     require_possible,
 )
 from alpharefine.evaluation.sequences import EvaluationSequence
-from alpharefine.refiner import Refinement, Template
+from alpharefine.inference.refiner import Refinement, Template
 
 BATCH_SIZE = 32
 """Boxes that the network sees at once."""

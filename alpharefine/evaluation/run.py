@@ -19,8 +19,8 @@ from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.processes import run_in_processes
 from alpharefine.evaluation.sequences import EvaluationSequence
+from alpharefine.inference.refiner import BoxFrom, Precision, Refinement, Refiner
 from alpharefine.masks import MASK_THRESHOLD
-from alpharefine.refiner import BoxFrom, Precision, Refinement, Refiner
 from alpharefine.trackers import SELF_TRACKERS, Tracker, TrackerSource, load_tracker
 from alpharefine.trackers.base import Track, TrackState
 from alpharefine.trackers.replay import ReplayTracker

@@ -16,7 +16,7 @@ from torch import Tensor
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet
-from alpharefine.task import RefineTask
+from alpharefine.training.task import RefineTask
 
 
 def assert_same_weights(network: AlphaRefineNet, other: AlphaRefineNet) -> None:

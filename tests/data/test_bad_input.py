@@ -14,7 +14,7 @@ from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.images import read_image
 from alpharefine.data.lasot import LaSOT
-from alpharefine.data.masks import MaskVideo, Saliency
+from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from alpharefine.data.augmentation import Augmentation
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
-from alpharefine.data.masks import MaskVideo
+from alpharefine.data.mask_video import MaskVideo
 from alpharefine.data.pairs import EpochSampler, PairBatch, PairDataset, PairSource
 from tests.data.numbered import Rectangle
 

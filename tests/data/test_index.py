@@ -17,7 +17,7 @@ from alpharefine.data.coco import COCO, decode_mask
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.index import Index, default_cache_dir, open_index
 from alpharefine.data.lasot import LaSOT
-from alpharefine.data.masks import MaskVideo, Saliency
+from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.reader import Reader, Record
 from alpharefine.errors import UserError
 

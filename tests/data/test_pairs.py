@@ -14,7 +14,7 @@ from alpharefine.crops import Window
 from alpharefine.data.augmentation import Augmentation
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
-from alpharefine.data.masks import MaskVideo, Saliency
+from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.pairs import Frame, PairBatch, PairDataset, PairSource
 from alpharefine.errors import UserError
 from tests.data.numbered import STILL, Numbered, NumberedMasks, NumberedPictures, Rectangle

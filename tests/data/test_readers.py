@@ -15,7 +15,7 @@ from alpharefine.data.coco import COCO, decode_mask
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.lasot import LaSOT, official_testing_set, official_training_set
-from alpharefine.data.masks import MaskVideo, Saliency
+from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.reader import Reader, Record
 from alpharefine.errors import UserError
 

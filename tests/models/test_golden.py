@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from alpharefine.boxes import xywh_to_xyxy
 from alpharefine.checkpoints.original import from_original_names
 from alpharefine.errors import UserError
-from alpharefine.losses import corner_loss, mask_loss
 from alpharefine.models import AlphaRefineNet, Grid, Prediction, Taps, soft_argmax
 from alpharefine.models.backbone import unused_names
 from alpharefine.models.correlation import pixel_correlation
+from alpharefine.training.losses import corner_loss, mask_loss
 from tests.models.golden import BACKBONES, golden_network, golden_pairs, golden_state
 
 pytestmark = pytest.mark.parity

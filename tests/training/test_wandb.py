@@ -9,9 +9,9 @@ import torch
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
-from alpharefine.callbacks.wandb import PREDICTED_COLOUR, TRUE_COLOUR, PairPanel, draw_pair, wandb_logger
 from alpharefine.data.pairs import PairBatch
 from alpharefine.models import Corners, Prediction
+from alpharefine.training.wandb import PREDICTED_COLOUR, TRUE_COLOUR, PairPanel, draw_pair, wandb_logger
 
 SIDE = 32
 GREY = 100

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alpharefine.checkpoints.writing import WholeCheckpointIO
+from alpharefine.training.checkpoint_io import WholeCheckpointIO
 
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Synthetic data for who has none: the names of the parts, and the command that writes whole data sets.
+"""Command that writes generated data sets.
 
-``python -m alpharefine.data.synthetic ROOT`` writes ``ROOT/lasot``, ``got10k``, ``coco``, ``davis2016`` and ``ecssd``,
+``python -m alpharefine.synthetic ROOT`` writes ``ROOT/lasot``, ``got10k``, ``coco``, ``davis2016`` and ``ecssd``,
 each in the layout of the real data set.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from jsonargparse import auto_cli
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from alpharefine.cli import run_command
-from alpharefine.data.synthetic_layouts import (
+from alpharefine.cli.command import run_command
+from alpharefine.synthetic.layouts import (
     require_free,
     write_coco,
     write_got10k,
@@ -23,20 +23,7 @@ from alpharefine.data.synthetic_layouts import (
     write_mask_video,
     write_saliency,
 )
-from alpharefine.data.synthetic_scenes import FRAME_SIZE, SyntheticSequence, generate_picture, generate_sequence
-
-__all__ = [
-    "SyntheticSequence",
-    "generate_picture",
-    "generate_sequence",
-    "main",
-    "write_all",
-    "write_coco",
-    "write_got10k",
-    "write_lasot",
-    "write_mask_video",
-    "write_saliency",
-]
+from alpharefine.synthetic.scenes import FRAME_SIZE
 
 _NUM_CORES = os.cpu_count() or 1
 

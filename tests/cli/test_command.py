@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from alpharefine.cli import run_command
+from alpharefine.cli.command import run_command
 from alpharefine.errors import UserError
 
 

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from alpharefine.data.images import box_of_mask
-from alpharefine.data.synthetic_drawing import (
+from alpharefine.errors import UserError
+from alpharefine.synthetic.drawing import (
     SHAPES,
     Layer,
     Palette,
@@ -23,7 +24,6 @@ from alpharefine.data.synthetic_drawing import (
     draw_background,
     scale_and_rotate,
 )
-from alpharefine.errors import UserError
 
 FRAME_SIZE = (240, 320)
 """Height and width of a frame in pixels unless others are asked for."""

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from alpharefine.data.images import box_of_mask
-from alpharefine.data.synthetic import SyntheticSequence, generate_picture, generate_sequence
-from alpharefine.data.synthetic_drawing import PATTERNS, SHAPES, Palette, Sprite, draw_outline, scale_and_rotate
 from alpharefine.errors import UserError
+from alpharefine.synthetic import SyntheticSequence, generate_picture, generate_sequence
+from alpharefine.synthetic.drawing import PATTERNS, SHAPES, Palette, Sprite, draw_outline, scale_and_rotate
 
 SIZE = (96, 128)
 TINY = (64, 80)

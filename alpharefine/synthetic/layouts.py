@@ -22,8 +22,8 @@ from pycocotools import mask as run_length
 from tqdm import tqdm
 
 from alpharefine.data.images import box_of_mask
-from alpharefine.data.synthetic_scenes import FRAME_SIZE, generate_picture, generate_sequence, require_at_least
 from alpharefine.errors import UserError
+from alpharefine.synthetic.scenes import FRAME_SIZE, generate_picture, generate_sequence, require_at_least
 
 Result = TypeVar("Result")
 

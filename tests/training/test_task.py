@@ -16,7 +16,7 @@ from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from alpharefine.models import Corners, Prediction
-from alpharefine.task import RefineTask
+from alpharefine.training.task import RefineTask
 
 STAGES = ["stem", "layer1", "layer2", "layer3"]
 
@@ -324,15 +324,15 @@ class TestCheckpoints:
         def fail(*_):
             raise AssertionError
 
-        monkeypatch.setattr("alpharefine.task.load_backbone_weights", fail)
-        monkeypatch.setattr("alpharefine.task.imagenet_weights", fail)
+        monkeypatch.setattr("alpharefine.training.task.load_backbone_weights", fail)
+        monkeypatch.setattr("alpharefine.training.task.imagenet_weights", fail)
         task = RefineTask("resnet18", backbone_weights=None)
         task.network = TinyNetwork()
         make_trainer(tmp_path, max_epochs=1).fit(task, *[loader(random_batch(0, side=4))] * 2)
 
     def test_imagenet_weights_are_downloaded_before_the_processes_start(self, tmp_path, monkeypatch) -> None:
         asked: list[str] = []
-        monkeypatch.setattr("alpharefine.task.imagenet_weights", asked.append)
+        monkeypatch.setattr("alpharefine.training.task.imagenet_weights", asked.append)
         trainer = make_trainer(tmp_path)
         for task in (RefineTask("resnet34"), RefineTask("resnet18", backbone_weights="some.pth")):
             task.trainer = trainer

@@ -15,7 +15,6 @@ from alpharefine.checkpoints.backbone import imagenet_weights, load_backbone_wei
 from alpharefine.crops import GeometryName
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
-from alpharefine.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss
 from alpharefine.metrics import BoxIoU, MaskIoU
 from alpharefine.models import (
     AlphaRefineNet,
@@ -27,6 +26,7 @@ from alpharefine.models import (
     Prediction,
     SpatialAttentionName,
 )
+from alpharefine.training.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss
 
 _WARMUP_START = 0.01
 """The first step's learning rate over the full one."""

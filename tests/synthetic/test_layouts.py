@@ -12,8 +12,9 @@ from alpharefine.data.coco import COCO, decode_mask
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.images import box_of_mask, read_image, read_label_image
 from alpharefine.data.lasot import LaSOT
-from alpharefine.data.masks import MaskVideo, Saliency
-from alpharefine.data.synthetic import (
+from alpharefine.data.mask_video import MaskVideo, Saliency
+from alpharefine.errors import UserError
+from alpharefine.synthetic import (
     generate_picture,
     generate_sequence,
     main,
@@ -23,7 +24,6 @@ from alpharefine.data.synthetic import (
     write_mask_video,
     write_saliency,
 )
-from alpharefine.errors import UserError
 
 SIZE = (96, 128)
 TINY = (64, 80)

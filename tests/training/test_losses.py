@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.losses import corner_loss, l1_giou_loss, mask_loss
+from alpharefine.training.losses import corner_loss, l1_giou_loss, mask_loss
 
 
 def random_masks(num: int, side: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from alpharefine.evaluation.report import format_table
 from alpharefine.evaluation.score import SequenceScore
+from alpharefine.report.tables import format_table
 
 BASE, REFINED = SequenceScore(51.4338, 50.5433, 57.6806), SequenceScore(55.0, 49.994, 100.0)
 

@@ -1,1 +1,0 @@
-"""Lightning callbacks; the only place that knows wandb."""

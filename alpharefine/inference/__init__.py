@@ -1,0 +1,1 @@
+"""Inference: networks behind one protocol, and the refiner on top of them."""

@@ -1,0 +1,1 @@
+"""Reports: scores to tables."""
