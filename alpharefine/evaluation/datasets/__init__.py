@@ -1,0 +1,1 @@
+"""Evaluation data sets, one file a benchmark."""
