@@ -9,7 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from alpharefine.trackers.base import Track, TrackState
+from alpharefine.trackers.base import Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
+from alpharefine.trackers.onnx_networks import load_onnx
 from alpharefine.trackers.siamese import AnchorGrid, context_side, cut_square, hanning_window, smooth_box
 
 ROLES = ("model", "kernel_cls1", "kernel_r1")
@@ -25,7 +27,7 @@ _NODE = "onnx_node_output_0!"  # how `cv2.dnn` calls the node of an ONNX graph t
 _FEATURES, _BOX_KERNEL, _SCORE_KERNEL = f"{_NODE}63", f"{_NODE}65", f"{_NODE}68"
 
 
-class DaSiamRPNTracker:
+class DaSiamRPNTracker(Tracker):
     """DaSiamRPN.
 
     Args:
@@ -88,3 +90,15 @@ class DaSiamRPNTracker:
     def _blob(self, frame: np.ndarray, side: int, crop_size: int) -> np.ndarray:
         x0, y0 = (round(v - 0.5 * (side + 1)) for v in self._centre)
         return cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size, self._colour), swapRB=True)
+
+
+def load(request: TrackerRequest) -> LoadedTracker:
+    """Read and check the networks of DaSiamRPN.
+
+    Args:
+        request: Request with the ONNX files in the order of `ROLES`.
+
+    Raises:
+        UserError: If a file is missing or unreadable, or a file does not fit its role.
+    """
+    return load_onnx(request, DaSiamRPNTracker, ROLES)

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from alpharefine.errors import UserError
-from alpharefine.trackers.base import Track, TrackState
+from alpharefine.trackers.base import Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 
 SEED = 0
 """Of the features that the classifier chooses from, the same for every sequence."""
@@ -23,7 +24,7 @@ _LEAST_FRAME = 24  # px
 _LEAST_BORDER = 8  # px between the box and a border, without which there is no background to learn from
 
 
-class MILTracker:
+class MILTracker(Tracker):
     """`cv2.TrackerMIL` with a box that can be set. Its classifier is random but seeded: a run can be repeated."""
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
@@ -70,6 +71,15 @@ class MILTracker:
         shift = self._shift + 0.5 * self._scale - 0.5  # from pixel borders to the pixel centres that OpenCV counts in
         matrix = np.column_stack([np.diag(self._scale), shift])
         return cv2.warpAffine(blue, matrix, blue.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+
+
+def load(request: TrackerRequest) -> LoadedTracker:  # noqa: ARG001 - the signature of `TrackerEntry.load`
+    """Load MIL, which needs no files.
+
+    Args:
+        request: Request for the tracker.
+    """
+    return LoadedTracker(lambda _: MILTracker())
 
 
 def _fit(box_xywh: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from alpharefine.trackers.base import Track, TrackState
+from alpharefine.trackers.base import Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
+from alpharefine.trackers.onnx_networks import load_onnx
 from alpharefine.trackers.siamese import (
     change_penalty,
     context_side,
@@ -32,7 +34,7 @@ _WINDOW_INFLUENCE = 0.455
 _RATE = 0.37
 
 
-class NanoTracker:
+class NanoTracker(Tracker):
     """NanoTrack v2.
 
     Args:
@@ -86,3 +88,15 @@ class NanoTracker:
         x0, y0 = (int(v) - (side + 1) // 2 for v in self._centre)
         self._backbone.setInput(cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size)))
         return self._backbone.forward()
+
+
+def load(request: TrackerRequest) -> LoadedTracker:
+    """Read and check the networks of NanoTrack v2.
+
+    Args:
+        request: Request with the ONNX files in the order of `ROLES`.
+
+    Raises:
+        UserError: If a file is missing or unreadable, or a file does not fit its role.
+    """
+    return load_onnx(request, NanoTracker, ROLES)

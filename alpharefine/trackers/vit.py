@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 
 from alpharefine.crops import Window
-from alpharefine.trackers.base import Track, TrackState
+from alpharefine.trackers.base import Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
+from alpharefine.trackers.onnx_networks import load_onnx
 
 ROLES = ("vittrack",)
 """The ONNX files, in order."""
@@ -29,7 +31,7 @@ _STD = np.array([0.229, 0.224, 0.225])
 _SCALE = _STD * (1, -1, -1) / (_STD @ _STD) / 255  # OpenCV's `1.0 / Scalar` inverts a quaternion, not each number
 
 
-class VitTracker:
+class VitTracker(Tracker):
     """VitTrack.
 
     Args:
@@ -81,3 +83,15 @@ class VitTracker:
     def _blob(self, frame: np.ndarray, window: Window, crop_size: int) -> np.ndarray:
         crop = cv2.cvtColor(window.cut(frame, crop_size), cv2.COLOR_RGB2BGR)
         return cv2.dnn.blobFromImageWithParams(crop, self._normalisation)
+
+
+def load(request: TrackerRequest) -> LoadedTracker:
+    """Read and check the networks of VitTrack.
+
+    Args:
+        request: Request with the ONNX files in the order of `ROLES`.
+
+    Raises:
+        UserError: If a file is missing or unreadable, or a file does not fit its role.
+    """
+    return load_onnx(request, VitTracker, ROLES)

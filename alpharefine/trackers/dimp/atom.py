@@ -21,8 +21,8 @@ from alpharefine.trackers.dimp.atom_optimizer import (
     joint_step,
     project,
 )
-from alpharefine.trackers.dimp.augmentation import View, drop_channels
 from alpharefine.trackers.dimp.crop import cut_sample
+from alpharefine.trackers.dimp.first_frame import View, drop_channels
 from alpharefine.trackers.dimp.localization import Localization, localize
 from alpharefine.trackers.dimp.memory import SampleWeights, with_room
 from alpharefine.trackers.dimp.network import FILTER_SIZE, BoxNet

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +13,12 @@ from torch import Tensor
 from alpharefine.checkpoints.files import Record, read_torch_file
 from alpharefine.checkpoints.fit import require_fit
 from alpharefine.errors import UserError
-from alpharefine.trackers.base import TrackerSource
 from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.network import BoxNet, DiMPNet, TrackerBackbone
 from alpharefine.trackers.dimp.optimizers import DiMPOptimizer, FilterOptimizer, HingeOptimizer, PrDiMPOptimizer
 from alpharefine.trackers.dimp.parameters import read_atom_parameters, read_parameters
 from alpharefine.trackers.dimp.tracker import DiMPTracker
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 
 NETWORKS: dict[str, tuple[TrackerBackbone, type[FilterOptimizer]]] = {
     "dimp18": ("resnet18", DiMPOptimizer),
@@ -65,37 +65,25 @@ _RECORDED: dict[type[FilterOptimizer], dict[str, str]] = {
 """Values of a file's constructor that its parameters do not hold, and our names for them."""
 
 
-def online_source(name: str, path: Path, device: str) -> TrackerSource:
-    """ATOM, or a tracker of the DiMP family.
+def load(request: TrackerRequest) -> LoadedTracker:
+    """Read the network of ATOM or of a tracker of the DiMP family, once for all sequences.
 
     Args:
-        name: ``atom``, one of `NETWORKS`, or ``dimp``: ``super_dimp``, which Alpha-Refine's authors refined as ARDiMP.
-        path: of the official file.
-        device: ``auto`` takes the graphics card where there is one.
+        request: Request with the tracker's official file and its name: ``atom``, one of `NETWORKS`, or ``dimp``, the
+            name of ``super_dimp`` as the base tracker of ARDiMP.
 
     Raises:
-        UserError: if the file is not that of this tracker.
+        UserError: If the file cannot be read or is not of this tracker.
     """
+    (path,), device = request.weights, request.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return TrackerSource(
-        name,
-        accepts_feedback=True,
-        needs_frames=True,
-        gives_score=True,
-        open=_atom_opener(path, device) if name == "atom" else _dimp_opener(name, path, device),
-    )
-
-
-def _atom_opener(path: Path, device: str) -> Callable[..., ATOMTracker]:
-    network, parameters = load_atom(path).to(device), read_atom_parameters()
-    return lambda *_: ATOMTracker(network, parameters)
-
-
-def _dimp_opener(name: str, path: Path, device: str) -> Callable[..., DiMPTracker]:
-    variant = "super_dimp" if name == "dimp" else name
+    if request.name == "atom":
+        box_net, atom_parameters = load_atom(path).to(device), read_atom_parameters()
+        return LoadedTracker(lambda _: ATOMTracker(box_net, atom_parameters))
+    variant = "super_dimp" if request.name == "dimp" else request.name
     network, parameters = load_dimp(variant, path).to(device), read_parameters(variant)
-    return lambda *_: DiMPTracker(network, parameters)
+    return LoadedTracker(lambda _: DiMPTracker(network, parameters))
 
 
 def load_atom(path: Path) -> BoxNet:

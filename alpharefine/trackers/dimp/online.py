@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alpharefine.trackers.base import TrackState
-from alpharefine.trackers.dimp.augmentation import View, crops_of, make_views
+from alpharefine.trackers.base import Tracker, TrackState
 from alpharefine.trackers.dimp.box_search import search_box
 from alpharefine.trackers.dimp.crop import cut_sample
+from alpharefine.trackers.dimp.first_frame import View, crops_of, make_views
 from alpharefine.trackers.dimp.iou_net import Modulation
 from alpharefine.trackers.dimp.memory import SampleWeights
 from alpharefine.trackers.dimp.network import BoxNet, Layers
@@ -23,7 +22,7 @@ Network = TypeVar("Network", bound=BoxNet)
 Parameters = TypeVar("Parameters", bound=OnlineParameters)
 
 
-class OnlineTracker(ABC, Generic[Network, Parameters]):
+class OnlineTracker(Tracker, Generic[Network, Parameters]):
     """Follows one target, and learns from what it sees.
 
     Args:

@@ -8,9 +8,9 @@ from typing import Literal, TypeVar
 
 from jsonargparse import ArgumentParser
 
-from alpharefine.trackers.dimp.augmentation import Augmentation
 from alpharefine.trackers.dimp.box_search import BoxSearch
 from alpharefine.trackers.dimp.crop import Arithmetic
+from alpharefine.trackers.dimp.first_frame import Augmentation
 from alpharefine.trackers.dimp.localization import Thresholds
 
 FOLDER = Path(__file__).parent / "parameters"

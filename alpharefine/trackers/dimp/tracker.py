@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from alpharefine.trackers.base import Track, TrackState
-from alpharefine.trackers.dimp.augmentation import View, drop_channels
 from alpharefine.trackers.dimp.crop import Sample, cut_sample
 from alpharefine.trackers.dimp.filters import apply_filter
+from alpharefine.trackers.dimp.first_frame import View, drop_channels
 from alpharefine.trackers.dimp.localization import Localization, localize
 from alpharefine.trackers.dimp.memory import SampleWeights, with_room
 from alpharefine.trackers.dimp.network import FILTER_SIZE, DiMPNet

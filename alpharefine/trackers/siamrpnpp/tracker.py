@@ -8,40 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import floor
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from alpharefine.trackers.base import Track, Tracker, TrackerSource, TrackState
+from alpharefine.trackers.base import Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 from alpharefine.trackers.siamese import AnchorGrid, context_side, cut_square, limit_box
 from alpharefine.trackers.siamrpnpp.loading import load_network
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
 from alpharefine.trackers.siamrpnpp.variants import TEMPLATE_SIZE, VARIANTS, Variant
 
 _LEAST_SIDE = 1.0
-
-
-def siamrpnpp_source(name: str, path: Path, device: str) -> TrackerSource:
-    """Read the network of a tracker, once for all sequences.
-
-    Args:
-        name: of the tracker, one of `VARIANTS`.
-        path: of its authors' file.
-        device: ``auto`` takes the graphics card where there is one; else a torch device.
-
-    Raises:
-        UserError: if the file cannot be read or is not of this tracker.
-    """
-    network = load_network(name, path)
-    network.to("cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device)
-
-    def open_tracker(*_: object) -> Tracker:
-        return SiamRPNppTracker(network, VARIANTS[name])
-
-    return TrackerSource(name, accepts_feedback=True, needs_frames=True, gives_score=True, open=open_tracker)
 
 
 def cut_around(frame: np.ndarray, centre: np.ndarray, side: int, crop_size: int, colour: Sequence[float]) -> np.ndarray:
@@ -61,7 +41,7 @@ def cut_around(frame: np.ndarray, centre: np.ndarray, side: int, crop_size: int,
     return cut_square(frame, x0, y0, side, crop_size, [int(v) for v in colour[:3]])
 
 
-class SiamRPNppTracker:
+class SiamRPNppTracker(Tracker):
     """SiamRPN++.
 
     Args:
@@ -135,3 +115,18 @@ class SiamRPNppTracker:
             hann = np.hanning(self._variant.score_size(search_size))
             self._grids[search_size] = AnchorGrid(np.outer(hann, hann))
         return self._grids[search_size]
+
+
+def load(request: TrackerRequest) -> LoadedTracker:
+    """Read the network of a tracker, once for all sequences.
+
+    Args:
+        request: Request with the name of one of `VARIANTS` and its authors' file.
+
+    Raises:
+        UserError: If the file cannot be read or is not of this tracker.
+    """
+    (path,), device = request.weights, request.device
+    network, variant = load_network(request.name, path), VARIANTS[request.name]
+    network.to("cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device)
+    return LoadedTracker(lambda _: SiamRPNppTracker(network, variant))
