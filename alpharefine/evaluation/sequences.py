@@ -79,7 +79,7 @@ class SequenceSet:
         """
         frame_paths = truth = None
         if self._data is not None:
-            frame_paths = self._data.frames(name)
+            frame_paths = [self._data.frame_path(name, frame) for frame in self._data.frame_names(name)]
         if self._annotations is not None:
             truth = self._annotations.load(name)
             if self._data is not None and frame_paths is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import ClassVar, Literal, overload
 
 import numpy as np
 
+from alpharefine.boxes import is_valid
+from alpharefine.data.frames import first_gap
+from alpharefine.data.text import read_names
+from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.metrics import Protocol
 
@@ -85,45 +90,119 @@ class EvaluationSequence:
 class EvaluationDataset(ABC):
     """One benchmark in its official layout.
 
-    A subclass sets the class attributes, fills `names` in its constructor and implements `load`. It is registered by one
-    line in `alpharefine.evaluation.datasets.registry`.
+    A subclass sets the class attributes, fills `names` in its constructor, and implements `official_names` and `read`.
+    It is registered by one line in `alpharefine.evaluation.datasets.registry`.
 
     Args:
         config: Folder, split and sequences.
 
     Attributes:
+        config: Folder, split and sequences.
         names: Names of the chosen sequences, in the official order.
 
     Raises:
-        UserError: If a folder is missing, the split is unknown or no sequence is chosen.
+        UserError: If a folder is missing, the split is unknown, no sequence is chosen, or an option is given that the
+            data set does not have.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
+    """Names of the splits."""
     default_protocol: ClassVar[Protocol] = "lasot"
+    """Protocol that the published scores of the data set follow."""
     attribute_names: ClassVar[tuple[str, ...]] = ()
+    """Short names of the attributes, in the order in which they are reported."""
+    extra_options: ClassVar[tuple[Literal["annotations_dir", "first_box"], ...]] = ()
+    """Options of `DatasetConfig` that only some data sets have."""
 
     names: list[str]
 
     @abstractmethod
-    def __init__(self, config: DatasetConfig) -> None: ...
+    def __init__(self, config: DatasetConfig) -> None:
+        for option in ("annotations_dir", "first_box"):
+            if getattr(config, option) is not None and option not in self.extra_options:
+                raise UserError(f"`--{option}` is not an option of the data set {config.name}; leave it out.")
+        if config.split not in self.splits and not Path(config.split).is_file():
+            known = ", ".join(f"'{split}'" for split in self.splits)
+            raise UserError(f"`--split` must be {known} or a file with one name a line, got '{config.split}'.")
+        self.config = config
+
+    @property
+    def root(self) -> Path:
+        """Folder of the data set.
+
+        Raises:
+            UserError: If it is not given or missing.
+        """
+        if self.config.root is None:
+            raise UserError(f"Give `--data_root`, the folder of the data set {self.config.name}.")
+        return existing_folder("--data_root", self.config.root)
+
+    @abstractmethod
+    def official_names(self) -> list[str]:
+        """Return the names of all sequences of the split ``config.split``, in the official order."""
+
+    def chosen_names(self) -> list[str]:
+        """Return `sequences` of the configuration, else the names in the split file, else `official_names`.
+
+        Raises:
+            UserError: If a name is a path or is given twice.
+        """
+        if self.config.sequences:
+            names = list(self.config.sequences)
+        elif self.config.split in self.splits:
+            names = self.official_names()
+        else:
+            names = read_names(Path(self.config.split))
+        for name, count in Counter(names).items():
+            if count > 1 or Path(name).name != name:
+                fault = "is given more than once" if count > 1 else "is a path"
+                raise UserError(f"`--sequences` and `--split` take names of sequences, each once; {name} {fault}.")
+        return names
 
     @property
     def scoring(self) -> Scoring:
         """Scores that the data set defines."""
         return "one_pass"
 
-    @abstractmethod
     def load(self, name: str) -> EvaluationSequence:
-        """Read one sequence.
+        """Read one sequence and check it.
 
         Args:
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or the first frame has no target.
+            UserError: If a file is missing or malformed, frames and rows differ in number, or the first frame has no
+                target.
+        """
+        sequence = self.read(name)
+        if not len(sequence):
+            raise UserError(f"Sequence {name} has no frames; restore it, or leave it out.")
+        first_xywh = sequence.truth.boxes_xywh[0]
+        if not is_valid(first_xywh):
+            numbers = ",".join(f"{value:g}" for value in first_xywh)
+            raise UserError(
+                f"Sequence {name}: the first frame has no target (its ground truth is {numbers}). The tracker "
+                "starts from this box, so its width and height must be positive: correct it, or leave the sequence out."
+            )
+        return sequence
+
+    @abstractmethod
+    def read(self, name: str) -> EvaluationSequence:
+        """Read one sequence; frames and rows agree in number.
+
+        Args:
+            name: One of `names`.
+
+        Raises:
+            UserError: If a file is missing or malformed, or frames and rows differ in number.
         """
 
-    def pack(self, boxes_xywh: Mapping[str, np.ndarray], times_ms: Mapping[str, np.ndarray], path: Path) -> None:
+    def pack(  # for data sets that have a server
+        self,
+        boxes_xywh: Mapping[str, np.ndarray],  # noqa: ARG002
+        times_ms: Mapping[str, np.ndarray],  # noqa: ARG002
+        path: Path,  # noqa: ARG002
+    ) -> None:
         """Write the submission archive of a data set with `scoring` ``server``.
 
         Args:
@@ -135,3 +214,37 @@ class EvaluationDataset(ABC):
             UserError: If a sequence of the data set is missing or has the wrong number of boxes.
         """
         raise TypeError(f"{type(self).__name__} has no evaluation server.")
+
+
+def existing_folder(argument: str, folder: Path) -> Path:
+    """Return a folder that was given as an argument.
+
+    Args:
+        argument: Name of the argument, for the message.
+        folder: Path to check.
+
+    Raises:
+        UserError: If it is not a folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"`{argument}`: {folder} is not a folder; give an existing one.")
+    return folder
+
+
+def require_one_row_a_frame(frames: FramePaths, path: Path, num_rows: int) -> None:
+    """Check that an annotation file has one row for each frame.
+
+    Args:
+        frames: Frames of a sequence.
+        path: Path of the annotation file.
+        num_rows: Number of rows in the file.
+
+    Raises:
+        UserError: If the numbers differ.
+    """
+    if num_rows != len(frames):
+        gap = first_gap(list(frames.names))
+        raise UserError(
+            f"{path} must have one row for each frame, found {num_rows} rows and {len(frames)} frames in "
+            f"{frames.folder}{gap}; restore this sequence from its archive."
+        )
