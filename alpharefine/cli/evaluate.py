@@ -26,10 +26,8 @@ def main(args: Sequence[str] | None = None) -> None:
     config, text = parse_config(parser, command_line(args))
 
     from alpharefine.evaluation import stages  # torch is imported here, after `--help`
-    from alpharefine.report.summary import format_published_scores, format_summary
+    from alpharefine.report.summary import format_summary
 
-    if config.output.compare:
-        stages.require_published(config)
     outcome = stages.run(config)
     if not outcome.is_last:
         return
@@ -37,11 +35,15 @@ def main(args: Sequence[str] | None = None) -> None:
     stages.save_config(outcome.output_dir, text)
     protocol = outcome.dataset.default_protocol if config.output.protocol == "auto" else config.output.protocol
     metrics = stages.score(
-        outcome.output_dir, outcome.dataset, config.dataset.split, protocol, outcome.sequences, outcome.settings
+        outcome.output_dir,
+        outcome.dataset,
+        config.dataset.split,
+        protocol,
+        outcome.sequences,
+        outcome.settings,
+        config.output.compare,
     )
     sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\n")
-    if config.output.compare:
-        sys.stdout.write(f"{format_published_scores(outcome.dataset, metrics, outcome.sequences)}\n")
     sys.stdout.write(f"boxes and metrics.json in {outcome.output_dir}\n")
 
 

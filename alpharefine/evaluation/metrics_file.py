@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alpharefine.errors import UserError
+from alpharefine.evaluation.published import PublishedScore
 from alpharefine.evaluation.results import METRICS_FILE, VERSION
 from alpharefine.evaluation.score import RunScore
 
@@ -49,6 +50,19 @@ class TrackerMetrics:
 
 
 @dataclass(frozen=True)
+class PublishedComparison:
+    """Published scores beside the measured ones.
+
+    Attributes:
+        scores: Published scores.
+        why_incomparable: Reason why they are not comparable; None if they are.
+    """
+
+    scores: tuple[PublishedScore, ...]
+    why_incomparable: str | None
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Numbers of an evaluation.
 
@@ -60,6 +74,7 @@ class Metrics:
         sequences: Names of the chosen sequences; a tracker may lack some.
         num_frames: Number of frames of the scored sequences.
         trackers: Numbers by tracker.
+        published: Published scores and the reason why they are not comparable, with `--compare`.
     """
 
     dataset: str
@@ -69,6 +84,7 @@ class Metrics:
     sequences: list[str]
     num_frames: int
     trackers: dict[str, TrackerMetrics]
+    published: PublishedComparison | None = None
 
     def to_json(self) -> str:
         """Return the text of `metrics.json`."""
@@ -88,6 +104,8 @@ class Metrics:
                 for name, tracker in self.trackers.items()
             },
         }
+        if self.published is not None:
+            content["published"] = asdict(self.published)
         return json.dumps(content, indent=1, default=str)
 
 
@@ -110,9 +128,16 @@ def read_metrics(output_dir: Path) -> Metrics:
         return Metrics(
             **{key: content[key] for key in ("dataset", "split", "scoring", "protocol", "sequences", "num_frames")},
             trackers={name: _tracker_from_dict(tracker) for name, tracker in content["trackers"].items()},
+            published=_published_from_dict(content.get("published")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); `alpharefine score` writes it again.") from error
+
+
+def _published_from_dict(content: Mapping[str, Any] | None) -> PublishedComparison | None:
+    if content is None:
+        return None
+    return PublishedComparison(tuple(PublishedScore(**row) for row in content["scores"]), content["why_incomparable"])
 
 
 def _run_to_dict(metrics: RunMetrics) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from alpharefine.checkpoints.loading import LoadedCheckpoint
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.datasets.base import EvaluationSequence
-from alpharefine.evaluation.settings import RefinementSettings, RunSettings
+from alpharefine.evaluation.settings import RefinementSettings, RunSettings, time_limits
 from alpharefine.inference.refiner import Refinement, Refiner
-from alpharefine.trackers import Track, Tracker, TrackState, load_tracker
+from alpharefine.trackers import Track, Tracker, TrackState, find_tracker, load_tracker
 
 TIME_COLUMNS = ("decode", "base", "refine")
 """Columns of a times file, in milliseconds per frame."""
@@ -105,13 +105,13 @@ class TrackerRunner:
         refinement = next((run.refinement for run in settings.values() if run.refinement is not None), None)
         self.refiner = None if refinement is None else load_refiner(refinement, device, checkpoint)
         tracker = next(iter(settings.values())).tracker
-        self.tracker = load_tracker(
+        self._entry = find_tracker(tracker.name)
+        self._tracker = load_tracker(
             tracker.name,
             weights=tracker.weights,
             refiner=self.refiner,
             device=device,
-            startup_limit=tracker.startup_limit,
-            frame_limit=tracker.frame_limit,
+            limits=time_limits(tracker),
         )
 
     def run_all(self, jobs: Iterable[SequenceJob]) -> Iterator[SequenceOutcome]:
@@ -144,10 +144,10 @@ class TrackerRunner:
         settings = self._settings[run].refinement
         refiner = None if settings is None else self.refiner
         truth_xywh = sequence.truth.boxes_xywh
-        frame_paths = sequence.frame_paths if refiner is not None or self.tracker.entry.needs_frames else None
-        tracker = self.tracker.open(sequence.name, truth_xywh, sequence.frame_paths)
+        frame_paths = sequence.frame_paths if refiner is not None or self._entry.needs_frames else None
+        tracker = self._tracker.open(sequence.name, truth_xywh, sequence.frame_paths)
         with contextlib.closing(tracker):
-            decodes = refiner is not None or not self.tracker.entry.opens_files
+            decodes = refiner is not None or not self._entry.opens_files
             loop = _ClosedLoop(tracker, refiner, settings, decodes)
             return loop.run(sequence.name, truth_xywh, frame_paths)
 

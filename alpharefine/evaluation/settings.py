@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ from alpharefine.evaluation.config import DatasetConfig, EvaluationConfig, Refin
 from alpharefine.inference.options import resolve_box_head, resolve_precision
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.options import BoxSource, ComputePrecision, GeometryName, WhenLost
-from alpharefine.trackers import TrackerEntry, find_tracker, resolve_weights
+from alpharefine.trackers import TimeLimits, TrackerEntry, check_arguments, find_tracker
+from alpharefine.trackers.loading import WEIGHTS_VARIABLE
 
 MIN_FEEDBACK_SCORE = 0.2
 """Default of `RefinerConfig.min_feedback_score`, chosen with NanoTrack on five short sequences of LaSOT's layout, where
@@ -102,14 +103,16 @@ def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
     """
     _check_values(config)
     entry = find_tracker(config.tracker.name)
-    tracker = _resolve_tracker(config.tracker, entry)
+    tracker = _resolve_tracker(config.tracker, entry, config.refiner.ckpt is not None)
     base = RunSettings(config.dataset, tracker, None)
     if config.refiner.ckpt is None:
-        _require_no_refinement(config, entry)
+        _require_no_refinement(config)
         return ResolvedRuns(entry, {"base": base}, None)
     _check_refinement(config, entry)
-    checkpoint = load_checkpoint(config.refiner.ckpt, config.refiner.geometry)
-    refined = RunSettings(config.dataset, tracker, _resolve_refinement(config.refiner, entry, checkpoint))
+    refiner = replace(config.refiner, ckpt=_find_checkpoint(config.refiner.ckpt))
+    assert refiner.ckpt is not None
+    checkpoint = load_checkpoint(refiner.ckpt, refiner.geometry)
+    refined = RunSettings(config.dataset, tracker, _resolve_refinement(refiner, entry, checkpoint))
     # Published boxes cost nothing: their scores stand beside the refined ones even without `--baseline`.
     settings = {"base": base, "refined": refined} if config.run.baseline or entry.replays else {"refined": refined}
     return ResolvedRuns(entry, settings, checkpoint)
@@ -133,31 +136,35 @@ def _check_values(config: EvaluationConfig) -> None:
     require("devices", config.run.devices, "a whole number of at least 1", config.run.devices >= 1)
 
 
-def _resolve_tracker(config: TrackerConfig, entry: TrackerEntry) -> TrackerConfig:
-    limits = [name for name in ("startup_limit", "frame_limit") if getattr(config, name) is not None]
-    if limits and not entry.takes_limits:
-        raise UserError(f"`--{limits[0]}` is an option of trackers in a program of their own (`cmd:`), not {config.name}.")
-    if entry.replays and config.results_dir is None:
-        raise UserError(f"--tracker {config.name} requires `--results_dir`, a folder or archive of result files.")
-    if not entry.replays and config.results_dir is not None:
-        raise UserError(f"`--results_dir` is an option of --tracker replay, not {config.name}; leave it out.")
-    return TrackerConfig(
-        config.name,
-        tuple(path.resolve() for path in resolve_weights(config.name, config.weights)),
-        None if config.results_dir is None else config.results_dir.resolve(),
-        config.startup_limit,
-        config.frame_limit,
+def _resolve_tracker(config: TrackerConfig, entry: TrackerEntry, has_refiner: bool) -> TrackerConfig:
+    weights = check_arguments(
+        entry,
+        weights=config.weights,
+        results_dir=config.results_dir,
+        limits=time_limits(config),
+        has_refiner=has_refiner,
     )
+    results_dir = None if config.results_dir is None else config.results_dir.resolve()
+    return replace(config, weights=tuple(path.resolve() for path in weights), results_dir=results_dir)
 
 
-def _require_no_refinement(config: EvaluationConfig, entry: TrackerEntry) -> None:
+def time_limits(config: TrackerConfig) -> TimeLimits | None:
+    """Return the time limits of a tracker; None if none is configured.
+
+    Args:
+        config: Base tracker.
+    """
+    given = {"startup_s": config.startup_limit, "frame_s": config.frame_limit}
+    given = {name: seconds for name, seconds in given.items() if seconds is not None}
+    return TimeLimits(**given) if given else None
+
+
+def _require_no_refinement(config: EvaluationConfig) -> None:
     default = RefinerConfig()
     given = [f.name for f in fields(default) if getattr(config.refiner, f.name) != getattr(default, f.name)]
     given += ["baseline"] if config.run.baseline else []
     if given:
         raise UserError(f"`--{given[0]}` is an option of refinement and requires `--ckpt`; give it, or leave it out.")
-    if entry.requires_refiner:
-        raise UserError(f"--tracker {config.tracker.name} requires `--ckpt`: it is the refiner fed its own box.")
 
 
 def _check_refinement(config: EvaluationConfig, entry: TrackerEntry) -> None:
@@ -193,7 +200,7 @@ def _resolve_refinement(
     box_head = resolve_box_head(config.box_from, network.heads)
     if box_head not in network.heads:
         raise UserError(
-            f"`--box_from {config.box_from}`: the network of {config.ckpt} has the heads {_listed(network.heads)}; give "
+            f"`--box_from {config.box_from}`: the network of {config.ckpt} has the heads {' and '.join(network.heads)}; give "
             "another checkpoint, or leave it out."
         )
     if config.save_masks and "mask" not in network.heads:
@@ -218,12 +225,8 @@ def _resolve_refinement(
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(names)
-
-
-def results_name(config: TrackerConfig) -> str | None:
-    """Return the name of a folder or archive of published results, without its suffix; None without one."""
-    from alpharefine.data.archives import archive_stem
-
-    return None if config.results_dir is None else archive_stem(Path(config.results_dir).resolve())
+def _find_checkpoint(ckpt: str) -> str:
+    """Find a checkpoint here or, by a relative path, in the folder of official files."""
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    elsewhere = None if folder is None else Path(folder) / ckpt
+    return str(elsewhere) if elsewhere is not None and elsewhere.is_file() and not Path(ckpt).is_file() else ckpt

@@ -21,7 +21,7 @@ from alpharefine.evaluation.config import EvaluationConfig
 from alpharefine.evaluation.datasets.base import EvaluationDataset, EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.launch import Failures, Launch, is_launched, join_launch
-from alpharefine.evaluation.metrics_file import Metrics, RunMetrics, TrackerMetrics
+from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison, RunMetrics, TrackerMetrics
 from alpharefine.evaluation.processes import run_in_processes
 from alpharefine.evaluation.replay import ReplayJob, ReplayRunner, unrefined
 from alpharefine.evaluation.results import (
@@ -39,7 +39,7 @@ from alpharefine.evaluation.results import (
 from alpharefine.evaluation.run import SequenceJob, TrackerRunner, require_frames
 from alpharefine.evaluation.score import read_results, score_run
 from alpharefine.evaluation.settings import ResolvedRuns, resolve_runs
-from alpharefine.metrics import Protocol
+from alpharefine.options import Protocol
 from alpharefine.trackers.result_files import PublishedResults, find_results, results_of_one
 
 
@@ -106,6 +106,8 @@ def run(config: EvaluationConfig) -> RunOutcome:
         UserError: If a file is missing, options do not go together, or an error is not limited to one sequence.
     """
     dataset = open_dataset(config.dataset)
+    if config.output.compare and dataset.published is None:
+        raise UserError(f"`--compare`: no published scores on {config.dataset.name} are available; leave it out.")
     sequences = [dataset.load(name) for name in dataset.names]
     resolved = resolve_runs(config)
     output_dir = default_output_dir(config)
@@ -326,6 +328,7 @@ def score(
     protocol: Protocol,
     sequences: Mapping[str, list[EvaluationSequence]],
     settings: Mapping[str, Mapping[str, Any]],
+    compare: bool = False,
 ) -> Metrics:
     """Score the boxes of a results folder; write `metrics.json` and the curves, or the submission archives.
 
@@ -336,6 +339,7 @@ def score(
         protocol: Scoring conventions of a one-pass data set.
         sequences: Sequences to score, by tracker.
         settings: Settings of each run, by tracker.
+        compare: Add published scores.
 
     Raises:
         UserError: If a result is missing, malformed or too short.
@@ -346,16 +350,27 @@ def score(
         runs = {run: _score_run(folders[name][run], dataset, protocol, chosen) for run in settings[name]}
         trackers[name] = TrackerMetrics(runs, dict(settings[name]))
     metrics = Metrics(
-        dataset=dataset.name,
+        dataset=dataset.config.name,
         split=split,
         scoring=dataset.scoring,
         protocol=protocol if dataset.scoring == "one_pass" else None,
         sequences=list(dataset.names),
         num_frames=sum({s.name: len(s) for chosen in sequences.values() for s in chosen}.values()),
         trackers=trackers,
+        published=_compare(dataset, protocol, sequences) if compare else None,
     )
     write_whole(output_dir / METRICS_FILE, metrics.to_json())
     return metrics
+
+
+def _compare(
+    dataset: EvaluationDataset, protocol: Protocol, sequences: Mapping[str, list[EvaluationSequence]]
+) -> PublishedComparison:
+    """Collect published scores; a tracker that lacks sequences decides whether they are comparable."""
+    assert dataset.published is not None
+    fewest = min(sequences.values(), key=len)
+    why_not = dataset.published.why_incomparable([s.name for s in fewest], sum(map(len, fewest)), protocol)
+    return PublishedComparison(dataset.published.rows, why_not)
 
 
 def _score_run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alpharefine.evaluation.metrics_file import Metrics
+from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison
 from alpharefine.report.tables import format_attributes, format_table, format_trackers, missing_sequences
 
 
@@ -27,8 +27,31 @@ def format_summary(metrics: Metrics) -> str:
     missing = missing_sequences(scores, metrics.sequences)
     if len(scores) == 1 and not missing:
         (runs,) = scores.values()
-        return f"{header}\n{format_table(runs, metrics.protocol)}"
-    return "\n".join([header, format_trackers(scores, metrics.protocol), *missing])
+        table = format_table(runs, metrics.protocol)
+    else:
+        table = format_trackers(scores, metrics.protocol)
+    published = [] if metrics.published is None else [format_published(metrics.published)]
+    return "\n".join([header, table, *missing, *published])
+
+
+def format_published(comparison: PublishedComparison) -> str:
+    """Format published scores as a table.
+
+    Args:
+        comparison: Published scores.
+
+    Returns:
+        Lines of text, the last without a line break.
+    """
+    rows = [
+        ("published, not measured here", "AUC", "speed", "on"),
+        *((row.tracker, f"{row.success_auc:.1f}", row.speed, row.hardware) for row in comparison.scores),
+    ]
+    name, auc, speed, _ = (max(len(row[column]) for row in rows) for column in range(4))
+    lines = [f"{row[0]:{name}}  {row[1]:>{auc}}  {row[2]:>{speed}}  {row[3]}" for row in rows]
+    why_not = comparison.why_incomparable
+    note = "AUC in percent on the same sequences and protocol." if why_not is None else f"Not comparable: {why_not}."
+    return "\n".join([*lines, note])
 
 
 def _scored(metrics: Metrics, scores: dict) -> list[str]:  # type: ignore[type-arg]

@@ -16,7 +16,8 @@ from alpharefine.data.frames import first_gap
 from alpharefine.data.text import read_names
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
-from alpharefine.metrics import Protocol
+from alpharefine.evaluation.published import PublishedScores
+from alpharefine.options import Protocol
 
 Scoring = Literal["one_pass", "got10k", "server", "none"]
 """``one_pass``: success, precision and normalized precision; ``got10k``: AO and SR; ``server``: a submission archive;
@@ -111,6 +112,8 @@ class EvaluationDataset(ABC):
     """Protocol that the published scores of the data set follow."""
     attribute_names: ClassVar[tuple[str, ...]] = ()
     """Short names of the attributes, in the order in which they are reported."""
+    published: ClassVar[PublishedScores | None] = None
+    """Published scores for comparison, if there are any."""
     extra_options: ClassVar[tuple[Literal["annotations_dir", "first_box"], ...]] = ()
     """Options of `DatasetConfig` that only some data sets have."""
 

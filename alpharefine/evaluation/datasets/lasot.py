@@ -16,7 +16,7 @@ from alpharefine.evaluation.datasets.base import (
     GroundTruth,
     existing_folder,
     require_one_row_a_frame,
-)
+)from alpharefine.evaluation.published import LASOT
 
 ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
 """LaSOT's 14 attributes in the order of the official toolkit's flags: illumination variation, partial occlusion,
@@ -116,6 +116,7 @@ class LaSOTDataset(EvaluationDataset):
 
     splits: ClassVar[tuple[str, ...]] = ("test", "train")
     attribute_names: ClassVar[tuple[str, ...]] = ATTRIBUTES
+    published = LASOT
     extra_options = ("annotations_dir",)
 
     def __init__(self, config: DatasetConfig) -> None:
@@ -178,6 +179,7 @@ class LaSOTExtension(LaSOTDataset):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
+    published = None
 
     def official_names(self) -> list[str]:
         """Return the names in the split file of the data root, else the official ones."""
