@@ -30,8 +30,8 @@ def list_frames(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; the frames of the sequence must be in it.")
-    present = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208 - paths are slow here
-    names = sorted((name for name in present if _suffix(name) in FRAME_SUFFIXES), key=frame_order)
+    present = os.listdir(folder)  # noqa: PTH208 - paths are slow here
+    names = sorted(filter(_is_frame, present), key=frame_order)
     if not names:
         seen = ", ".join(sorted({_suffix(name) or "no suffix" for name in present})) or "an empty folder"
         raise UserError(f"{folder} has no frames ({', '.join(FRAME_SUFFIXES)}), found {seen}; restore the frames.")
@@ -44,6 +44,15 @@ def list_frames(folder: Path) -> list[str]:
     return names
 
 
+def has_frames(folder: Path) -> bool:
+    """Return True if a folder exists and has a frame.
+
+    Args:
+        folder: Path of the folder.
+    """
+    return folder.is_dir() and any(_is_frame(name) for name in os.listdir(folder))  # noqa: PTH208
+
+
 def frame_order(name: str) -> list[str | int]:
     """Return the sort key of a file name: text and numbers in turn.
 
@@ -53,8 +62,19 @@ def frame_order(name: str) -> list[str | int]:
     >>> sorted(["10.jpg", "9.jpg", "1.jpg"], key=frame_order)
     ['1.jpg', '9.jpg', '10.jpg']
     """
-    parts = _NUMBER.split(name.rpartition(".")[0])
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+    return name_order(name.rpartition(".")[0])
+
+
+def name_order(name: str) -> list[str | int]:
+    """Return the sort key of a name without suffix: text and numbers in turn.
+
+    Args:
+        name: Name of a sequence or frame.
+
+    >>> name_order("car10_2")
+    ['car', 10, '_', 2, '']
+    """
+    return [int(part) if index % 2 else part for index, part in enumerate(_NUMBER.split(name))]
 
 
 def first_gap(names: list[str]) -> str:
@@ -66,11 +86,26 @@ def first_gap(names: list[str]) -> str:
     >>> first_gap(["1.jpg", "2.jpg", "5.jpg"])
     ' (no frame between 2.jpg and 5.jpg)'
     """
-    numbers = [[part for part in frame_order(name) if isinstance(part, int)][-1:] for name in names]
-    for index in range(1, len(names)):
-        if numbers[index] and numbers[index - 1] and numbers[index][0] - numbers[index - 1][0] > 1:
-            return f" (no frame between {names[index - 1]} and {names[index]})"
+    for name, after in pairwise(names):
+        if frame_number(after) - frame_number(name) > 1:
+            return f" (no frame between {name} and {after})"
     return ""
+
+
+def frame_number(name: str) -> int:
+    """Return the last number in the name of a frame, or 0 if there is none.
+
+    Args:
+        name: File name of a frame.
+
+    >>> frame_number("0300.jpg"), frame_number("cam2_17.png"), frame_number("first.jpg")
+    (300, 17, 0)
+    """
+    return next((part for part in reversed(frame_order(name)) if isinstance(part, int)), 0)
+
+
+def _is_frame(name: str) -> bool:
+    return not name.startswith(".") and _suffix(name) in FRAME_SUFFIXES
 
 
 def _suffix(name: str) -> str:

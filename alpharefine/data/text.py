@@ -45,7 +45,7 @@ def read_rows(path: Path, columns: int = 4) -> np.ndarray:
     Raises:
         UserError: If the file is missing, is not text, or a line does not hold `columns` numbers.
     """
-    return parse_rows(_read(path), str(path), columns)
+    return parse_rows(read_text(path), str(path), columns)
 
 
 def parse_rows(text: str, place: str, columns: int = 4, first_row: int = 1) -> np.ndarray:
@@ -179,7 +179,7 @@ def read_flags(path: Path) -> np.ndarray:
     Raises:
         UserError: If the file is missing, is not text, or holds anything else.
     """
-    text = _read(path)
+    text = read_text(path)
     data = text.encode().translate(_FLAGS)
     chars = np.frombuffer(data, dtype=np.uint8)
     is_flag = chars != _GAP
@@ -201,13 +201,21 @@ def read_names(path: Path) -> list[str]:
     Raises:
         UserError: If the file is missing, is not text, or names nothing.
     """
-    names = _read(path).split()
+    names = read_text(path).split()
     if not names:
         raise UserError(f"{path}: this list names no sequence; it must name at least one.")
     return names
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a text file, UTF-8 with or without a byte order mark.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        UserError: If the file is missing or is not text.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; restore it, or give the folder that holds it.")
     return decode_text(path.read_bytes(), str(path))

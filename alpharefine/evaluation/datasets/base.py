@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar, Literal, overload
 
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.frames import first_gap
+from alpharefine.data.frames import first_gap, name_order
 from alpharefine.data.text import read_names
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
@@ -145,16 +146,21 @@ class EvaluationDataset(ABC):
         """Return the names of all sequences of the split ``config.split``, in the official order."""
 
     def chosen_names(self) -> list[str]:
-        """Return `sequences` of the configuration, else the names in the split file, else `official_names`.
+        """Return `given_names`, else `official_names`.
 
         Raises:
-            UserError: If a name is a path or is given twice.
+            UserError: If a name is a path or occurs twice.
         """
-        if self.config.sequences:
-            names = list(self.config.sequences)
-        elif self.config.split in self.splits:
-            names = self.official_names()
-        else:
+        return self.given_names() or self.official_names()
+
+    def given_names(self) -> list[str]:
+        """Return `sequences` of the configuration, else the names in its split file; empty if `split` is a split.
+
+        Raises:
+            UserError: If the split file has no names, or a name is a path or occurs twice.
+        """
+        names = list(self.config.sequences)
+        if not names and self.config.split not in self.splits:
             names = read_names(Path(self.config.split))
         for name, count in Counter(names).items():
             if count > 1 or Path(name).name != name:
@@ -232,6 +238,66 @@ def existing_folder(argument: str, folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"`{argument}`: {folder} is not a folder; give an existing one.")
     return folder
+
+
+def require_known(names: Iterable[str], official: Collection[str]) -> None:
+    """Check that names are in a fixed list.
+
+    Args:
+        names: Names of the chosen sequences.
+        official: All names of the data set.
+
+    Raises:
+        UserError: If a name is not in the list.
+    """
+    for name in names:
+        if name not in official:
+            close = get_close_matches(name, official, n=1, cutoff=0.4)
+            remedy = f"use '{close[0]}'" if close else "leave it out"
+            raise UserError(f"`--sequences`, `--split`: '{name}' is not a sequence of the data set; {remedy}.")
+
+
+def list_folders(root: Path) -> list[str]:
+    """Return the names of the visible folders in a folder, ordered by the numbers in them.
+
+    Args:
+        root: Folder of the sequences.
+
+    Raises:
+        UserError: If there is none.
+    """
+    names = (path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "@", "__MACOSX")))
+    ordered = sorted(names, key=name_order)
+    if not ordered:
+        raise UserError(f"{root} has no folders; it must have one for each sequence.")
+    return ordered
+
+
+def visible_truth(boxes_xywh: np.ndarray) -> GroundTruth:
+    """Return a ground truth whose absent frames are those without a finite box of positive size.
+
+    Args:
+        boxes_xywh: ``(N, 4)`` boxes.
+    """
+    return GroundTruth(boxes_xywh, ~is_valid(boxes_xywh))
+
+
+def first_box_truth(path: Path, first_xywh: np.ndarray, num_frames: int) -> GroundTruth:
+    """Return the ground truth of a sequence of which only the first box is public.
+
+    Args:
+        path: Path of the annotation file, for the message.
+        first_xywh: ``(1, 4)`` box of the first frame.
+        num_frames: Number of frames N.
+
+    Raises:
+        UserError: If there is not exactly one box.
+    """
+    if len(first_xywh) != 1:
+        raise UserError(f"{path} must hold one row, the box of the first frame, got {len(first_xywh)}; restore it.")
+    boxes_xywh = np.full((num_frames, 4), np.nan)
+    boxes_xywh[0] = first_xywh[0]
+    return GroundTruth(boxes_xywh, np.zeros(num_frames, dtype=bool))
 
 
 def require_one_row_a_frame(frames: FramePaths, path: Path, num_rows: int) -> None:

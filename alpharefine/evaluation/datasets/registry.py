@@ -7,11 +7,26 @@ from difflib import get_close_matches
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.base import EvaluationDataset
+from alpharefine.evaluation.datasets.folder import FolderDataset
+from alpharefine.evaluation.datasets.got10k import GOT10kDataset
 from alpharefine.evaluation.datasets.lasot import LaSOTDataset, LaSOTExtension
+from alpharefine.evaluation.datasets.nfs30 import NFS30
+from alpharefine.evaluation.datasets.otb100 import OTB100
+from alpharefine.evaluation.datasets.tnl2k import TNL2K
+from alpharefine.evaluation.datasets.trackingnet import TrackingNetDataset
+from alpharefine.evaluation.datasets.uav import UAV20L, UAV123
 
 DATASETS: dict[str, type[EvaluationDataset]] = {
     "lasot": LaSOTDataset,
     "lasot_ext": LaSOTExtension,
+    "got10k": GOT10kDataset,
+    "trackingnet": TrackingNetDataset,
+    "otb100": OTB100,
+    "uav123": UAV123,
+    "uav20l": UAV20L,
+    "nfs30": NFS30,
+    "tnl2k": TNL2K,
+    "folder": FolderDataset,
 }
 """Class of each evaluation data set, by the value of `DatasetConfig.name`."""
 
