@@ -1,25 +1,28 @@
-"""Axis-aligned boxes: the one place where box formats meet.
+"""Axis-aligned boxes and conversions between box formats.
 
-Every box inside the library is float and in continuous pixel coordinates: pixel ``i`` covers ``[i, i + 1)``, a picture
-spans ``[0, W] x [0, H]`` and a box covers ``[x1, x2] x [y1, y2]``. Two formats are used and every variable says which
-one it holds: ``xyxy`` (two corners) and ``xywh`` (top-left corner and size).
+Inside the library, boxes are floating point and in continuous pixel coordinates: pixel ``i`` covers ``[i, i + 1)``, an
+image spans ``[0, W] x [0, H]`` and a box covers ``[x1, x2] x [y1, y2]``. There are two formats, and every variable name
+states its format: ``xyxy`` (two corners) and ``xywh`` (top-left corner and size).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def xywh_to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
-    """Convert corner-and-size boxes to two-corner boxes.
+    """Convert boxes from xywh to xyxy format.
 
     Args:
-        boxes_xywh: ``(..., 4)``, x, y, width, height.
+        boxes_xywh: Boxes of shape ``(..., 4)``: x, y, width, height.
 
     Returns:
-        ``(..., 4)``, x1, y1, x2, y2, a new array.
+        New array of shape ``(..., 4)``: x1, y1, x2, y2.
 
     >>> xywh_to_xyxy(np.array([10.0, 20.0, 30.0, 40.0])).tolist()
     [10.0, 20.0, 40.0, 60.0]
@@ -29,14 +32,13 @@ def xywh_to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
 
 
 def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
-    """Convert two-corner boxes to corner-and-size boxes.
+    """Convert boxes from xyxy to xywh format.
 
     Args:
-        boxes_xyxy: ``(..., 4)``, x1, y1, x2, y2.
+        boxes_xyxy: Boxes of shape ``(..., 4)``: x1, y1, x2, y2.
 
     Returns:
-        ``(..., 4)``, x, y, width, height, a new array. Sizes are negative where
-        corners are out of order.
+        New array of shape ``(..., 4)``: x, y, width, height. The size is negative where the corners are out of order.
 
     >>> xyxy_to_xywh(np.array([10.0, 20.0, 40.0, 60.0])).tolist()
     [10.0, 20.0, 30.0, 40.0]
@@ -46,20 +48,23 @@ def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def paired_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """Intersection over union of the boxes that stand at the same place in two lists.
+    """Compute the intersection over union of corresponding boxes.
 
-    Boxes whose corners are out of order count as empty. The IoU of two empty boxes is 0.
+    A box with corners out of order is empty. The IoU of two empty boxes is 0.
 
     Args:
-        a_xyxy: ``(..., 4)``.
-        b_xyxy: ``(..., 4)``.
+        a_xyxy: Boxes of shape ``(..., 4)``.
+        b_xyxy: Boxes of shape ``(..., 4)``.
 
     Returns:
-        ``(...)``, in 0..1.
+        IoU in [0, 1] of shape ``(...)``.
 
+    >>> import torch
     >>> paired_iou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 2.0, 2.0])).item()
     0.5
     """
+    import torch  # The data set readers import this module and do not need torch.
+
     low = torch.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
     high = torch.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
     intersection = (high - low).clamp(min=0).prod(-1)
@@ -72,18 +77,18 @@ def _area(boxes_xyxy: Tensor) -> Tensor:
 
 
 def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[int, int], min_size: float = 10.0) -> np.ndarray:
-    """Put boxes inside the picture, corners in order, no side shorter than a least size.
+    """Clip boxes to an image, order their corners and enforce a minimum side length.
 
-    Deviation: the original's clip can leave boxes of 3 x 4 px and corners out of order; this one orders the corners,
-    clamps them, and widens a side that is too short about its centre, shifted to stay inside.
+    Deviation: clipping in the original code can leave boxes of 3 x 4 pixels and corners out of order. This function
+    orders the corners, clamps them, and expands short sides about their center, shifted to stay inside the image.
 
     Args:
-        boxes_xyxy: ``(..., 4)`` in image pixels.
-        image_size: height and width of the picture.
-        min_size: least side in pixels; no more than the picture's own side is asked for.
+        boxes_xyxy: Boxes of shape ``(..., 4)`` in image pixels.
+        image_size: Height and width of the image.
+        min_size: Minimum side length in pixels. An image side shorter than this is the minimum along its axis.
 
     Returns:
-        ``(..., 4)`` xyxy, inside ``[0, W] x [0, H]``.
+        Boxes of shape ``(..., 4)``, xyxy inside ``[0, W] x [0, H]``.
 
     >>> clip_to_image(np.array([-5.0, 50.0, 2.0, 20.0]), (100, 200)).tolist()
     [0.0, 20.0, 10.0, 50.0]
@@ -94,22 +99,24 @@ def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[int, int], min_size:
     corners = np.asarray(boxes_xyxy, dtype=np.float64)
     low = np.minimum(corners[..., :2], corners[..., 2:]).clip(0, length)
     high = np.maximum(corners[..., :2], corners[..., 2:]).clip(0, length)
-    centre = ((low + high) / 2).clip(least / 2, length - least / 2)
+    center = ((low + high) / 2).clip(least / 2, length - least / 2)
     short = high - low < least
-    low = np.where(short, centre - least / 2, low)
-    high = np.where(short, centre + least / 2, high)
+    low = np.where(short, center - least / 2, low)
+    high = np.where(short, center + least / 2, high)
     return np.concatenate([low, high], axis=-1)
 
 
 def clip_as_original(boxes_xyxy: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Put boxes inside the picture as the authors' code does; it can leave 3 x 4 px and corners out of order.
+    """Clip boxes to an image as the original code does.
+
+    The result can be as small as 3 x 4 pixels and have corners out of order.
 
     Args:
-        boxes_xyxy: ``(..., 4)`` in image pixels.
-        image_size: height and width of the picture.
+        boxes_xyxy: Boxes of shape ``(..., 4)`` in image pixels.
+        image_size: Height and width of the image.
 
     Returns:
-        ``(..., 4)`` xyxy.
+        Boxes of shape ``(..., 4)``, xyxy.
 
     >>> clip_as_original(np.array([-5.0, 50.0, 2.0, 20.0]), (100, 200)).tolist()
     [0.0, 50.0, 10.0, 20.0]
@@ -123,13 +130,13 @@ def clip_as_original(boxes_xyxy: np.ndarray, image_size: tuple[int, int]) -> np.
 
 
 def is_valid(boxes_xywh: np.ndarray) -> np.ndarray:
-    """Tell which boxes are finite and have a positive width and height.
+    """Test which boxes are finite and have a positive width and height.
 
     Args:
-        boxes_xywh: ``(..., 4)``.
+        boxes_xywh: Boxes of shape ``(..., 4)``.
 
     Returns:
-        ``(...)`` bool.
+        Boolean array of shape ``(...)``.
     """
     valid: np.ndarray = np.isfinite(boxes_xywh).all(-1) & (boxes_xywh[..., 2:] > 0).all(-1)
     return valid

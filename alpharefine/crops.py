@@ -1,13 +1,14 @@
-"""The search-region crop and the way back, in two geometries.
+"""Search-region crops and the mapping between image and crop coordinates.
 
-A *window* is the integer rectangle of the picture around a box that is cut out and resized to a square *crop*.
+A *window* is an integer rectangle of the image around a box. It is resized to a square *crop*. There are three
+geometries:
 
-* ``exact``: points go from the picture to the crop and back through the same window, so a label and the box mapped back
-  are exact inverses. What everything here is trained in.
-* ``original``: what the authors' code computes, for weights that were trained by it. Label and way back differ by up to
-  several per cent of IoU for small targets.
-* ``original_window``: the same with another way back, for the same weights: through the window, half a crop pixel
-  further, where a network that has learnt the labels of ``original`` points to on average. Not measured on real data.
+* ``exact``: Boxes are mapped to the crop and back through the same window, so the two mappings are exact inverses.
+  This is the default for training.
+* ``original``: The mappings of the original code, for weights trained with it. The two mappings are not inverses; for
+  small targets the resulting IoU error reaches several percent.
+* ``original_window``: The labels of ``original`` with another mapping back to the image: through the window, shifted by
+  half a crop pixel. This removes the average offset of the labels. It has not been evaluated on real data.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from alpharefine.boxes import clip_as_original, clip_to_image
 GeometryName = Literal["exact", "original", "original_window"]
 
 CROP_SIZE = 256
-"""Side of the square crop in pixels (Alpha-Refine, section 4.1)."""
+"""Side length of the square crop in pixels (Alpha-Refine, section 4.1)."""
 
 SEARCH_FACTOR = 2.0
-"""Side of the window over side of the box (Alpha-Refine, section 4.1)."""
+"""Ratio of the window size to the box size (Alpha-Refine, section 4.1)."""
 
 _MAX_BUILT_AREA = 2**26
-"""Pixels of the largest window that is built in memory; a diverging tracker asks for larger ones."""
+"""Maximum number of pixels of a window that is built in memory. Diverging trackers request larger windows."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """An integer rectangle of a picture, which may reach over its borders.
+    """Integer rectangle of an image. It may extend beyond the image borders.
 
     Attributes:
-        x0: left edge in image pixels.
-        y0: top edge in image pixels.
-        width: in pixels, at least 1.
-        height: in pixels, at least 1.
+        x0: Left edge in image pixels.
+        y0: Top edge in image pixels.
+        width: Width in pixels, at least 1.
+        height: Height in pixels, at least 1.
     """
 
     x0: int
@@ -51,14 +52,14 @@ class Window:
 
     @classmethod
     def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> Window:
-        """The window of a box: ``search_factor`` times its size, with the same centre, on whole pixels.
+        """Create the window of a box: the box scaled about its center and rounded to whole pixels.
 
         Args:
-            box_xywh: ``(4,)`` in image pixels, positive size.
-            search_factor: side of the window over side of the box.
+            box_xywh: Box of shape ``(4,)`` in image pixels, with positive size.
+            search_factor: Ratio of the window size to the box size.
 
         Raises:
-            ValueError: if a number is not finite or a side is not positive.
+            ValueError: If a value is not finite or the size is not positive.
         """
         x, y, w, h = (float(v) for v in box_xywh)
         if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
@@ -69,23 +70,27 @@ class Window:
         return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
 
     def overlaps(self, image_size: tuple[int, int]) -> bool:
-        """Whether any pixel of a picture of this height and width lies in the window."""
+        """Test whether the window contains at least one pixel of an image.
+
+        Args:
+            image_size: Height and width of the image.
+        """
         height, width = image_size
         return self.x0 < width and self.y0 < height and self.x0 + self.width > 0 and self.y0 + self.height > 0
 
     def cut(self, image: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
-        """Cut the window out of a picture and resize it to a square; black outside of the picture.
+        """Crop an image to the window and resize it to a square. Pixels outside the image are black.
 
         Only the pixels inside the window are read.
 
         Args:
-            image: ``(H, W)`` or ``(H, W, C)``, uint8.
-            crop_size: side of the square in pixels.
+            image: Image of shape ``(H, W)`` or ``(H, W, C)``, uint8.
+            crop_size: Side length of the crop in pixels.
 
         Returns:
-            ``(crop_size, crop_size)`` or ``(crop_size, crop_size, C)``, uint8.
+            Crop of shape ``(crop_size, crop_size)`` or ``(crop_size, crop_size, C)``, uint8.
         """
-        left, top, right, bottom = self._seen(image.shape[:2])
+        left, top, right, bottom = self._visible_region(image.shape[:2])
         if left >= right or top >= bottom:
             return np.zeros((crop_size, crop_size, *image.shape[2:]), dtype=image.dtype)
         patch = image[top:bottom, left:right]
@@ -98,14 +103,14 @@ class Window:
         crop: np.ndarray = cv2.resize(patch, (crop_size, crop_size), interpolation=cv2.INTER_LINEAR)
         return crop.reshape(crop_size, crop_size, *image.shape[2:])
 
-    def _seen(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """The part of the picture that is copied: left, top, right, bottom."""
+    def _visible_region(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return the image region that is copied: left, top, right, bottom."""
         height, width = image_size
         right, bottom = min(self.x0 + self.width, width), min(self.y0 + self.height, height)
         return max(self.x0, 0), max(self.y0, 0), right, bottom
 
     def _sample(self, patch: np.ndarray, left: int, top: int, crop_size: int) -> np.ndarray:
-        """The crop of the part of the picture that starts at `left`, `top`, without building the window."""
+        """Sample the crop from the image region that starts at `left`, `top`, without building the window."""
         positions = np.arange(crop_size) + 0.5
         columns = (positions * (self.width / crop_size) - 0.5).clip(0, self.width - 1)
         rows = (positions * (self.height / crop_size) - 0.5).clip(0, self.height - 1)
@@ -115,45 +120,45 @@ class Window:
         return crop
 
     def to_crop(self, boxes_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
-        """Map boxes from the picture to the crop, not clamped.
+        """Map boxes from image to crop coordinates, without clamping.
 
         Args:
-            boxes_xyxy: ``(..., 4)`` in image pixels.
-            crop_size: side of the crop in pixels.
+            boxes_xyxy: Boxes of shape ``(..., 4)`` in image pixels.
+            crop_size: Side length of the crop in pixels.
 
         Returns:
-            ``(..., 4)`` xyxy in crop pixels.
+            Boxes of shape ``(..., 4)``, xyxy in crop pixels.
         """
         crop_xyxy: np.ndarray = (np.asarray(boxes_xyxy, dtype=np.float64) - self._origin) * (crop_size / self._size)
         return crop_xyxy
 
     def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
-        """Map boxes from the crop back to the picture; the inverse of `to_crop`.
+        """Map boxes from crop to image coordinates. This is the inverse of `to_crop`.
 
         Args:
-            crop_xyxy: ``(..., 4)`` in crop pixels.
-            crop_size: side of the crop in pixels.
+            crop_xyxy: Boxes of shape ``(..., 4)`` in crop pixels.
+            crop_size: Side length of the crop in pixels.
 
         Returns:
-            ``(..., 4)`` xyxy in image pixels.
+            Boxes of shape ``(..., 4)``, xyxy in image pixels.
         """
         boxes_xyxy: np.ndarray = np.asarray(crop_xyxy, dtype=np.float64) * (self._size / crop_size) + self._origin
         return boxes_xyxy
 
     def paste(self, crop_mask: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-        """Put a mask of the crop back where it belongs in the picture.
+        """Map a mask from crop to image coordinates.
 
         Args:
-            crop_mask: ``(S, S)`` float32 probabilities.
-            image_size: height and width of the picture.
+            crop_mask: Probability map of shape ``(S, S)``, float32.
+            image_size: Height and width of the image.
 
         Returns:
-            ``(H, W)`` float32 probabilities, 0 outside of the window.
+            Probability map of shape ``(H, W)``, float32, 0 outside the window.
         """
         height, width = image_size
         mask = np.zeros((height, width), dtype=np.float32)
         if self.overlaps(image_size):
-            left, top, right, bottom = Window._seen(self, image_size)
+            left, top, right, bottom = Window._visible_region(self, image_size)
             if self.width * self.height > _MAX_BUILT_AREA:
                 rows = (np.arange(top, bottom) + (0.5 - self.y0)) * (len(crop_mask) / self.height) - 0.5
                 columns = (np.arange(left, right) + (0.5 - self.x0)) * (len(crop_mask) / self.width) - 0.5
@@ -174,13 +179,14 @@ class Window:
 
 @dataclass(frozen=True)
 class OriginalWindow(Window):
-    """A window whose maps to the crop and back are those of the authors' code, float32 where theirs are.
+    """Window with the coordinate mappings of the original code, at the same precision (partly float32).
 
-    Deviation: a window wholly left of or above the picture is black, where theirs shows wrong pixels.
+    Deviation: a window entirely to the left of or above the image gives a black crop. The original code returns wrong
+    pixels in this case.
 
     Attributes:
-        box_xywh: image pixels, the box that the window is of; the maps use it, not the window.
-        search_factor: side of the window over side of the box.
+        box_xywh: Box of the window in image pixels. The mappings use this box instead of the rounded window.
+        search_factor: Ratio of the window size to the box size.
     """
 
     box_xywh: tuple[float, float, float, float]
@@ -188,29 +194,44 @@ class OriginalWindow(Window):
 
     @classmethod
     def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> OriginalWindow:
-        """The same window as in the geometry ``exact``, which keeps what it was made from."""
+        """Create the window of a box: the rectangle of the ``exact`` geometry, with the unrounded box.
+
+        Args:
+            box_xywh: Box of shape ``(4,)`` in image pixels, with positive size.
+            search_factor: Ratio of the window size to the box size.
+        """
         window = Window.around(box_xywh, search_factor)
         x, y, w, h = (float(v) for v in box_xywh)
         return cls(window.x0, window.y0, window.width, window.height, (x, y, w, h), search_factor)
 
-    def _seen(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """The last row or column is lost as soon as the window reaches the border."""
-        left, top, right, bottom = super()._seen(image_size)
+    def _visible_region(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return the image region that is copied. The last image row and column are never part of it."""
+        left, top, right, bottom = super()._visible_region(image_size)
         height, width = image_size
         return left, top, min(right, width - 1), min(bottom, height - 1)
 
     def to_crop(self, boxes_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
-        """Map boxes from the picture to the crop: the middle of the box is at ``(crop_size - 1) / 2``."""
+        """Map boxes from image to crop coordinates. The center of `box_xywh` maps to ``(crop_size - 1) / 2``.
+
+        Args:
+            boxes_xyxy: Boxes of shape ``(..., 4)`` in image pixels.
+            crop_size: Side length of the crop in pixels.
+        """
         x, y, w, h = self.box_xywh
         boxes = np.asarray(boxes_xyxy, dtype=np.float64)
         scale = (crop_size / self._size[:2]).astype(np.float32)
         low, size = boxes[..., :2].astype(np.float32), (boxes[..., 2:] - boxes[..., :2]).astype(np.float32)
         shift = low + np.float32(0.5) * size - np.array([x + 0.5 * w, y + 0.5 * h], dtype=np.float32)
-        centre, half = np.float32((crop_size - 1) / 2) + shift * scale, np.float32(0.5) * size * scale
-        return np.concatenate([centre.astype(np.float64) - half, centre.astype(np.float64) + half], axis=-1)
+        center, half = np.float32((crop_size - 1) / 2) + shift * scale, np.float32(0.5) * size * scale
+        return np.concatenate([center.astype(np.float64) - half, center.astype(np.float64) + half], axis=-1)
 
     def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
-        """Map boxes from the crop back to the picture: the crop starts at the corner of the unrounded window."""
+        """Map boxes from crop to image coordinates. The crop origin maps to the corner of the unrounded window.
+
+        Args:
+            crop_xyxy: Boxes of shape ``(..., 4)`` in crop pixels.
+            crop_size: Side length of the crop in pixels.
+        """
         x, y, w, h = self.box_xywh
         reach = (self.search_factor - 1) / 2
         corners = np.asarray(crop_xyxy)
@@ -222,29 +243,34 @@ class OriginalWindow(Window):
 
 @dataclass(frozen=True)
 class OriginalWindowBack(OriginalWindow):
-    """The window of the geometry ``original`` with a way back that is right on average, see ``original_window``."""
+    """Window of the ``original_window`` geometry: `OriginalWindow` with an unbiased mapping back to the image."""
 
     def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
-        """Map boxes from the crop back to the picture: labels lie half a crop pixel before their targets on average."""
+        """Map boxes from crop to image coordinates. The labels lie half a crop pixel before their targets on average.
+
+        Args:
+            crop_xyxy: Boxes of shape ``(..., 4)`` in crop pixels.
+            crop_size: Side length of the crop in pixels.
+        """
         return Window.to_image(self, np.asarray(crop_xyxy, dtype=np.float64) + 0.5, crop_size)
 
 
 class Geometry(NamedTuple):
-    """What belongs together.
+    """Window class and the matching box clipping.
 
     Attributes:
-        window: the window of a box.
-        clip: puts boxes ``(..., 4)`` xyxy inside a picture of a height and width.
+        window: Class of the search-region windows.
+        clip: Function that clips boxes of shape ``(..., 4)``, xyxy, to an image of a given height and width.
     """
 
     window: type[Window]
     clip: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
     def mirrored(self, crop_xyxy: np.ndarray) -> np.ndarray:
-        """The same boxes in the crop mirrored left to right, about the middle that the geometry's labels have.
+        """Mirror boxes of a crop horizontally, about the center that the labels of the geometry have.
 
         Args:
-            crop_xyxy: ``(..., 4)``, crop pixels.
+            crop_xyxy: Boxes of shape ``(..., 4)`` in crop pixels.
 
         >>> GEOMETRIES["exact"].mirrored(np.array([0.0, 10.0, 100.0, 60.0]))
         array([156.,  10., 256.,  60.])
@@ -262,7 +288,7 @@ GEOMETRIES: dict[GeometryName, Geometry] = {
 
 
 def _interpolate(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear values at each row position with each column position; the border's value outside of the image."""
+    """Interpolate bilinearly on the grid of row and column positions. Positions outside use the border value."""
     values = image
     for axis, positions in ((0, rows), (1, columns)):
         last = image.shape[axis] - 1

@@ -1,14 +1,14 @@
-"""The errors that a user can cause and mend."""
+"""Exceptions for errors that the user can correct."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Bad input: the message names the file or argument, the rule, the value received and the remedy.
+    """Invalid input. The message names the file or argument, the rule, the received value and the remedy.
 
-    The commands print it as one line and end with exit code 2; no traceback is shown.
+    Commands print the message on one line, without a traceback, and exit with code 2.
     """
 
 
 class SequenceError(UserError):
-    """What went wrong in one sequence says nothing of the others, which are run all the same."""
+    """An error that is limited to one sequence. The remaining sequences are still processed."""

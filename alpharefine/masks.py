@@ -1,4 +1,4 @@
-"""From a mask to a box."""
+"""Conversion of masks to boxes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import cv2
 import numpy as np
 
 MASK_THRESHOLD = 0.5
-"""A pixel belongs to the target if its probability is greater."""
+"""Pixels with a higher probability belong to the target."""
 
 MIN_CONTOUR_AREA = 100.0
-"""Square pixels that the largest outline must enclose to be trusted (from the original's mask-to-box rule)."""
+"""Area in square pixels that the largest contour must exceed (mask-to-box rule of the original code)."""
 
 
 def mask_to_box(mask: np.ndarray, threshold: float = MASK_THRESHOLD) -> np.ndarray | None:
-    """The box around the largest connected part of a mask.
+    """Compute the bounding box of the largest connected component of a mask.
 
     Args:
-        mask: ``(H, W)`` probabilities.
-        threshold: above which a pixel belongs to the target.
+        mask: Probability map of shape ``(H, W)``.
+        threshold: Pixels with a higher probability belong to the target.
 
     Returns:
-        ``(4,)`` float64 xywh, or None if the largest part's outline encloses no more than `MIN_CONTOUR_AREA`.
+        Box of shape ``(4,)``, float64 xywh in pixels, or None if the largest contour does not enclose more than
+        `MIN_CONTOUR_AREA`.
     """
     binary = (mask > threshold).astype(np.uint8)
     contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

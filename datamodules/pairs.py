@@ -1,4 +1,4 @@
-"""The LightningDataModules: training and validation pairs from any mixture of data sets."""
+"""LightningDataModules for training and validation pairs from any mixture of data sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
 from alpharefine.crops import GeometryName
-from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.imagenet import ImageNetDET, ImageNetVID
@@ -42,14 +42,14 @@ _READERS: dict[Kind, type[Reader]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """One data set of a mixture.
+    """Data set of a mixture.
 
     Attributes:
-        kind: the layout: ``got10k``, ``lasot``, ``coco``, ``mask_video`` (DAVIS, YouTube-VOS), ``saliency``,
-            ``trackingnet``, ``imagenet_vid`` or ``imagenet_det``.
-        path: its folder, relative to the data root unless absolute.
-        weight: how often pairs are drawn from it, relative to the other data sets.
-        options: further arguments of its reader, such as ``split`` or ``year``.
+        kind: Layout of the data set: ``got10k``, ``lasot``, ``coco``, ``mask_video`` (DAVIS, YouTube-VOS),
+            ``saliency``, ``trackingnet``, ``imagenet_vid`` or ``imagenet_det``.
+        path: Folder of the data set, absolute or relative to the data root.
+        weight: Relative sampling weight.
+        options: Further arguments of the reader, such as ``split`` or ``year``.
     """
 
     kind: Kind
@@ -58,10 +58,13 @@ class Source:
     options: dict[str, Any] = field(default_factory=dict)
 
     def open(self, root: Path) -> Reader:
-        """Open the data set.
+        """Create the reader of the data set.
+
+        Args:
+            root: Data root.
 
         Raises:
-            UserError: if it is not there, or it is of no known kind, or an option is not one of its reader's.
+            UserError: If the data set does not exist, or its kind or an option is unknown.
         """
         require_choice("Data set", "kind", self.kind, tuple(_READERS))
         reader = _READERS[self.kind]
@@ -72,30 +75,29 @@ class Source:
 
     @property
     def has_masks(self) -> bool:
-        """Whether the data set has masks to train on."""
+        """True if the data set has masks for training."""
         return _READERS[self.kind].has_masks and bool(self.options.get("masks", True))
 
 
 class PairDataModule(pl.LightningDataModule):
-    """Pairs from a weighted mixture of data sets, and from other data sets or splits for validation.
+    """Training pairs from a weighted mixture of data sets, and validation pairs from other data sets or splits.
 
     Args:
-        root: folder that holds the data sets' folders.
-        train: what to train on, by any name.
-        val: what to validate on, by any name.
-        batch_size: pairs a step and process.
-        num_workers: processes that load data, for each training process; as many again while it validates.
-        pairs_per_epoch: over all processes.
-        val_pairs: pairs in each validation, over all processes; always the same ones.
-        max_gap: frames between template and search.
-        augmentation: jitter and changes of the pictures while training. Validation jitters the box alike and
-            changes nothing else.
-        seed: of the pairs; two seeds give two different trainings.
-        geometry: how crops and labels are made; `train.py` takes the network's.
-        cache_dir: where the data sets' indexes are kept; the user's cache folder by default.
+        root: Folder of the data sets.
+        train: Training data sets by name. The names are arbitrary.
+        val: Validation data sets by name. The names are arbitrary.
+        batch_size: Number of pairs per step and process.
+        num_workers: Number of data loader workers per training process. Validation starts the same number again.
+        pairs_per_epoch: Number of pairs per epoch over all processes.
+        val_pairs: Number of pairs per validation over all processes. Each validation uses the same pairs.
+        max_gap: Maximum gap between template and search frame, in frames.
+        augmentation: Augmentation of the training pairs. Validation uses only its box jitter.
+        seed: Random seed of the training pairs.
+        geometry: Geometry of crops and labels. `train.py` sets the geometry of the network.
+        cache_dir: Folder of the data set indexes. The default is the user's cache folder.
 
     Raises:
-        UserError: if a number is out of its range.
+        UserError: If a number is out of range.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class PairDataModule(pl.LightningDataModule):
         pairs_per_epoch: int = 128_000,
         val_pairs: int = 2_000,
         max_gap: int = MAX_GAP,
-        augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+        augmentation: PairAugmentation = PairAugmentation(),  # noqa: B008 - frozen
         seed: int = 0,
         geometry: GeometryName = "exact",
         cache_dir: str | None = None,
@@ -121,7 +123,7 @@ class PairDataModule(pl.LightningDataModule):
             ("val_pairs", val_pairs, 1),
         ):
             if count < least:
-                raise UserError(f"`data.{name}` must be at least {least}, got {count}; correct it.")
+                raise UserError(f"`data.{name}` must be at least {least}, got {count}.")
         self.root = Path(root).expanduser()
         self.train_sources, self.val_sources = train, val
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -132,54 +134,56 @@ class PairDataModule(pl.LightningDataModule):
 
     @property
     def has_masks(self) -> bool:
-        """Whether any of the data sets to train on has masks."""
+        """True if a training data set has masks."""
         return any(source.has_masks for source in self.train_sources.values())
 
     @property
     def has_val_masks(self) -> bool:
-        """Whether any of the data sets to validate on has masks."""
+        """True if a validation data set has masks."""
         return any(source.has_masks for source in self.val_sources.values())
 
     def prepare_data(self) -> None:
-        """Open the data sets, and build the indexes of those that have none, once a machine."""
+        """Open the data sets and build missing indexes. Lightning calls this once per machine."""
         _ = self.train_dataset, self.val_dataset
 
     @cached_property
     def train_dataset(self) -> PairDataset:
-        """What is trained on, opened when it is first asked for.
+        """Training pairs. The data sets are opened on first access.
 
         Raises:
-            UserError: if a data set is missing or malformed, or is not to be trained on.
+            UserError: If a data set does not exist, is malformed or must not be used for training.
         """
         for name, source in self.train_sources.items():
             if source.kind == "lasot" and source.options.get("split") == "test":
-                raise UserError(f"`data.train.{name}`: LaSOT's test sequences are not to be trained on; leave it out.")
+                raise UserError(
+                    f"`data.train.{name}`: the LaSOT test split must not be used for training; use `split: train`."
+                )
         return self._dataset(self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed)
 
     @cached_property
     def val_dataset(self) -> PairDataset:
-        """What is validated on, opened when it is first asked for.
+        """Validation pairs. The data sets are opened on first access.
 
         Raises:
-            UserError: if a data set is missing or malformed.
+            UserError: If a data set does not exist or is malformed.
         """
         return self._dataset(self.val_sources, self.augmentation.jitter_only(), self.val_pairs, seed=0)
 
     def _dataset(
-        self, sources: Mapping[str, Source], augmentation: Augmentation, num_pairs: int, seed: int
+        self, sources: Mapping[str, Source], augmentation: PairAugmentation, num_pairs: int, seed: int
     ) -> PairDataset:
         if not sources:
-            raise UserError("`data.train` and `data.val` must each name at least one data set.")
+            raise UserError("`data.train` and `data.val` must each contain at least one data set.")
         opened = [PairSource(source.open(self.root), self.cache_dir, self.max_gap) for source in sources.values()]
         weights = [source.weight for source in sources.values()]
         return PairDataset(opened, weights, augmentation, num_pairs, seed, self.geometry)
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
-        """Pairs of one epoch; every epoch has new ones."""
+        """Return the loader of the training pairs. Every epoch has new pairs."""
         return self._loader(self.train_dataset, fixed=False)
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
-        """The validation pairs."""
+        """Return the loader of the validation pairs."""
         return self._loader(self.val_dataset, fixed=True)
 
     def _loader(self, dataset: PairDataset, fixed: bool) -> DataLoader[PairBatch]:
@@ -187,8 +191,8 @@ class PairDataModule(pl.LightningDataModule):
         sampler = EpochSampler(dataset, fixed, self.trainer.world_size, self.trainer.global_rank)
         if not fixed and len(sampler) < self.batch_size:
             raise UserError(
-                f"`data.pairs_per_epoch` gives each process {len(sampler)} pairs, less than one batch of "
-                f"{self.batch_size}; raise it, or lower `data.batch_size`."
+                f"`data.pairs_per_epoch` must give each process at least one batch of {self.batch_size} pairs, got "
+                f"{len(sampler)}; increase it, or decrease `data.batch_size`."
             )
         return DataLoader(
             dataset,
@@ -198,16 +202,16 @@ class PairDataModule(pl.LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=isinstance(self.trainer.accelerator, CUDAAccelerator),
             drop_last=not fixed,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_disable_opencv_threads,
         )
 
 
 class GOT10kDataModule(PairDataModule):
-    """GOT-10k alone: trained on its training split, validated on its validation split.
+    """GOT-10k training and validation splits.
 
     Args:
-        root: folder of the data set.
-        kwargs: further arguments of `PairDataModule`.
+        root: Folder of the data set.
+        kwargs: Further arguments of `PairDataModule`.
     """
 
     def __init__(self, root: str, **kwargs: Any) -> None:
@@ -216,12 +220,12 @@ class GOT10kDataModule(PairDataModule):
 
 
 class LaSOTDataModule(PairDataModule):
-    """LaSOT's 1120 training sequences alone. LaSOT has no validation split, so another data set must serve as one.
+    """LaSOT training split. LaSOT has no validation split, so another data set is required for validation.
 
     Args:
-        root: folder of the data set.
-        val: what to validate on; absolute paths, or relative to `root`.
-        kwargs: further arguments of `PairDataModule`.
+        root: Folder of the data set.
+        val: Validation data sets by name. Paths are absolute or relative to `root`.
+        kwargs: Further arguments of `PairDataModule`.
     """
 
     def __init__(self, root: str, val: dict[str, Source], **kwargs: Any) -> None:
@@ -229,12 +233,12 @@ class LaSOTDataModule(PairDataModule):
 
 
 class COCODataModule(PairDataModule):
-    """COCO alone: trained on its training split, validated on its validation split.
+    """COCO training and validation splits.
 
     Args:
-        root: folder of the data set.
+        root: Folder of the data set.
         year: 2014 or 2017.
-        kwargs: further arguments of `PairDataModule`.
+        kwargs: Further arguments of `PairDataModule`.
     """
 
     def __init__(self, root: str, year: Literal[2014, 2017] = 2017, **kwargs: Any) -> None:
@@ -243,6 +247,6 @@ class COCODataModule(PairDataModule):
         super().__init__(root, {"coco": train}, {"coco": val}, **kwargs)
 
 
-def _one_thread(worker_id: int) -> None:  # noqa: ARG001 - DataLoader's signature
-    """Workers are many; each with OpenCV's own pool of threads would fight over the cores."""
+def _disable_opencv_threads(worker_id: int) -> None:  # noqa: ARG001 - signature of DataLoader
+    """Disable the OpenCV threads of a worker. The thread pools of many workers would compete for the cores."""
     cv2.setNumThreads(0)

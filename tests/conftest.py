@@ -35,7 +35,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_got10k(root / "got10k", num_sequences=7, num_frames=20, frame_size=size)
     write_coco(root / "coco", num_train=6, num_val=3, frame_size=size)
     write_mask_video(root / "davis2016", num_sequences=2, num_frames=6, frame_size=size)
-    write_saliency(root / "ecssd", num_pictures=4, frame_size=size)
+    write_saliency(root / "ecssd", num_images=4, frame_size=size)
     return root
 
 

@@ -85,7 +85,7 @@ class TestClip:
             pytest.param([-50, -60, 300, 400], [0, 0, 200, 100], id="larger than the picture"),
             pytest.param([60, 70, 20, 30], [20, 30, 60, 70], id="corners out of order"),
             pytest.param([60, 30, 20, 70], [20, 30, 60, 70], id="one axis out of order"),
-            pytest.param([100, 40, 104, 44], [97, 37, 107, 47], id="too small is widened about its centre"),
+            pytest.param([100, 40, 104, 44], [97, 37, 107, 47], id="too small is widened about its center"),
             pytest.param([1, 40, 3, 80], [0, 40, 10, 80], id="too narrow at the left border is shifted in"),
             pytest.param([197, 90, 220, 140], [190, 90, 200, 100], id="too narrow at the right border is shifted in"),
             pytest.param([-40, 20, -20, 40], [0, 20, 10, 40], id="left of the picture"),

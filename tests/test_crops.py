@@ -102,7 +102,7 @@ class TestCut:
             pytest.param(Window(5, -300, 3, 900), id="very tall"),
         ],
     )
-    @pytest.mark.parametrize("channels", [(3,), ()], ids=["colour", "mask"])
+    @pytest.mark.parametrize("channels", [(3,), ()], ids=["color", "mask"])
     def test_against_slow_sampling(self, window: Window, channels: tuple[int, ...]) -> None:
         image = picture(channels=channels)
         crop = window.cut(image, 16)

@@ -17,7 +17,7 @@ from alpharefine import Refiner
 from alpharefine.boxes import clip_to_image, xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.crops import OriginalWindow, Window
-from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.images import box_of_mask, read_image, read_label_image
 from alpharefine.data.lasot import LaSOT
 from alpharefine.data.mask_video import MaskVideo, Saliency
@@ -271,7 +271,7 @@ def test_25_a_checkpoint_records_its_network(checkpoint: Path, tmp_path: Path, c
 def test_26_27_every_pair_has_its_own_brightness_and_validation_repeats(data_root: Path, tmp_path: Path) -> None:
     source = PairSource(Saliency(data_root / "ecssd"), tmp_path)
     still = {"scale_jitter": 0, "center_jitter": 0, "gray_prob": 0}
-    plain, bright = (PairDataset([source], [1.0], Augmentation(**still, brightness=b), 8) for b in (0.0, 0.2))
+    plain, bright = (PairDataset([source], [1.0], PairAugmentation(**still, brightness=b), 8) for b in (0.0, 0.2))
     factors = [bright[i].search.float().mean() / plain[i].search.float().mean() for i in range(8)]
     assert len({round(float(factor), 3) for factor in factors}) > 5
     dataset = plain

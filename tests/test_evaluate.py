@@ -289,7 +289,7 @@ def test_a_crash_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names: 
     frame = folder_of(root, names[1]) / "img" / "00000004.jpg"
     picture = frame.read_bytes()
     frame.write_bytes(picture[:20])
-    with pytest.raises(UserError, match=r"00000004\.jpg: this picture does not decode"):
+    with pytest.raises(UserError, match=r"00000004\.jpg: cannot decode this image"):
         run(*arguments)
     done = ["base/settings.json", f"base/{names[0]}.txt", f"base/times/{names[0]}.txt"]
     assert files_in(out) == sorted(done)

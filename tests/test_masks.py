@@ -16,7 +16,7 @@ def blocks(*rectangles: tuple[int, int, int, int], value: float = 0.9) -> np.nda
     return mask
 
 
-# An outline runs through the centres of its pixels: a block of a x b pixels encloses (a - 1)(b - 1).
+# An outline runs through the centers of its pixels: a block of a x b pixels encloses (a - 1)(b - 1).
 @pytest.mark.parametrize(
     ("mask", "box_xywh"),
     [

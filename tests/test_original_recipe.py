@@ -68,7 +68,7 @@ def write_youtube_vos(root: Path) -> None:
 
 
 def write_merged_saliency(root: Path) -> None:
-    write_saliency(root, num_pictures=4, frame_size=SIZE)
+    write_saliency(root, num_images=4, frame_size=SIZE)
     (root / "ground_truth_mask").rename(root / "gt")
     for picture in [*(root / "images").iterdir(), *(root / "gt").iterdir()]:
         picture.rename(picture.with_stem(f"{int(picture.stem):08d}"))

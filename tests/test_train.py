@@ -378,7 +378,7 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         ("launched", "expected"),
-        [({}, "GOT10k: no folder"), ({"LOCAL_RANK": "1"}, "the trainer has begun")],
+        [({}, "GOT10k: folder .* does not exist"), ({"LOCAL_RANK": "1"}, "the trainer has begun")],
         ids=["the first process", "the second one"],
     )
     def test_the_data_are_looked_at_before_other_processes_start(
@@ -417,7 +417,7 @@ class TestCommand:
         done = run(str(PROJECT / "train.py"), *arguments(root, tmp_path / "runs", data__num_workers=1), cwd=tmp_path)
         assert done.returncode == 2
         (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-        assert re.fullmatch(r"error: \S+\.jpg: this picture does not decode; restore it .*", error)
+        assert re.fullmatch(r"error: \S+\.jpg: cannot decode this image; restore it .*", error)
         assert done.stderr.rstrip().endswith(error)
 
     @pytest.mark.slow

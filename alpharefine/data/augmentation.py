@@ -1,4 +1,4 @@
-"""Changes made to a pair while training: jitter of the search box, colours, flips."""
+"""Augmentation of training pairs: search-box jitter and photometric changes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ import numpy as np
 
 from alpharefine.errors import UserError
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the package index at import without it
-
-import albumentations as A
-
 
 @dataclass(frozen=True)
-class Augmentation:
-    """What is varied, and how much. The defaults are the original's training recipe.
+class PairAugmentation:
+    """Strengths and probabilities of the augmentations of a pair. The defaults are the original training recipe.
 
     Attributes:
-        scale_jitter: standard deviation of the log of each side's factor.
-        center_jitter: the centre moves uniformly by up to half of this times the geometric mean of the jittered sides.
-        gray_prob: how often both crops are turned to grey.
-        brightness: each crop is multiplied by a factor drawn from ``1 - brightness`` to ``1 + brightness``.
-        contrast: the same for contrast, and for `saturation`.
-        saturation: see `contrast`.
-        blur_prob: how often the search crop, the template crop, each on its own, is blurred.
-        flip_prob: how often both crops are mirrored left to right.
+        scale_jitter: Standard deviation of the logarithm of the scale factor of each side of the search box.
+        center_jitter: Range of the uniform shift of the search-box center, relative to the geometric mean of the
+            jittered sides. The center moves by up to half of this range in each direction.
+        gray_prob: Probability that both crops are converted to grayscale.
+        brightness: Each crop is multiplied by a factor in ``[1 - brightness, 1 + brightness]``.
+        contrast: The contrast of each crop changes by a factor in ``[1 - contrast, 1 + contrast]``.
+        saturation: The saturation of each crop changes by a factor in ``[1 - saturation, 1 + saturation]``.
+        blur_prob: Probability that a crop is blurred, independently for template and search crop.
+        flip_prob: Probability that both crops are flipped horizontally.
     """
 
     scale_jitter: float = 0.25
@@ -40,44 +37,51 @@ class Augmentation:
     flip_prob: float = 0.0
 
     def check(self) -> None:
-        """Check the numbers; not done where they are parsed, for the parser would swallow the message.
+        """Check that all values are in range. The constructor does not check, as the parser would hide the message.
 
         Raises:
-            UserError: if one is out of its range.
+            UserError: If a value is out of range.
         """
         for each in fields(self):
             value, most = getattr(self, each.name), np.inf if each.name.endswith("_jitter") else 1.0
             if not 0 <= value <= most:
-                raise UserError(f"Augmentation: `{each.name}` must be in 0..{most}, got {value}; correct it.")
+                raise UserError(f"`augmentation.{each.name}` must be in 0..{most}, got {value}.")
 
-    def jitter_only(self) -> Augmentation:
-        """The same jitter of the box, and no other change."""
-        return Augmentation(self.scale_jitter, self.center_jitter, gray_prob=0.0, brightness=0.0)
+    def jitter_only(self) -> PairAugmentation:
+        """Return an augmentation with the same box jitter and no other change."""
+        return PairAugmentation(self.scale_jitter, self.center_jitter, gray_prob=0.0, brightness=0.0)
 
     def jitter(self, box_xywh: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Move and stretch a box as an inaccurate tracker would.
+        """Shift and scale a box randomly, to simulate an inaccurate tracker.
 
         Args:
-            box_xywh: ``(4,)`` image pixels.
-            rng: source of the two normal and the two uniform draws.
+            box_xywh: Box of shape ``(4,)`` in image pixels.
+            rng: Random generator. Two normal and two uniform values are drawn.
 
         Returns:
-            ``(4,)`` xywh, of positive size.
+            Box of shape ``(4,)``, xywh, with positive size.
         """
         size = box_xywh[2:] * np.exp(self.scale_jitter * rng.standard_normal(2))
         shift = self.center_jitter * np.sqrt(size.prod()) * (rng.random(2) - 0.5)
-        centre = box_xywh[:2] + box_xywh[2:] / 2 + shift
-        return np.concatenate([centre - size / 2, size])
+        center = box_xywh[:2] + box_xywh[2:] / 2 + shift
+        return np.concatenate([center - size / 2, size])
 
 
 class Photometric:
-    """The changes of colour, on one crop.
+    """Photometric augmentation of one crop.
 
-    albumentations' own generators are set anew for each crop from the pair's generator: left to themselves they repeat
-    the same draws in every data-loader worker and every epoch.
+    The generators of albumentations are reseeded for each crop from the generator of the pair. Otherwise, every data
+    loader worker and every epoch would repeat the same random values.
+
+    Args:
+        augmentation: Strengths and probabilities.
     """
 
-    def __init__(self, augmentation: Augmentation) -> None:
+    def __init__(self, augmentation: PairAugmentation) -> None:
+        # albumentations is slow to import, and checks for updates at import unless this variable is set.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        import albumentations as A
+
         def around_one(amount: float) -> tuple[float, float]:
             return (1 - amount, 1 + amount)
 
@@ -96,15 +100,15 @@ class Photometric:
         )
 
     def __call__(self, crop: np.ndarray, gray: bool, rng: np.random.Generator) -> np.ndarray:
-        """Change a crop.
+        """Augment a crop.
 
         Args:
-            crop: ``(S, S, 3)`` uint8 RGB.
-            gray: whether to turn it to grey first.
-            rng: the pair's generator.
+            crop: RGB crop of shape ``(S, S, 3)``, uint8.
+            gray: Convert the crop to grayscale first.
+            rng: Random generator of the pair.
 
         Returns:
-            ``(S, S, 3)`` uint8 RGB.
+            RGB crop of shape ``(S, S, 3)``, uint8.
         """
         if gray:
             crop = self._to_gray(image=crop)["image"]

@@ -1,4 +1,4 @@
-"""COCO 2014 and 2017 (arXiv 1405.0312): every annotated object is a picture with its box and mask."""
+"""COCO 2014 and 2017 (arXiv 1405.0312) as a set of single images with one annotated object each."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pycocotools import mask as run_length
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.reader import Reader, Record, require_choice
+from alpharefine.data.reader import Reader, SequenceRecord, require_choice
 from alpharefine.errors import UserError
 
 
 class COCO(Reader):
-    """``<root>/annotations/instances_<split><year>.json`` and the pictures in ``<root>/<split><year>/``.
+    """COCO reader for ``<root>/annotations/instances_<split><year>.json`` and images ``<root>/<split><year>/``.
 
-    Crowd annotations are left out.
+    Each annotated object is a sequence of one frame, with its box and mask. Crowd annotations are omitted.
 
     Args:
-        root: the data set's folder.
+        root: Folder of the data set.
         split: ``train`` or ``val``.
         year: 2014 or 2017.
-        masks: whether its masks are used.
+        masks: Use the masks.
+
+    Raises:
+        UserError: If a file or folder does not exist, or the split or year is unknown.
     """
 
     is_video = False
-    has_masks = True  # of the class: unless `masks` says otherwise
+    has_masks = True  # the default; `masks` overrides it for an instance
 
     def __init__(
         self,
@@ -41,54 +43,66 @@ class COCO(Reader):
         require_choice("COCO", "year", year, (2014, 2017))
         super().__init__(root)
         self.has_masks = masks
-        self.pictures = self.root / f"{split}{year}"
+        self.image_folder = self.root / f"{split}{year}"
         self.annotation_file = self.root / "annotations" / f"instances_{split}{year}.json"
-        for path in (self.pictures, self.annotation_file):
+        for path in (self.image_folder, self.annotation_file):
             if not path.exists():
-                raise UserError(f"COCO: {path} does not exist; check the data root, or set `year` (2014 or 2017).")
+                raise UserError(f"COCO: {path} does not exist; check the data root and `year` (2014 or 2017).")
 
     def options(self) -> dict[str, object]:
-        """Nothing beside the annotation file, which is watched."""
+        """Return the name of the annotation file."""
         return {"annotations": self.annotation_file.name}
 
     def watched(self) -> Iterator[Path]:
-        """The annotation file and the pictures' folder."""
-        yield from (self.annotation_file, self.pictures)
+        """Yield the annotation file and the image folder."""
+        yield from (self.annotation_file, self.image_folder)
 
-    def records(self) -> Iterator[Record]:
-        """Parse the annotation file; one sequence of one frame an object."""
+    def records(self) -> Iterator[SequenceRecord]:
+        """Parse the annotation file."""
         try:
             content = json.loads(self.annotation_file.read_text(encoding="utf-8"))
-            pictures = {picture["id"]: picture for picture in content["images"]}
+            images = {image["id"]: image for image in content["images"]}
             annotations = [a for a in content["annotations"] if not a["iscrowd"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.annotation_file}: not a COCO instances file ({error!r}); restore it.") from error
+            raise UserError(
+                f"{self.annotation_file} is not a COCO instances file ({error!r}); restore it from its archive."
+            ) from error
         if not annotations:
-            raise UserError(f"{self.annotation_file}: no object that is not a crowd; there must be at least one.")
+            raise UserError(
+                f"{self.annotation_file} must contain at least one object that is not a crowd, found none; restore the "
+                "file."
+            )
         for number, annotation in enumerate(annotations, start=1):
             try:
-                record = _record(annotation, pictures[annotation["image_id"]])
+                record = _record(annotation, images[annotation["image_id"]])
             except (ValueError, KeyError, TypeError) as error:
-                told = annotation.get("id", f"without id, the {number}th")
+                label = annotation.get("id", f"number {number}, which has no id,")
                 raise UserError(
-                    f"{self.annotation_file}: annotation {told} is malformed ({error!r}); restore the file."
+                    f"{self.annotation_file}: annotation {label} is malformed ({error!r}); restore the file."
                 ) from error
             yield record
 
-    def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the file name is enough
-        """Where a picture lies."""
-        return self.pictures / frame_name
+    def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the file name identifies the image
+        """Return the path of an image.
+
+        Args:
+            name: Id of the annotation.
+            frame_name: File name of the image.
+        """
+        return self.image_folder / frame_name
 
 
-def _record(annotation: dict[str, Any], picture: dict[str, Any]) -> Record:
-    """Parse one annotation; an object with an empty mask is not visible."""
-    height, width = int(picture["height"]), int(picture["width"])
+def _record(annotation: dict[str, Any], image: dict[str, Any]) -> SequenceRecord:
+    """Parse one annotation. An object with an empty mask is not visible."""
+    from pycocotools import mask as run_length
+
+    height, width = int(image["height"]), int(image["width"])
     runs = _runs(annotation["segmentation"], height, width)
     counts: str | bytes = runs["counts"]
     box_xywh = np.array([annotation["bbox"]], dtype=np.float64).reshape(1, 4)
-    return Record(
+    return SequenceRecord(
         name=str(annotation["id"]),
-        frame_names=[str(picture["file_name"])],
+        frame_names=[str(image["file_name"])],
         boxes_xywh=box_xywh,
         visible=is_valid(box_xywh) & bool(run_length.area(runs)),
         masks=[counts.encode() if isinstance(counts, str) else counts],
@@ -97,37 +111,41 @@ def _record(annotation: dict[str, Any], picture: dict[str, Any]) -> Record:
 
 
 def _runs(segmentation: list[list[float]] | dict[str, Any], height: int, width: int) -> dict[str, Any]:
-    """The compressed run-length mask of polygons, or of counts in either form.
+    """Convert polygons, or compressed or uncompressed run lengths, to a compressed run-length mask.
 
     Raises:
-        ValueError: if it is none of them, or made for a picture of another size.
+        ValueError: If the segmentation is invalid, or does not have the size of the image.
     """
+    from pycocotools import mask as run_length
+
     if isinstance(segmentation, list):
         polygons = [np.array(points, dtype=np.float64).reshape(-1, 2).ravel().tolist() for points in segmentation]
-        solid = [points for points in polygons if len(points) >= 6]  # points and lines enclose nothing
+        solid = [points for points in polygons if len(points) >= 6]  # points and lines have no area
         if solid:
             merged: dict[str, Any] = run_length.merge(run_length.frPyObjects(solid, height, width))
             return merged
         segmentation = {"counts": [height * width], "size": [height, width]}
     if list(segmentation["size"]) != [height, width]:
-        raise ValueError(f"a mask of {segmentation['size']} pixels for a picture of {[height, width]}")
+        raise ValueError(f"the mask size is {segmentation['size']}, the image size is {[height, width]}")
     if isinstance(segmentation["counts"], list):
         if sum(segmentation["counts"]) != height * width:
-            raise ValueError(f"run lengths that add up to {sum(segmentation['counts'])}, not {height * width}")
+            raise ValueError(f"the run lengths sum to {sum(segmentation['counts'])} instead of {height * width}")
         compressed: dict[str, Any] = run_length.frPyObjects(segmentation, height, width)
         return compressed
-    run_length.decode(segmentation)  # tells whether the runs fit into the picture
+    run_length.decode(segmentation)  # raises an error if the runs do not match the image size
     return segmentation
 
 
 def decode_mask(counts: bytes, image_size: tuple[int, int]) -> np.ndarray:
-    """The mask behind compressed run-length counts.
+    """Decode a compressed run-length mask.
 
     Args:
-        counts: from `Record.masks`.
-        image_size: height and width of the picture.
+        counts: Compressed run lengths, see `SequenceRecord.masks`.
+        image_size: Height and width of the image.
 
     Returns:
-        ``(H, W)`` uint8, 0 or 1.
+        Mask of shape ``(H, W)``, uint8, with values 0 and 1.
     """
+    from pycocotools import mask as run_length
+
     return np.ascontiguousarray(run_length.decode({"counts": counts, "size": list(image_size)}))

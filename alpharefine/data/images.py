@@ -1,4 +1,4 @@
-"""Reading pictures and masks from disk."""
+"""Functions that read images and masks."""
 
 from __future__ import annotations
 
@@ -10,62 +10,70 @@ from PIL import Image, UnidentifiedImageError
 
 from alpharefine.errors import UserError
 
-_HALF_GREY = 127
+_MID_GRAY = 127
 
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a picture as it is stored: annotations do not know of a camera's note that it be shown rotated.
+    """Read an image as stored.
+
+    The EXIF orientation is ignored, because annotations refer to the stored pixels.
+
+    Args:
+        path: Path of the image.
 
     Returns:
-        ``(H, W, 3)`` RGB uint8.
+        RGB image of shape ``(H, W, 3)``, uint8.
 
     Raises:
-        UserError: if the file is missing or does not decode.
+        UserError: If the file does not exist or cannot be decoded.
     """
     image = cv2.imread(str(path), _AS_STORED) if path.is_file() else None
     if image is None:
-        fault = "this picture does not decode" if path.is_file() else "no such picture"
+        fault = "cannot decode this image" if path.is_file() else "this image does not exist"
         raise UserError(f"{path}: {fault}; restore it from the data set's archive.")
     return np.asarray(image)
 
 
 def read_label_image(path: Path) -> np.ndarray:
-    """Read a mask picture as labels: palette indices of a palette PNG, 0/1 of a grey or binary one.
+    """Read a mask image as labels: palette indices of a palette PNG, 0 and 1 of a grayscale or binary image.
 
-    A grey mask is cut above half grey, as its edges may be smoothed.
+    Grayscale masks are thresholded at mid-gray, because their edges may be smoothed.
+
+    Args:
+        path: Path of the mask image.
 
     Returns:
-        ``(H, W)`` uint8.
+        Labels of shape ``(H, W)``, uint8.
 
     Raises:
-        UserError: if the file is missing or does not decode, or is a grey one without anything above half grey though
-            it is not black: its values are labels then, and cannot be told from shades.
+        UserError: If the file does not exist or cannot be decoded, or if a grayscale mask has non-zero values but none
+            above mid-gray. Such values are probably labels.
     """
     try:
         with Image.open(path) as image:
             if image.mode == "P":
                 return np.array(image, dtype=np.uint8)
-            grey = np.array(image.convert("L"))
+            gray = np.array(image.convert("L"))
     except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: this mask is missing or does not decode ({error}); restore it.") from error
-    if 0 < grey.max() <= _HALF_GREY:
+        raise UserError(f"{path}: cannot read this mask ({error}); restore it from the data set's archive.") from error
+    if 0 < gray.max() <= _MID_GRAY:
         raise UserError(
-            f"{path}: a grey mask must be brighter than {_HALF_GREY} on the target, and this one is at most "
-            f"{grey.max()}; save labels as a palette picture, or the target as 255."
+            f"{path}: a grayscale mask must be brighter than {_MID_GRAY} on the target, but its maximum is "
+            f"{gray.max()}; save labels as a palette image, or the target as 255."
         )
-    return (grey > _HALF_GREY).astype(np.uint8)
+    return (gray > _MID_GRAY).astype(np.uint8)
 
 
 def box_of_mask(mask: np.ndarray) -> np.ndarray:
-    """The smallest box around the non-zero pixels.
+    """Compute the bounding box of the non-zero pixels of a mask.
 
     Args:
-        mask: ``(H, W)``.
+        mask: Mask of shape ``(H, W)``.
 
     Returns:
-        ``(4,)`` float64 xywh; all zero if the mask is empty.
+        Box of shape ``(4,)``, float64 xywh in pixels. All zeros if the mask is empty.
 
     >>> box_of_mask(np.array([[0, 0, 0], [0, 1, 1]])).tolist()
     [1.0, 1.0, 2.0, 1.0]

@@ -1,10 +1,12 @@
-"""An index of a data set: parsed once, kept on disk as flat arrays, mapped into memory by every process that reads it.
+"""Index of a data set: annotations that are parsed once and stored as memory-mapped arrays.
 
-Parsing 10,000 sequences takes minutes on a network disk, at every start and in every process. The index is a folder of
-``.npy`` files, loaded by mapping: workers share its pages and copy nothing, whether they are forked or spawned. Its
-name tells the reader with its options, and the state of the files it was made from (their times and sizes); if they
-have changed another one is built. One that nobody has opened for a week is removed then: it may be that of another
-machine, whose copy of the data has other times.
+Parsing 10,000 sequences takes minutes on a network disk, and would be repeated in every process of every run. The index
+is a folder of ``.npy`` files that are memory-mapped, so data loader workers share its pages, whether they are forked or
+spawned.
+
+The name of the folder contains a hash of the reader and its options, and a hash of the modification times and sizes of
+the annotation files. If these files change, a new index is built. The old one may belong to another machine whose copy
+of the data has other times, so it is removed only after it has not been opened for a week.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
 
 FORMAT = 2
-"""Raised when the arrays change, so that indexes of an older form are not read."""
+"""Version of the index format. Increase it when the arrays change, so that older indexes are ignored."""
 
 _KEPT_SECONDS = 7 * 24 * 3600
 
@@ -44,29 +46,33 @@ _ARRAYS = (
 
 
 def default_cache_dir() -> Path:
-    """Where indexes are kept: ``$ALPHAREFINE_CACHE``, else ``alpharefine`` in the user's cache folder."""
-    own = os.environ.get("ALPHAREFINE_CACHE")
-    if own:
-        return Path(own)
+    """Return the folder of the indexes: ``$ALPHAREFINE_CACHE``, or ``alpharefine`` in the user's cache folder."""
+    configured = os.environ.get("ALPHAREFINE_CACHE")
+    if configured:
+        return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alpharefine"
 
 
 class Index:
-    """The sequences of a data set, S of them with F frames in all.
+    """Annotations of the S sequences of a data set, with F frames in total.
 
-    Pickling an index passes on where it lies, not what it holds.
+    Only the path of the index is pickled.
 
     Attributes:
-        names: ``(S,)`` str.
-        object_ids: ``(S,)`` int32.
-        starts: ``(S + 1,)`` int64; the frames of sequence ``s`` are ``starts[s]`` to ``starts[s + 1]``.
-        frame_names: ``(F,)`` str.
-        boxes_xywh: ``(F, 4)`` float32, image pixels.
-        visible: ``(F,)`` bool.
-        times: ``(F,)`` int32, frame numbers.
-        mask_bytes: all run-length masks, one after the other, uint8.
-        mask_starts: ``(F + 1,)`` int64 into `mask_bytes`, or empty if the data set has none.
-        mask_sizes: ``(F, 2)`` int32, height and width of those masks, or empty.
+        names: Names of the sequences, shape ``(S,)``, str.
+        object_ids: Labels of the targets, shape ``(S,)``, int32.
+        starts: Offsets of the sequences, shape ``(S + 1,)``, int64. Sequence ``s`` has frames ``starts[s]`` to
+            ``starts[s + 1]``.
+        frame_names: File names of the frames, shape ``(F,)``, str.
+        boxes_xywh: Boxes of shape ``(F, 4)``, float32, in image pixels.
+        visible: Boolean array of shape ``(F,)``.
+        times: Frame numbers, shape ``(F,)``, int32.
+        mask_bytes: Concatenated run-length masks, uint8.
+        mask_starts: Offsets into `mask_bytes`, shape ``(F + 1,)``, int64. Empty without masks.
+        mask_sizes: Heights and widths of the masks, shape ``(F, 2)``, int32. Empty without masks.
+
+    Args:
+        folder: Folder of the index.
     """
 
     names: np.ndarray
@@ -92,26 +98,38 @@ class Index:
         return len(self.names)
 
     def frames(self, sequence: int) -> slice:
-        """Where the frames of a sequence stand in the flat arrays."""
+        """Return the slice of the frame arrays that holds a sequence.
+
+        Args:
+            sequence: Number of the sequence.
+        """
         return slice(int(self.starts[sequence]), int(self.starts[sequence + 1]))
 
     def num_visible(self) -> np.ndarray:
-        """``(S,)`` number of visible frames of each sequence."""
+        """Return the number of visible frames of each sequence, shape ``(S,)``."""
         totals = np.concatenate([[0], np.cumsum(self.visible)])
         return np.diff(totals[np.asarray(self.starts)])
 
     def mask_counts(self, frame: int) -> bytes:
-        """Compressed run-length counts of the mask of a frame of the flat arrays."""
+        """Return the compressed run lengths of the mask of a frame.
+
+        Args:
+            frame: Position of the frame in the frame arrays.
+        """
         return bytes(self.mask_bytes[self.mask_starts[frame] : self.mask_starts[frame + 1]])
 
 
 def open_index(reader: Reader, cache_dir: Path | None = None) -> Index:
-    """Load the index of a data set; build it first if there is none or the data has changed.
+    """Open the index of a data set. Build it first if it does not exist or the data set has changed.
 
-    Several processes may do this at once: an index appears whole or not at all.
+    Several processes may call this function at the same time. The index is created atomically.
+
+    Args:
+        reader: Reader of the data set.
+        cache_dir: Folder of the indexes. The default is `default_cache_dir`.
 
     Raises:
-        UserError: if the data set is malformed or has no sequence, or if the index cannot be written.
+        UserError: If the data set is malformed or empty, or the index cannot be written.
     """
     parent = (cache_dir or default_cache_dir()) / "index"
     key = [FORMAT, type(reader).__name__, str(reader.root.resolve()), reader.options()]
@@ -123,10 +141,10 @@ def open_index(reader: Reader, cache_dir: Path | None = None) -> Index:
             _write(arrays, folder, stem)
         except OSError as error:
             raise UserError(
-                f"{parent}: the index of {reader.root} cannot be written there ({error}); make room, or name another "
+                f"{parent}: cannot write the index of {reader.root} ({error}); free disk space, or choose another "
                 "folder with `cache_dir` or $ALPHAREFINE_CACHE."
             ) from error
-    with suppress(OSError):  # a cache that can only be read
+    with suppress(OSError):  # the cache may be read-only
         os.utime(folder)
     return Index(folder)
 
@@ -158,10 +176,10 @@ def _write(arrays: dict[str, np.ndarray], folder: Path, stem: str) -> None:
         try:
             fresh.rename(folder)
         except OSError:
-            if not folder.is_dir():  # if it is, another process has just built the same
+            if not folder.is_dir():  # otherwise another process has just built the same index
                 raise
         for stale in folder.parent.glob(f"{stem}-*"):
-            with suppress(FileNotFoundError):  # another process has just removed it
+            with suppress(FileNotFoundError):  # another process may have removed it
                 if stale.stat().st_mtime < time.time() - _KEPT_SECONDS:
                     stale.rename(Path(temporary) / stale.name)
 
@@ -170,7 +188,7 @@ def _flatten(reader: Reader) -> dict[str, np.ndarray]:
     name = type(reader).__name__
     records = list(tqdm(reader.records(), desc=f"Indexing {name}", unit=" sequences", leave=False))
     if not records:
-        raise UserError(f"{name}: {reader.root} holds no sequence.")
+        raise UserError(f"{name}: {reader.root} must contain at least one sequence, found none; check the data root.")
     masks = [counts for record in records for counts in record.masks or ()]
     return {
         "names": np.array([r.name for r in records]),

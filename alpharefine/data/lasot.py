@@ -1,4 +1,4 @@
-"""LaSOT (arXiv 1809.07845) in its official layout, for training and for one-pass evaluation."""
+"""LaSOT (arXiv 1809.07845) in its official layout, for training and one-pass evaluation."""
 
 from __future__ import annotations
 
@@ -11,42 +11,47 @@ import numpy as np
 
 from alpharefine.boxes import is_valid
 from alpharefine.data.frames import list_frames
-from alpharefine.data.reader import Reader, Record, require_choice, require_equal_counts
+from alpharefine.data.reader import Reader, SequenceRecord, require_choice, require_equal_counts
 from alpharefine.data.text import read_flags, read_names, read_rows
 from alpharefine.errors import UserError
 
 NUM_IDS = 20
-"""Sequences of each of the 70 classes: ``<class>-1`` to ``<class>-20``."""
+"""Number of sequences in each of the 70 classes: ``<class>-1`` to ``<class>-20``."""
 
 
 def official_testing_set() -> list[str]:
-    """The 280 test sequences of the official protocol (testing_set.txt of the LaSOT evaluation toolkit)."""
+    """Return the 280 test sequences of the official protocol (testing_set.txt of the LaSOT evaluation toolkit)."""
     return (resources.files("alpharefine.data") / "lasot_testing_set.txt").read_text().split()
 
 
 def official_training_set() -> list[str]:
-    """The 1120 training sequences of the official protocol: every sequence that is not a test sequence."""
+    """Return the 1120 training sequences of the official protocol: all sequences outside the test set."""
     testing = official_testing_set()
     classes = sorted({name.rpartition("-")[0] for name in testing})
     return [f"{c}-{i}" for c in classes for i in range(1, NUM_IDS + 1) if f"{c}-{i}" not in set(testing)]
 
 
 class LaSOT(Reader):
-    """Sequences ``<root>/<class>/<class>-<n>/`` or ``<root>/<class>-<n>/``.
+    """LaSOT reader for sequences in ``<root>/<class>/<class>-<n>/`` or ``<root>/<class>-<n>/``.
 
-    Each holds ``img/%08d.jpg`` from 1, ``groundtruth.txt`` (x,y,w,h a row), ``full_occlusion.txt`` and
-    ``out_of_view.txt`` (one flag a frame). The split is ``<root>/training_set.txt`` or ``testing_set.txt`` where it
-    exists, else the official one of 1120 and 280 sequences.
+    Each sequence contains frames ``img/%08d.jpg`` starting at 1, ``groundtruth.txt`` (x,y,w,h per row),
+    ``full_occlusion.txt`` and ``out_of_view.txt`` (one flag per frame). The split is read from
+    ``<root>/training_set.txt`` or ``testing_set.txt`` if the file exists. Otherwise the official split of 1120 and 280
+    sequences is used.
 
-    Boxes are used as they stand in the files, about half a pixel right of and below our coordinates. They count from
-    1, the data set's authors say (HengLan/LaSOT_Evaluation_Toolkit, number 14), but a pixel less would be too much: of
-    279 test sequences the smallest x is 1 in 81 and 0 in 4, and the largest x + w is 1280 in 51 and 1281 in 5, as if
-    corners were centres of pixels. The original shifts nothing, so that its weights have learnt these numbers, in which
-    trackers, results and scores speak too.
+    Box coordinates are used as stored in the files, as in the original Alpha-Refine code. They are offset by about half
+    a pixel to the right and down relative to the coordinates of this library. The authors of LaSOT state that
+    coordinates start at 1 (HengLan/LaSOT_Evaluation_Toolkit, issue 14), but subtracting 1 would overcorrect. Of 279
+    test sequences, the smallest x is 1 in 81 and 0 in 4, and the largest x + w is 1280 in 51 and 1281 in 5.
+    This suggests that box corners are pixel centers. The original weights, published results and scores all use the
+    stored coordinates.
 
     Args:
-        root: the folder of the classes, or of the sequences.
+        root: Folder of the classes or of the sequences.
         split: ``train`` or ``test``.
+
+    Raises:
+        UserError: If the folder does not exist or the split is unknown.
     """
 
     def __init__(self, root: str | Path, split: Literal["train", "test"] = "train") -> None:
@@ -62,50 +67,63 @@ class LaSOT(Reader):
         return official_training_set() if self.split == "train" else official_testing_set()
 
     def options(self) -> dict[str, object]:
-        """The names."""
+        """Return the names of the sequences."""
         return {"names": self.names}
 
     def folder(self, name: str) -> Path:
-        """Where a sequence lies, in either layout.
+        """Return the folder of a sequence in either layout.
+
+        Args:
+            name: Name of the sequence.
 
         Raises:
-            UserError: if it is in neither.
+            UserError: If the folder does not exist.
         """
         nested, flat = self.root / name.rpartition("-")[0] / name, self.root / name
         for folder in (nested, flat):
             if folder.is_dir():
                 return folder
         raise UserError(
-            f"LaSOT: sequence {name} is not in {self.root}, neither in a folder of its class nor in {name}/; "
-            f"add it, or list the sequences that are there in {self.split_file}."
+            f"LaSOT: sequence {name} is not in {self.root}; add the folder {nested.relative_to(self.root)} or {name}, or "
+            f"list the available sequences in {self.split_file}."
         )
 
     def watched(self) -> Iterator[Path]:
-        """The split file, and of each sequence its pictures' folder and text files."""
+        """Yield the split file, and the frame folder and text files of each sequence."""
         if self.split_file.is_file():
             yield self.split_file
         for name in self.names:
             folder = self.folder(name)
             yield from (folder / n for n in ("img", "groundtruth.txt", "full_occlusion.txt", "out_of_view.txt"))
 
-    def records(self) -> Iterator[Record]:
-        """Parse every sequence of the split."""
+    def records(self) -> Iterator[SequenceRecord]:
+        """Parse all sequences of the split."""
         return map(self.record, self.names)
 
-    def record(self, name: str) -> Record:
-        """Parse one sequence."""
+    def record(self, name: str) -> SequenceRecord:
+        """Parse one sequence for training.
+
+        Args:
+            name: Name of the sequence.
+
+        Raises:
+            UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
+        """
         frames, boxes_xywh, absent = self.read(name)
-        return Record(name, frames, boxes_xywh, is_valid(boxes_xywh) & ~absent)
+        return SequenceRecord(name, frames, boxes_xywh, is_valid(boxes_xywh) & ~absent)
 
     def read(self, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Read one sequence.
 
+        Args:
+            name: Name of the sequence.
+
         Returns:
-            File names of the N frames; ``(N, 4)`` float64 xywh as annotated; ``(N,)`` bool, where the target is fully
-            occluded or out of view.
+            Tuple of the file names of the N frames, the annotated boxes of shape ``(N, 4)``, float64 xywh, and a
+            boolean array of shape ``(N,)`` that is True if the target is fully occluded or out of view.
 
         Raises:
-            UserError: if a file is missing or malformed, or they differ in their number of frames.
+            UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
         """
         folder = self.folder(name)
         frames = self.frame_names(name)
@@ -132,5 +150,10 @@ class LaSOT(Reader):
         return list_frames(self.folder(name) / "img")
 
     def frame_path(self, name: str, frame_name: str) -> Path:
-        """Where a frame lies."""
+        """Return the path of a frame.
+
+        Args:
+            name: Name of the sequence.
+            frame_name: File name of the frame.
+        """
         return self.folder(name) / "img" / frame_name

@@ -1,4 +1,4 @@
-"""Data sets whose masks are pictures: DAVIS and YouTube-VOS style video, and saliency sets."""
+"""Data sets with mask images: video sets such as DAVIS and YouTube-VOS, and saliency sets."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from pathlib import Path
 import numpy as np
 
 from alpharefine.data.images import box_of_mask, read_label_image
-from alpharefine.data.reader import Reader, Record, require_folder, require_sequences
+from alpharefine.data.reader import Reader, SequenceRecord, require_folder, require_sequences
 from alpharefine.errors import UserError
 
 MASK_FOLDERS = ("gt", "ground_truth_mask", "masks")
-"""Names under which saliency sets keep their masks."""
+"""Common names of the mask folder of a saliency set."""
 
 
 class MaskVideo(Reader):
-    """Frames ``<root>/JPEGImages/[480p/]<video>/*.jpg`` and masks ``<root>/Annotations/[480p/]<video>/*.png``.
+    """Reader for DAVIS and YouTube-VOS.
 
-    Palette masks (DAVIS 2017, YouTube-VOS) hold one object a palette index, grey masks (DAVIS 2016) one object. Frames
-    without a mask picture are left out.
+    Frames are ``<root>/JPEGImages/[480p/]<video>/*.jpg`` and masks are ``<root>/Annotations/[480p/]<video>/*.png``.
+    Palette masks (DAVIS 2017, YouTube-VOS) contain one object per palette index. Grayscale masks (DAVIS 2016) contain
+    one object. Frames without a mask are omitted.
 
     Args:
-        root: the data set's folder, for YouTube-VOS that of the split.
-        min_area: visible pixels under which a frame is not used. YouTube-VOS in the original: 1000.
+        root: Folder of the data set, or of the split for YouTube-VOS.
+        min_area: Minimum number of visible pixels in a usable frame. The original code uses 1000 for YouTube-VOS.
+
+    Raises:
+        UserError: If a folder does not exist or there is no video.
     """
 
     has_masks = True
@@ -38,22 +42,22 @@ class MaskVideo(Reader):
         self.videos = require_sequences(sorted(p.name for p in self.masks.iterdir() if p.is_dir()), self.masks)
 
     def options(self) -> dict[str, object]:
-        """The least area."""
+        """Return the minimum area."""
         return {"min_area": self.min_area}
 
     def watched(self) -> Iterator[Path]:
-        """All mask pictures, and the folders."""
+        """Yield the folders and all mask images."""
         yield from (self.masks, self.frames)
         for video in self.videos:
             yield self.frames / video
             yield from sorted((self.masks / video).iterdir())
 
-    def records(self) -> Iterator[Record]:
-        """Read every mask once; one sequence an object."""
+    def records(self) -> Iterator[SequenceRecord]:
+        """Read all masks. Each object is one sequence."""
         for video in self.videos:
             yield from self._objects(video)
 
-    def _objects(self, video: str) -> Iterator[Record]:
+    def _objects(self, video: str) -> Iterator[SequenceRecord]:
         stems = sorted(p.stem for p in (self.masks / video).glob("*.png"))
         missing = [s for s in stems if not self.frame_path(video, s).is_file()]
         if missing:
@@ -68,26 +72,39 @@ class MaskVideo(Reader):
             masks = [label == object_id for label in labels]
             boxes_xywh = np.array([box_of_mask(mask) for mask in masks])
             visible = np.array([mask.sum() >= self.min_area for mask in masks])
-            yield Record(video, stems, boxes_xywh, visible, times, object_id)
+            yield SequenceRecord(video, stems, boxes_xywh, visible, times, object_id)
 
     def frame_path(self, name: str, frame_name: str) -> Path:
-        """Where a frame lies."""
+        """Return the path of a frame.
+
+        Args:
+            name: Name of the video.
+            frame_name: File name of the frame without suffix.
+        """
         return self.frames / name / f"{frame_name}.jpg"
 
     def mask_path(self, name: str, frame_name: str) -> Path:
-        """Where the mask of a frame lies."""
+        """Return the path of the mask of a frame.
+
+        Args:
+            name: Name of the video.
+            frame_name: File name of the frame without suffix.
+        """
         return self.masks / name / f"{frame_name}.png"
 
 
 class Saliency(Reader):
-    """Pictures ``<root>/images/*.jpg`` and masks of the same names in ``gt/``, ``ground_truth_mask/`` or ``masks/``.
+    """Reader for saliency sets: images ``<root>/images/*.jpg`` and masks ``<root>/<masks>/*.png`` of the same names.
 
     Args:
-        root: the data set's folder.
-        min_area: salient pixels under which a picture is not used.
-        images: name of the pictures' folder.
-        masks: name of the masks' folder, which may be that of the pictures; the one of the three that is there by
-            default.
+        root: Folder of the data set.
+        min_area: Minimum number of salient pixels in a usable image.
+        images: Name of the image folder.
+        masks: Name of the mask folder, which may be the image folder. The default is the first existing one of ``gt``,
+            ``ground_truth_mask`` and ``masks``.
+
+    Raises:
+        UserError: If a folder does not exist.
     """
 
     is_video = False
@@ -96,42 +113,52 @@ class Saliency(Reader):
     def __init__(self, root: str | Path, min_area: int = 100, images: str = "images", masks: str | None = None) -> None:
         super().__init__(root)
         self.min_area = min_area
-        self.pictures = require_folder(self.root / images, "Saliency")
+        self.image_folder = require_folder(self.root / images, "Saliency")
         names = MASK_FOLDERS if masks is None else (masks,)
         found = [self.root / name for name in names if (self.root / name).is_dir()]
         if not found:
             raise UserError(
-                f"Saliency: {self.root} has no folder of masks named {' or '.join(names)}; give its name as `masks`."
+                f"Saliency: {self.root} must contain a mask folder {' or '.join(names)}; set its name with `masks`."
             )
         self.masks = found[0]
 
     def options(self) -> dict[str, object]:
-        """The folders and the least area."""
-        return {"images": self.pictures.name, "masks": self.masks.name, "min_area": self.min_area}
+        """Return the names of the folders and the minimum area."""
+        return {"images": self.image_folder.name, "masks": self.masks.name, "min_area": self.min_area}
 
     def watched(self) -> Iterator[Path]:
-        """All masks, and the folders."""
-        yield from (self.pictures, self.masks)
+        """Yield the folders and all masks."""
+        yield from (self.image_folder, self.masks)
         yield from sorted(self.masks.iterdir())
 
-    def records(self) -> Iterator[Record]:
-        """Read every mask once; one sequence of one frame a picture."""
-        stems = sorted(p.stem for p in self.pictures.glob("*.jpg"))
-        require_sequences(stems, self.pictures)
+    def records(self) -> Iterator[SequenceRecord]:
+        """Read all masks. Each image is a sequence of one frame."""
+        stems = sorted(p.stem for p in self.image_folder.glob("*.jpg"))
+        require_sequences(stems, self.image_folder)
         missing = [stem for stem in stems if not self.mask_path(stem, stem).is_file()]
         if missing:
             raise UserError(
-                f"{self.pictures}: picture {missing[0]}.jpg has no mask {self.mask_path(missing[0], missing[0])}; "
-                "restore the mask, or remove the picture."
+                f"{self.image_folder}: image {missing[0]}.jpg has no mask {self.mask_path(missing[0], missing[0])}; "
+                "restore the mask, or remove the image."
             )
         for stem in stems:
             mask = read_label_image(self.mask_path(stem, stem)) > 0
-            yield Record(stem, [stem], box_of_mask(mask)[None], np.array([mask.sum() >= self.min_area]))
+            yield SequenceRecord(stem, [stem], box_of_mask(mask)[None], np.array([mask.sum() >= self.min_area]))
 
-    def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the stem is enough
-        """Where a picture lies."""
-        return self.pictures / f"{frame_name}.jpg"
+    def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the stem identifies the image
+        """Return the path of an image.
 
-    def mask_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the stem is enough
-        """Where the mask of a picture lies."""
+        Args:
+            name: Name of the sequence.
+            frame_name: File name of the image without suffix.
+        """
+        return self.image_folder / f"{frame_name}.jpg"
+
+    def mask_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the stem identifies the image
+        """Return the path of the mask of an image.
+
+        Args:
+            name: Name of the sequence.
+            frame_name: File name of the image without suffix.
+        """
         return self.masks / f"{frame_name}.png"

@@ -1,4 +1,4 @@
-"""Pairs to train on: a template, a search region cut around a jittered box, the label and the mask."""
+"""Training pairs: a template crop, a search crop around a jittered box, and the box and mask labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from alpharefine.boxes import xywh_to_xyxy
 from alpharefine.crops import CROP_SIZE, GEOMETRIES, GeometryName
-from alpharefine.data.augmentation import Augmentation, Photometric
+from alpharefine.data.augmentation import PairAugmentation, Photometric
 from alpharefine.data.coco import decode_mask
 from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.index import Index, open_index
@@ -22,25 +22,25 @@ from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
 
 MAX_GAP = 50
-"""Frames between template and search (from the original's recipes)."""
+"""Maximum gap between template and search frame, in frames (from the original recipes)."""
 
 MIN_FRAMES = 20
-"""A video without masks is used if it has as many frames, one with masks from two (as in the original)."""
+"""Minimum number of frames of a video without masks, as in the original code. A video with masks needs two frames."""
 
 MIN_VISIBLE = 5
-"""A video is used if the target can be seen in as many frames (as in the original)."""
+"""Minimum number of visible frames of a video, as in the original code."""
 
 
 class PairBatch(NamedTuple):
-    """A batch of pairs, or one pair without the leading dimension.
+    """Batch of training pairs, or one pair without the batch dimension.
 
     Attributes:
-        template: ``(B, 3, 256, 256)`` uint8 RGB crops of twice the target's box.
-        template_xyxy: ``(B, 4)`` float32, the target in pixels of the template crop.
-        search: ``(B, 3, 256, 256)`` uint8 RGB crops of twice a jittered box.
-        target_xyxy: ``(B, 4)`` float32, the target in pixels of the search crop, clamped to it.
-        mask: ``(B, 256, 256)`` uint8 0/1, the target's mask in the search crop; zero where there is none.
-        has_mask: ``(B,)`` bool, whether the mask is known.
+        template: Template crops of shape ``(B, 3, 256, 256)``, uint8 RGB. The window is twice the target box.
+        template_xyxy: Target boxes of shape ``(B, 4)``, float32, in pixels of the template crop.
+        search: Search crops of shape ``(B, 3, 256, 256)``, uint8 RGB. The window is twice the jittered box.
+        target_xyxy: Target boxes of shape ``(B, 4)``, float32, in pixels of the search crop, clamped to the crop.
+        mask: Target masks in the search crop, shape ``(B, 256, 256)``, uint8, with values 0 and 1. Zero without a mask.
+        has_mask: Boolean tensor of shape ``(B,)``, True if the mask is annotated.
     """
 
     template: Tensor
@@ -53,12 +53,12 @@ class PairBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture with its target.
+    """Image with the annotations of its target.
 
     Attributes:
-        image: ``(H, W, 3)`` uint8 RGB.
-        box_xywh: ``(4,)`` float64, image pixels.
-        mask: ``(H, W)`` uint8 0/1, or None.
+        image: RGB image of shape ``(H, W, 3)``, uint8.
+        box_xywh: Box of shape ``(4,)``, float64, in image pixels.
+        mask: Mask of shape ``(H, W)``, uint8, with values 0 and 1, or None.
     """
 
     image: np.ndarray
@@ -67,38 +67,46 @@ class Frame:
 
 
 class PairSource:
-    """One data set to draw pairs of frames from.
+    """Random pairs of frames of one data set.
 
     Args:
-        reader: the data set.
-        cache_dir: where its index is kept; the user's cache folder by default.
-        max_gap: template and search are at most this many frames apart: up to `max_gap` back and `max_gap - 1` ahead.
+        reader: Reader of the data set.
+        cache_dir: Folder of the indexes. The default is `default_cache_dir`.
+        max_gap: Maximum distance of the search frame from the template frame: up to `max_gap` frames before it and up
+            to ``max_gap - 1`` frames after it.
 
     Raises:
-        UserError: if `max_gap` is not positive, or no sequence is fit to train on.
+        UserError: If `max_gap` is not positive, or no sequence is suitable for training.
     """
 
     def __init__(self, reader: Reader, cache_dir: Path | None = None, max_gap: int = MAX_GAP) -> None:
         if max_gap < 1:
-            raise UserError(f"`max_gap` must be at least 1 frame, got {max_gap}; correct it.")
+            raise UserError(f"`max_gap` must be at least 1 frame, got {max_gap}.")
         self.reader = reader
         self.index: Index = open_index(reader, cache_dir)
         self.max_gap = max_gap
         num_visible = self.index.num_visible()
         if reader.is_video:
             min_frames = 2 if reader.has_masks else MIN_FRAMES
-            fit = (num_visible >= MIN_VISIBLE) & (np.diff(self.index.starts) >= min_frames)
+            usable = (num_visible >= MIN_VISIBLE) & (np.diff(self.index.starts) >= min_frames)
         else:
-            fit = num_visible > 0
-        self.sequences = np.flatnonzero(fit)
+            usable = num_visible > 0
+        self.sequences = np.flatnonzero(usable)
         if not self.sequences.size:
             raise UserError(
-                f"{type(reader).__name__}: none of {len(self.index)} sequences in {reader.root} is fit to train on; "
-                f"a video needs {MIN_VISIBLE} visible frames and, without masks, {MIN_FRAMES} frames."
+                f"{type(reader).__name__}: none of the {len(self.index)} sequences in {reader.root} is suitable for "
+                f"training; a video needs {MIN_VISIBLE} visible frames, and {MIN_FRAMES} frames if it has no masks."
             )
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
-        """Draw a template and a search frame of one target: a sequence, then its frames, each uniformly."""
+        """Draw a template and a search frame of one target. Sequences and frames are drawn uniformly.
+
+        Args:
+            rng: Random generator.
+
+        Returns:
+            Tuple of template frame and search frame.
+        """
         sequence = int(rng.choice(self.sequences))
         span = self.index.frames(sequence)
         visible = span.start + np.flatnonzero(self.index.visible[span])
@@ -136,41 +144,42 @@ class PairSource:
 def _require_same_size(path: Path, mask_size: tuple[int, ...], image_size: tuple[int, int]) -> None:
     if mask_size != image_size:
         raise UserError(
-            f"{path}: the mask is {mask_size[1]}x{mask_size[0]} pixels, its picture {image_size[1]}x{image_size[0]}; "
-            "they must be equal: restore both."
+            f"{path}: mask and image must have the same size, got {mask_size[1]}x{mask_size[0]} and "
+            f"{image_size[1]}x{image_size[0]} pixels; restore both."
         )
 
 
 class PairDataset(Dataset[PairBatch]):
-    """A repeatable stream of pairs from several data sets.
+    """Reproducible training pairs from a weighted mixture of data sets.
 
-    Pair ``i`` depends on the seed and on ``i`` alone: not on the number of workers or processes, nor on what was drawn
-    before. Any number is a pair; the length is that of one epoch.
+    Pair ``i`` depends only on the seed and on ``i``. It does not depend on the number of workers or processes, or on
+    other pairs. Any non-negative index is valid; the length is the number of pairs per epoch.
 
     Args:
-        sources: the data sets.
-        weights: how often each is drawn from, relative to the others.
-        augmentation: jitter of the search box and changes of the pictures.
-        num_pairs: of one epoch.
-        seed: of all draws.
-        geometry: how crops and labels are made (see `alpharefine.crops`).
+        sources: Data sets of the mixture.
+        weights: Relative sampling weight of each data set.
+        augmentation: Augmentation of the pairs.
+        num_pairs: Number of pairs per epoch.
+        seed: Random seed.
+        geometry: Geometry of crops and labels (see `alpharefine.crops`).
 
     Raises:
-        UserError: if a weight is negative or not a number, or all are 0, or the augmentation is out of its range.
+        UserError: If the weights are negative, not finite or all 0, or the augmentation is out of range.
     """
 
     def __init__(
         self,
         sources: Sequence[PairSource],
         weights: Sequence[float],
-        augmentation: Augmentation,
+        augmentation: PairAugmentation,
         num_pairs: int,
         seed: int = 0,
         geometry: GeometryName = "exact",
     ) -> None:
         if not (np.isfinite(weights).all() and min(weights) >= 0 and sum(weights) > 0):
             raise UserError(
-                f"The `weight` of a data set must not be negative, and of one at least positive, got {list(weights)}."
+                f"The `weight` of a data set must be finite and not negative, and at least one must be positive, got "
+                f"{list(weights)}."
             )
         augmentation.check()
         self.sources = list(sources)
@@ -185,7 +194,7 @@ class PairDataset(Dataset[PairBatch]):
         return self.num_pairs
 
     def __getitem__(self, index: int) -> PairBatch:
-        """Make pair number `index`."""
+        """Create the pair with this index."""
         rng = np.random.default_rng((self.seed, index))
         source = self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
         template, search = source.draw(rng)
@@ -223,18 +232,19 @@ def _to_tensor(crop: np.ndarray) -> Tensor:
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Numbers of the pairs of an epoch, shared out over the processes.
+    """Sampler of pair indices that distributes an epoch over the processes.
 
-    Epoch ``e`` of a training run takes the numbers ``e * n`` to ``(e + 1) * n``, so no two epochs see the same pairs
-    and none is seen twice in one; a fixed sampler (validation) takes 0 to ``n`` each time. Process ``r`` of ``R`` takes
-    every R-th number, so R processes together see what one process sees. Where R does not divide the number of pairs,
-    ``n`` is rounded up to a multiple of R, and later epochs have other pairs than those of one process.
+    With ``n`` pairs per epoch, epoch ``e`` of training consists of the indices ``e * n`` to ``(e + 1) * n``. No pair is
+    repeated within an epoch or in another epoch. A fixed sampler, used for validation, always returns the indices 0 to
+    ``n``. Process ``r`` of ``R`` takes every R-th index, so R processes together use the same pairs as a single one. If
+    R does not divide the number of pairs, ``n`` is rounded up to a multiple of R, and later epochs contain other pairs
+    than those of a single process.
 
     Args:
-        dataset: the stream of pairs.
-        fixed: whether each epoch is the same.
-        num_replicas: number of processes.
-        rank: of this process.
+        dataset: Data set of the pairs.
+        fixed: Use the same pairs in each epoch.
+        num_replicas: Number of processes.
+        rank: Rank of this process.
     """
 
     def __init__(self, dataset: PairDataset, fixed: bool, num_replicas: int, rank: int) -> None:
@@ -242,6 +252,6 @@ class EpochSampler(DistributedSampler[int]):
         self.fixed = fixed
 
     def __iter__(self) -> Iterator[int]:
-        """The numbers of this process, in order."""
+        """Iterate over the indices of this process, in order."""
         first = 0 if self.fixed else self.epoch * self.total_size
         return iter(range(first + self.rank, first + self.total_size, self.num_replicas))

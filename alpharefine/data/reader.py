@@ -1,4 +1,4 @@
-"""What every data set's reader offers: its sequences, one after the other, and the way to each picture."""
+"""Interface of the data set readers: the sequences of a data set and the paths of their frames."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from alpharefine.errors import UserError
 
 
 @dataclass(frozen=True)
-class Record:
-    """One target through one video, or one object of one picture.
+class SequenceRecord:
+    """Annotations of one target in one video, or of one object in one image.
 
     Attributes:
-        name: of the sequence, unique in its data set together with `object_id`.
-        frame_names: file names of the N frames; what folder they lie in is the reader's to know.
-        boxes_xywh: ``(N, 4)`` float64, image pixels, as annotated.
-        visible: ``(N,)`` bool, whether the target can be seen and its box is good to train on.
-        times: ``(N,)`` int32, frame numbers; gaps between frames are measured with these.
-        object_id: label of the target in mask pictures that may hold several; 0 where every label is the target.
-        masks: compressed run-length masks, one a frame, where the annotation file itself holds them.
-        mask_sizes: ``(N, 2)`` int32, height and width that those masks are of; empty where there are none.
+        name: Name of the sequence. The pair of name and `object_id` is unique in the data set.
+        frame_names: File names of the N frames, see `Reader.frame_path`.
+        boxes_xywh: Boxes of shape ``(N, 4)``, float64, in image pixels, as annotated.
+        visible: Boolean array of shape ``(N,)``, True if the target is visible and its box is usable for training.
+        times: Frame numbers of shape ``(N,)``, int32. They define the gap between two frames.
+        object_id: Label of the target in mask images with several objects, or 0 if every non-zero label is the target.
+        masks: Compressed run-length masks, one per frame, if the annotation file contains them.
+        mask_sizes: Heights and widths of `masks`, shape ``(N, 2)``, int32. Empty without `masks`.
     """
 
     name: str
@@ -43,12 +43,18 @@ class Record:
 
 
 class Reader(ABC):
-    """One data set in its official layout.
+    """Abstract base class of the data set readers. Each reads one data set in its official layout.
 
     Attributes:
-        root: the data set's folder.
-        is_video: whether sequences have several frames; a picture is its own template and search frame.
-        has_masks: whether every visible frame has a mask.
+        root: Folder of the data set.
+        is_video: True if sequences have several frames. A single image is both template and search frame.
+        has_masks: True if every visible frame has a mask.
+
+    Args:
+        root: Folder of the data set.
+
+    Raises:
+        UserError: If the folder does not exist.
     """
 
     is_video: ClassVar[bool] = True
@@ -59,72 +65,111 @@ class Reader(ABC):
 
     @abstractmethod
     def options(self) -> dict[str, object]:
-        """The arguments that decide what `records` gives; an index is made for each set of them."""
+        """Return the arguments that affect `records`. Each combination has its own index."""
 
     @abstractmethod
     def watched(self) -> Iterator[Path]:
-        """Files and folders whose change, seen by their time and size, makes an index stale."""
+        """Yield the files and folders that invalidate the index when their modification time or size changes."""
 
     @abstractmethod
-    def records(self) -> Iterator[Record]:
-        """Parse the data set.
+    def records(self) -> Iterator[SequenceRecord]:
+        """Parse the data set and yield its sequences.
 
         Raises:
-            UserError: if something in it is missing or malformed.
+            UserError: If a file is missing or malformed.
         """
 
     @abstractmethod
     def frame_path(self, name: str, frame_name: str) -> Path:
-        """Where a frame of a sequence lies."""
+        """Return the path of a frame.
 
-    def mask_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - for readers that have masks
-        """Where the mask picture of a frame lies, for data sets that have them."""
-        raise TypeError(f"{type(self).__name__} has no mask pictures.")
+        Args:
+            name: Name of the sequence.
+            frame_name: File name of the frame, see `SequenceRecord`.
+        """
+
+    def mask_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - overridden by readers with mask images
+        """Return the path of the mask image of a frame.
+
+        Args:
+            name: Name of the sequence.
+            frame_name: File name of the frame, see `SequenceRecord`.
+
+        Raises:
+            TypeError: If the data set has no mask images.
+        """
+        raise TypeError(f"{type(self).__name__} has no mask images.")
 
 
 Named = TypeVar("Named", str, Path)
 
 
 def require_folder(path: str | Path, owner: str) -> Path:
-    """The path, if it is a folder.
+    """Check that a folder exists.
+
+    Args:
+        path: Path of the folder.
+        owner: Name of the data set, for the error message.
+
+    Returns:
+        Path of the folder.
 
     Raises:
-        UserError: if it is not.
+        UserError: If the folder does not exist.
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"{owner}: no folder {path}; check the data root, or give this data set's own `path`.")
+        raise UserError(f"{owner}: folder {path} does not exist; check the data root and the `path` of this data set.")
     return path
 
 
 def require_sequences(names: list[Named], source: Path) -> list[Named]:
-    """The names, if there are any.
+    """Check that a list of sequences is not empty.
+
+    Args:
+        names: Names or paths of the sequences.
+        source: File or folder that the list was read from, for the error message.
+
+    Returns:
+        Names or paths of the sequences.
 
     Raises:
-        UserError: if there is none.
+        UserError: If the list is empty.
     """
     if not names:
-        raise UserError(f"{source}: no sequence in it; there must be at least one.")
+        raise UserError(f"{source} must contain at least one sequence, found none; check the data root.")
     return names
 
 
 def require_choice(owner: str, argument: str, value: object, choices: tuple[object, ...]) -> None:
-    """Check that an argument is one of the values it may have.
+    """Check that an argument has one of its allowed values.
+
+    Args:
+        owner: Name of the data set or class, for the error message.
+        argument: Name of the argument.
+        value: Received value.
+        choices: Allowed values.
 
     Raises:
-        UserError: if it is not.
+        UserError: If the value is not allowed.
     """
     if value not in choices:
         allowed = ", ".join(map(str, choices))
-        raise UserError(f"{owner}: `{argument}` must be one of {allowed}, got {value!r}; correct it.")
+        raise UserError(f"{owner}: `{argument}` must be one of {allowed}, got {value!r}.")
 
 
 def require_equal_counts(folder: Path, **counts: int) -> None:
-    """Check that what must have one entry a frame has.
+    """Check that the numbers of frames and annotations of a sequence are equal.
+
+    Args:
+        folder: Folder of the sequence, for the error message.
+        counts: Number of entries, by the name of what is counted.
 
     Raises:
-        UserError: if the counts differ.
+        UserError: If the numbers differ.
     """
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{count} {what}" for what, count in counts.items())
-        raise UserError(f"{folder}: each frame needs one row, found {told}; restore this sequence from its archive.")
+        found = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise UserError(
+            f"{folder}: every frame must have one annotation, found {found}; restore the sequence from its archive."
+        )

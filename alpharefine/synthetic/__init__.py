@@ -1,11 +1,11 @@
-"""Generated video and pictures in the layouts of the real data sets."""
+"""Generated videos and images in the layouts of the real data sets."""
 
 from alpharefine.synthetic.layouts import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
-from alpharefine.synthetic.scenes import SyntheticSequence, generate_picture, generate_sequence
+from alpharefine.synthetic.scenes import SyntheticSequence, generate_image, generate_sequence
 
 __all__ = [
     "SyntheticSequence",
-    "generate_picture",
+    "generate_image",
     "generate_sequence",
     "write_coco",
     "write_got10k",

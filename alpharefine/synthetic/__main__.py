@@ -1,7 +1,7 @@
-"""Command that writes generated data sets.
+"""Command that writes synthetic data sets.
 
-``python -m alpharefine.synthetic ROOT`` writes ``ROOT/lasot``, ``got10k``, ``coco``, ``davis2016`` and ``ecssd``,
-each in the layout of the real data set.
+``python -m alpharefine.synthetic ROOT`` writes ``ROOT/lasot``, ``got10k``, ``coco``, ``davis2016`` and ``ecssd``, each
+in the layout of the real data set.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ def write_all(
     seed: NonNegativeInt = 0,
     num_workers: PositiveInt = _NUM_CORES,
 ) -> None:
-    """Write synthetic data sets in the layouts of the real ones; those of which nothing is asked for are left out.
+    """Write synthetic data sets in the layouts of the real ones. A data set with a count of 0 is omitted.
 
     Args:
-        root: folder that gets a folder for each data set.
-        lasot_train: sequences of LaSOT's training set.
-        lasot_test: sequences of LaSOT's testing set.
-        got10k: sequences of GOT-10k's training set.
-        coco: pictures of COCO's train2017.
-        coco_val: pictures of COCO's val2017.
-        davis: sequences of DAVIS 2016.
-        ecssd: pictures of ECSSD.
-        frames: length of every sequence.
-        frame_size: height and width in pixels, at least 48 each.
-        seed: the same seed gives the same files.
-        num_workers: processes that write.
+        root: Parent folder of the data sets.
+        lasot_train: Number of LaSOT training sequences.
+        lasot_test: Number of LaSOT test sequences.
+        got10k: Number of GOT-10k training sequences.
+        coco: Number of images in COCO train2017.
+        coco_val: Number of images in COCO val2017.
+        davis: Number of DAVIS 2016 sequences.
+        ecssd: Number of ECSSD images.
+        frames: Number of frames per sequence.
+        frame_size: Height and width in pixels, at least 48 each.
+        seed: Random seed. The same seed produces the same files.
+        num_workers: Number of worker processes.
 
     Raises:
-        UserError: if an argument is out of range, a data set's folder is not empty, or a picture cannot be written.
+        UserError: If an argument is out of range, the folder of a data set is not empty, or an image cannot be written.
     """
     video = {"num_frames": frames}
     jobs = {
@@ -67,7 +67,7 @@ def write_all(
         "got10k": (got10k, partial(write_got10k, num_sequences=got10k, **video)),
         "coco": (coco + coco_val, partial(write_coco, num_train=coco, num_val=coco_val)),
         "davis2016": (davis, partial(write_mask_video, num_sequences=davis, **video)),
-        "ecssd": (ecssd, partial(write_saliency, num_pictures=ecssd)),
+        "ecssd": (ecssd, partial(write_saliency, num_images=ecssd)),
     }
     chosen = {name: write for name, (count, write) in jobs.items() if count}
     for name in chosen:
@@ -80,10 +80,10 @@ def main(args: list[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        args: in place of the words of the command line.
+        args: Command line arguments. The default is ``sys.argv[1:]``.
 
     Returns:
-        The exit code: 0, or 2 after a user's mistake, which is told in one line.
+        Exit code: 0 on success, 2 after a user error, which is printed on one line.
     """
     return run_command(lambda: auto_cli(write_all, args=args))
 

@@ -1,7 +1,7 @@
 """Synthetic data sets on disk, in the layouts of the real ones.
 
-No sequence and no picture of one seed is in two data sets, nor in two splits of one. A data set appears under its name
-when it is complete, not before.
+The data sets of one seed, and the splits of each, have no sequence or image in common. A data set is written to a
+temporary folder, which is renamed when the data set is complete.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 import cv2
 import numpy as np
-from pycocotools import mask as run_length
 from tqdm import tqdm
 
 from alpharefine.data.images import box_of_mask
 from alpharefine.errors import UserError
-from alpharefine.synthetic.scenes import FRAME_SIZE, generate_picture, generate_sequence, require_at_least
+from alpharefine.synthetic.scenes import FRAME_SIZE, generate_image, generate_sequence, require_at_least
 
 Result = TypeVar("Result")
 
 JPEG_QUALITY = 95
 
 _FIRST_GOT10K, _FIRST_MASK_VIDEO, _FIRST_SALIENCY = 1_000_000, 2_000_000, 3_000_000
-"""Index of a data set's first sequence, which keeps the data sets of one seed apart; LaSOT's is 0."""
+"""Index of the first sequence of each data set, which separates the data sets of one seed. LaSOT starts at 0."""
 
 _CROWDED = 5
-"""In pictures of this many objects the last two are annotated as a crowd."""
+"""In images with at least this number of objects, the last two are annotated as a crowd."""
 
 _CONTOUR_SCALE = 4
-"""Masks are enlarged by this before their contours are followed, which then run along edges of pixels, not centres."""
+"""Scale of the masks before contours are extracted, so that contours follow pixel edges instead of centers."""
 
 
-class Writing(TypedDict, total=False):
-    """How any data set is written.
+class WriteOptions(TypedDict, total=False):
+    """Options of all data sets.
 
     Attributes:
-        frame_size: height and width in pixels; `FRAME_SIZE` by default.
-        seed: of the data set; 0 by default.
-        num_workers: processes that write; 1, the default, writes in this one. The files do not depend on it.
-        progress: show a bar; none by default.
+        frame_size: Height and width in pixels. The default is `FRAME_SIZE`.
+        seed: Random seed of the data set. The default is 0.
+        num_workers: Number of worker processes. The default, 1, writes in the calling process. The files do not depend
+            on this option.
+        progress: Show a progress bar. The default is False.
     """
 
     frame_size: tuple[int, int]
@@ -61,26 +61,26 @@ def write_lasot(
     num_test: int = 6,
     num_frames: int = 60,
     flat: bool = False,
-    **how: Unpack[Writing],
+    **options: Unpack[WriteOptions],
 ) -> None:
-    """Write sequences in LaSOT's layout, with ``training_set.txt`` and ``testing_set.txt``.
+    """Write sequences in the layout of LaSOT, with ``training_set.txt`` and ``testing_set.txt``.
 
     Args:
-        root: folder to write; it must be absent or empty.
-        num_train: sequences of the training set.
-        num_test: sequences of the testing set.
-        num_frames: length of each.
-        flat: put sequences into ``<root>/<sequence>/`` rather than ``<root>/<class>/<sequence>/``.
-        how: see `Writing`.
+        root: Folder of the data set. It must not exist or be empty.
+        num_train: Number of training sequences.
+        num_test: Number of test sequences.
+        num_frames: Number of frames per sequence.
+        flat: Write sequences to ``<root>/<sequence>/`` instead of ``<root>/<class>/<sequence>/``.
+        options: Options of all data sets, see `WriteOptions`.
 
     Raises:
-        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+        UserError: If an argument is out of range, the folder is not empty, or an image cannot be written.
     """
     require_at_least("num_train", num_train, 0)
     require_at_least("num_test", num_test, 0)
     with _complete_folder(Path(root)) as folder:
         work = partial(_write_lasot_sequence, folder, num_frames, flat)
-        names = _map(work, range(num_train + num_test), "LaSOT", **how)
+        names = _map(work, range(num_train + num_test), "LaSOT", **options)
         _write_lines(folder / "training_set.txt", names[:num_train])
         _write_lines(folder / "testing_set.txt", names[num_train:])
 
@@ -98,22 +98,24 @@ def _write_lasot_sequence(
     return sequence.name
 
 
-def write_got10k(root: str | Path, num_sequences: int = 30, num_frames: int = 60, **how: Unpack[Writing]) -> None:
-    """Write sequences in the layout of GOT-10k's training set, ``<root>/train/``.
+def write_got10k(
+    root: str | Path, num_sequences: int = 30, num_frames: int = 60, **options: Unpack[WriteOptions]
+) -> None:
+    """Write sequences in the layout of the GOT-10k training set, ``<root>/train/``.
 
     Args:
-        root: folder to write; it must be absent or empty.
-        num_sequences: how many.
-        num_frames: length of each.
-        how: see `Writing`.
+        root: Folder of the data set. It must not exist or be empty.
+        num_sequences: Number of sequences.
+        num_frames: Number of frames per sequence.
+        options: Options of all data sets, see `WriteOptions`.
 
     Raises:
-        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+        UserError: If an argument is out of range, the folder is not empty, or an image cannot be written.
     """
     require_at_least("num_sequences", num_sequences, 1)
     with _complete_folder(Path(root)) as folder:
         work = partial(_write_got10k_sequence, folder / "train", num_frames)
-        names = _map(work, range(num_sequences), "GOT-10k", **how)
+        names = _map(work, range(num_sequences), "GOT-10k", **options)
         _write_lines(folder / "train" / "list.txt", names)
 
 
@@ -142,21 +144,23 @@ def _write_got10k_sequence(root: Path, num_frames: int, index: int, seed: int, f
     return name
 
 
-def write_mask_video(root: str | Path, num_sequences: int = 6, num_frames: int = 60, **how: Unpack[Writing]) -> None:
-    """Write sequences with a mask a frame in the layout of DAVIS 2016 at 480p; the masks hold the visible part.
+def write_mask_video(
+    root: str | Path, num_sequences: int = 6, num_frames: int = 60, **options: Unpack[WriteOptions]
+) -> None:
+    """Write sequences with masks in the layout of DAVIS 2016 at 480p. The masks contain the visible part of the target.
 
     Args:
-        root: folder to write; it must be absent or empty.
-        num_sequences: how many.
-        num_frames: length of each.
-        how: see `Writing`.
+        root: Folder of the data set. It must not exist or be empty.
+        num_sequences: Number of sequences.
+        num_frames: Number of frames per sequence.
+        options: Options of all data sets, see `WriteOptions`.
 
     Raises:
-        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+        UserError: If an argument is out of range, the folder is not empty, or an image cannot be written.
     """
     require_at_least("num_sequences", num_sequences, 1)
     with _complete_folder(Path(root)) as folder:
-        _map(partial(_write_mask_sequence, folder, num_frames), range(num_sequences), "DAVIS 2016", **how)
+        _map(partial(_write_mask_sequence, folder, num_frames), range(num_sequences), "DAVIS 2016", **options)
 
 
 def _write_mask_sequence(root: Path, num_frames: int, index: int, seed: int, frame_size: tuple[int, int]) -> None:
@@ -166,39 +170,39 @@ def _write_mask_sequence(root: Path, num_frames: int, index: int, seed: int, fra
     _write_masks(root / "Annotations" / "480p" / name, "{:05d}", sequence.masks)
 
 
-def write_saliency(root: str | Path, num_pictures: int = 40, **how: Unpack[Writing]) -> None:
-    """Write pictures of one object with its mask in the layout of ECSSD.
+def write_saliency(root: str | Path, num_images: int = 40, **options: Unpack[WriteOptions]) -> None:
+    """Write images of one object with masks in the layout of ECSSD.
 
     Args:
-        root: folder to write; it must be absent or empty.
-        num_pictures: how many.
-        how: see `Writing`.
+        root: Folder of the data set. It must not exist or be empty.
+        num_images: Number of images.
+        options: Options of all data sets, see `WriteOptions`.
 
     Raises:
-        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+        UserError: If an argument is out of range, the folder is not empty, or an image cannot be written.
     """
-    require_at_least("num_pictures", num_pictures, 1)
+    require_at_least("num_images", num_images, 1)
     with _complete_folder(Path(root)) as folder:
-        _map(partial(_write_saliency_picture, folder), range(num_pictures), "ECSSD", **how)
+        _map(partial(_write_saliency_image, folder), range(num_images), "ECSSD", **options)
 
 
-def _write_saliency_picture(root: Path, index: int, seed: int, frame_size: tuple[int, int]) -> None:
+def _write_saliency_image(root: Path, index: int, seed: int, frame_size: tuple[int, int]) -> None:
     sequence = generate_sequence(seed, _FIRST_SALIENCY + index, 1, frame_size)
     _write_frames(root / "images", "{:04d}", sequence.frames, first=index + 1)
     _write_masks(root / "ground_truth_mask", "{:04d}", sequence.masks, first=index + 1)
 
 
-def write_coco(root: str | Path, num_train: int = 100, num_val: int = 20, **how: Unpack[Writing]) -> None:
-    """Write pictures in the layout of COCO 2017: polygons for most objects, run-length masks for some, and crowds.
+def write_coco(root: str | Path, num_train: int = 100, num_val: int = 20, **options: Unpack[WriteOptions]) -> None:
+    """Write images in the layout of COCO 2017, with polygons, run-length masks and crowds.
 
     Args:
-        root: folder to write; it must be absent or empty.
-        num_train: pictures of ``train2017``.
-        num_val: pictures of ``val2017``.
-        how: see `Writing`.
+        root: Folder of the data set. It must not exist or be empty.
+        num_train: Number of images in ``train2017``.
+        num_val: Number of images in ``val2017``.
+        options: Options of all data sets, see `WriteOptions`.
 
     Raises:
-        UserError: if an argument is out of range, the folder is not empty, or a picture cannot be written.
+        UserError: If an argument is out of range, the folder is not empty, or an image cannot be written.
     """
     require_at_least("num_train", num_train, 0)
     require_at_least("num_val", num_val, 0)
@@ -209,25 +213,27 @@ def write_coco(root: str | Path, num_train: int = 100, num_val: int = 20, **how:
             ("val2017", range(num_train, num_train + num_val)),
         ):
             (folder / split).mkdir()
-            annotations = _map(partial(_write_coco_picture, folder / split), indices, f"COCO {split}", **how)
-            content = _coco_content(indices, annotations, how.get("frame_size", FRAME_SIZE))
+            annotations = _map(partial(_write_coco_image, folder / split), indices, f"COCO {split}", **options)
+            content = _coco_content(indices, annotations, options.get("frame_size", FRAME_SIZE))
             (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
-def _write_coco_picture(root: Path, index: int, seed: int, frame_size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Write one picture and return its annotations."""
-    picture, masks = generate_picture(seed, index, frame_size)
-    _write_frames(root, "{:012d}", [picture], first=index + 1)
+def _write_coco_image(root: Path, index: int, seed: int, frame_size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Write one image and return its annotations."""
+    image, masks = generate_image(seed, index, frame_size)
+    _write_frames(root, "{:012d}", [image], first=index + 1)
     crowd = []
     if len(masks) >= _CROWDED:
         crowd = [_annotation(np.maximum(masks[-2], masks[-1]), index, as_crowd=True)]
         masks = masks[:-2]
-    # Run-length masks that are not crowds are rare in COCO; the rearmost object of every third picture has one here.
+    # In COCO, few objects other than crowds have run-length masks. Here, the rearmost object of every third image has.
     objects = [_annotation(mask, index, in_runs=index % 3 == 0 and k == 0) for k, mask in enumerate(masks)]
     return [{"id": 100 * (index + 1) + k, **each} for k, each in enumerate(objects + crowd)]
 
 
 def _annotation(mask: np.ndarray, index: int, in_runs: bool = False, as_crowd: bool = False) -> dict[str, Any]:
+    from pycocotools import mask as run_length
+
     segmentation: list[list[float]] | dict[str, Any]
     size = list(mask.shape)
     if as_crowd:
@@ -248,14 +254,14 @@ def _annotation(mask: np.ndarray, index: int, in_runs: bool = False, as_crowd: b
 
 
 def _run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed counts: runs of 0 and 1 in turn down the columns, one of 0 first."""
+    """Encode a mask as uncompressed COCO run lengths: alternating runs of 0 and 1 in column order, starting with 0."""
     flat = np.concatenate([[0], mask.ravel(order="F"), [1 - mask[-1, -1]]])
     edges = np.flatnonzero(np.diff(flat))
     return [int(count) for count in np.diff(edges, prepend=0)]
 
 
 def _polygons(mask: np.ndarray) -> list[list[float]]:
-    """The outlines of a mask as x, y in turn, in continuous pixels; none if it has a hole, which they cannot tell."""
+    """Convert a mask to polygons of alternating x and y in continuous pixels. Masks with holes give no polygon."""
     enlarged = cv2.resize(mask * 255, None, fx=_CONTOUR_SCALE, fy=_CONTOUR_SCALE, interpolation=cv2.INTER_LINEAR)
     contours, hierarchy = cv2.findContours((enlarged > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     has_hole = bool((hierarchy[0, :, 3] >= 0).any())
@@ -269,32 +275,37 @@ def _coco_content(
 ) -> dict[str, Any]:
     height, width = frame_size
     return {
-        "info": {"description": "Synthetic pictures in the layout of COCO 2017"},
+        "info": {"description": "Synthetic images in the layout of COCO 2017"},
         "licenses": [],
         "images": [
             {"id": index + 1, "file_name": f"{index + 1:012d}.jpg", "height": height, "width": width}
             for index in indices
         ],
-        "annotations": [each for of_picture in annotations for each in of_picture],
+        "annotations": [annotation for of_image in annotations for annotation in of_image],
         "categories": [{"id": 1, "name": "object", "supercategory": "object"}],
     }
 
 
 def require_free(root: Path) -> None:
-    """Check that a data set can be written to a folder.
+    """Check that a folder does not exist or is empty.
+
+    Args:
+        root: Path of the folder.
 
     Raises:
-        UserError: if there is something in it, or if it is a file.
+        UserError: If the folder is not empty or the path is a file.
     """
     if root.is_dir() and not any(root.iterdir()):
         return
     if root.exists():
-        raise UserError(f"Synthetic data: {root} must be absent or an empty folder; remove it or give another one.")
+        raise UserError(
+            f"Synthetic data: {root} must be an empty folder or not exist; remove it or choose another folder."
+        )
 
 
 @contextmanager
 def _complete_folder(root: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `root` if all goes well and vanishes if not."""
+    """Create a temporary folder that is renamed to `root` on success and removed on error."""
     require_free(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
@@ -315,7 +326,7 @@ def _map(
     num_workers: int = 1,
     progress: bool = False,
 ) -> list[Result]:
-    """Do the work for every index, in this process or in several, and keep the order; see `Writing`."""
+    """Call `work` for each index, with the options of `WriteOptions`, and return the results in order."""
     require_at_least("num_workers", num_workers, 1)
     work = partial(work, seed=seed, frame_size=frame_size)
     bar = partial(tqdm, total=len(indices), desc=description, disable=not progress)
@@ -329,18 +340,20 @@ def _map(
 def _write_frames(folder: Path, stem: str, frames: list[np.ndarray], first: int = 0) -> None:
     for number, frame in enumerate(frames, start=first):
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        _write_picture(folder / f"{stem.format(number)}.jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        _write_image(folder / f"{stem.format(number)}.jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
 def _write_masks(folder: Path, stem: str, masks: np.ndarray, first: int = 0) -> None:
     for number, mask in enumerate(masks, start=first):
-        _write_picture(folder / f"{stem.format(number)}.png", 255 * mask, [])
+        _write_image(folder / f"{stem.format(number)}.png", 255 * mask, [])
 
 
-def _write_picture(path: Path, picture: np.ndarray, options: list[int]) -> None:
+def _write_image(path: Path, image: np.ndarray, options: list[int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), picture, options):
-        raise UserError(f"{path}: this picture cannot be written; check the free space and the rights of the folder.")
+    if not cv2.imwrite(str(path), image, options):
+        raise UserError(
+            f"{path}: cannot write this image; check the free disk space and the permissions of the folder."
+        )
 
 
 def _write_rows(path: Path, rows: np.ndarray, decimals: int) -> None:

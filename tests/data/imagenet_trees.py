@@ -15,7 +15,7 @@ Annotated = tuple[int, Sequence[int], bool]
 
 
 def write_picture(path: Path, value: int = 90) -> None:
-    """A picture of one grey level."""
+    """A picture of one gray level."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.full((*SIZE, 3), value, np.uint8))
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.pairs import Frame
-from alpharefine.data.reader import Reader, Record
+from alpharefine.data.reader import Reader, SequenceRecord
 
-STILL = Augmentation(scale_jitter=0, center_jitter=0, gray_prob=0, brightness=0)
+STILL = PairAugmentation(scale_jitter=0, center_jitter=0, gray_prob=0, brightness=0)
 """No change at all."""
 
 
@@ -30,11 +30,11 @@ class Numbered(Reader):
     def watched(self) -> Iterator[Path]:
         return iter(())
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[SequenceRecord]:
         for sequence, visible in enumerate(self.visible):
             boxes_xywh = np.array([[sequence, frame, 4, 4] for frame in range(len(visible))], dtype=np.float64)
             times = np.arange(len(visible), dtype=np.int32) * self.step
-            yield Record(str(sequence), ["frame.png"] * len(visible), boxes_xywh, np.array(visible), times)
+            yield SequenceRecord(str(sequence), ["frame.png"] * len(visible), boxes_xywh, np.array(visible), times)
 
     def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002
         return self.root / frame_name

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alpharefine.crops import Window
-from alpharefine.data.augmentation import Augmentation, Photometric
+from alpharefine.data.augmentation import PairAugmentation, Photometric
 from alpharefine.errors import UserError
 
 
@@ -28,9 +28,9 @@ class Scripted:
 
 class TestJitter:
     def test_hand_worked(self) -> None:
-        """Sides 40 e^0.25 and 90 e^-0.5 ; the centre moves by 0.25 times their geometric mean times 0.5 and -0.25."""
+        """Sides 40 e^0.25 and 90 e^-0.5 ; the center moves by 0.25 times their geometric mean times 0.5 and -0.25."""
         rng = Scripted(np.array([1.0, -2.0]), np.array([1.0, 0.25]))
-        jittered_xywh = Augmentation().jitter(np.array([100.0, 200.0, 40.0, 90.0]), rng)
+        jittered_xywh = PairAugmentation().jitter(np.array([100.0, 200.0, 40.0, 90.0]), rng)
         w, h = 40 * np.exp(0.25), 90 * np.exp(-0.5)
         mean = np.sqrt(w * h)
         expected = [120 + 0.125 * mean - w / 2, 245 - 0.0625 * mean - h / 2, w, h]
@@ -38,13 +38,13 @@ class TestJitter:
 
     def test_no_jitter_is_the_box(self) -> None:
         box_xywh = np.array([10.5, 20.25, 30.0, 40.0])
-        augmentation = Augmentation(scale_jitter=0, center_jitter=0)
+        augmentation = PairAugmentation(scale_jitter=0, center_jitter=0)
         assert augmentation.jitter(box_xywh, np.random.default_rng(0)).tolist() == box_xywh.tolist()
 
     @pytest.mark.parametrize(("scale_jitter", "center_jitter"), [(0.25, 0.25), (0.1, 1.0)])
     def test_distribution(self, scale_jitter: float, center_jitter: float) -> None:
         rng = np.random.default_rng(5)
-        augmentation, box_xywh = Augmentation(scale_jitter, center_jitter), np.array([50.0, 80.0, 30.0, 60.0])
+        augmentation, box_xywh = PairAugmentation(scale_jitter, center_jitter), np.array([50.0, 80.0, 30.0, 60.0])
         jittered = np.array([augmentation.jitter(box_xywh, rng) for _ in range(10_000)])
         log_factors = np.log(jittered[:, 2:] / box_xywh[2:])
         np.testing.assert_allclose(log_factors.mean(0), 0, atol=4 * scale_jitter / np.sqrt(10_000))
@@ -65,7 +65,7 @@ class TestJitter:
         ):
             draw = dict(zip(golden["draw_names"].tolist(), draws, strict=True))
             rng = Scripted(np.array([draw["n_w"], draw["n_h"]]), np.array([draw["u_x"], draw["u_y"]]))
-            np.testing.assert_allclose(Augmentation().jitter(box_xywh, rng), expected, rtol=0, atol=5e-5)
+            np.testing.assert_allclose(PairAugmentation().jitter(box_xywh, rng), expected, rtol=0, atol=5e-5)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,9 @@ def test_golden_crops_and_masks(golden: dict[str, np.ndarray]) -> None:
             if draw["gray"]:
                 frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             scaled = np.clip(window.cut(frame) * (draw[f"bright_{kind}"] / 255), 0, 1)
-            normalised = ((scaled - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1)
-            grey_level = 1.2 / 255 / 0.224
-            np.testing.assert_allclose(normalised[:, ::4, ::4], golden[f"{kind}_image"][i], rtol=0, atol=grey_level)
+            normalized = ((scaled - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1)
+            gray_level = 1.2 / 255 / 0.224
+            np.testing.assert_allclose(normalized[:, ::4, ::4], golden[f"{kind}_image"][i], rtol=0, atol=gray_level)
             if kind == "test":
                 shape = golden[f"full_mask_{i}_shape"]
                 mask = np.unpackbits(golden[f"full_mask_{i}"])[: shape.prod()].reshape(shape)
@@ -116,43 +116,43 @@ def dots() -> np.ndarray:
 class TestPhotometric:
     def test_nothing_asked_for_changes_nothing(self) -> None:
         image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        photometric = Photometric(Augmentation().jitter_only())
+        photometric = Photometric(PairAugmentation().jitter_only())
         assert all(np.array_equal(photometric(image, False, np.random.default_rng(i)), image) for i in range(10))
 
     def test_brightness_is_a_uniform_factor(self) -> None:
-        photometric, rng = Photometric(Augmentation(brightness=0.2)), np.random.default_rng(1)
+        photometric, rng = Photometric(PairAugmentation(brightness=0.2)), np.random.default_rng(1)
         factors = np.array([photometric(flat(), False, rng)[0, 0, 0] for _ in range(1500)]) / 100
         assert (factors.min(), factors.max()) == pytest.approx((0.8, 1.2), abs=0.011)
         counts = np.histogram(factors, bins=4, range=(0.7999, 1.2001))[0]
         assert np.abs(counts - 375).max() < 80
 
     def test_brightness_stops_at_white(self) -> None:
-        photometric = Photometric(Augmentation(brightness=0.9))
+        photometric = Photometric(PairAugmentation(brightness=0.9))
         values = [int(photometric(flat(200), False, np.random.default_rng(i)).max()) for i in range(40)]
         assert max(values) == 255
 
     def test_draws_differ_from_crop_to_crop_and_repeat_with_the_generator(self) -> None:
-        photometric = Photometric(Augmentation(brightness=0.2, contrast=0.2, saturation=0.2, blur_prob=0.5))
+        photometric = Photometric(PairAugmentation(brightness=0.2, contrast=0.2, saturation=0.2, blur_prob=0.5))
         image = np.random.default_rng(2).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         rng = np.random.default_rng(3)
         first = [photometric(image, False, rng) for _ in range(8)]
         assert len({crop.tobytes() for crop in first}) == 8
-        rng, again = np.random.default_rng(3), Photometric(Augmentation(0.25, 0.25, 0.05, 0.2, 0.2, 0.2, 0.5))
+        rng, again = np.random.default_rng(3), Photometric(PairAugmentation(0.25, 0.25, 0.05, 0.2, 0.2, 0.2, 0.5))
         assert all(np.array_equal(again(image, False, rng), crop) for crop in first)
 
-    def test_grey_has_the_brightness_that_opencv_gives(self) -> None:
+    def test_gray_has_the_brightness_that_opencv_gives(self) -> None:
         image = np.random.default_rng(4).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        grey = Photometric(Augmentation().jitter_only())(image, True, np.random.default_rng(0))
-        assert np.array_equal(grey, np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2))
+        gray = Photometric(PairAugmentation().jitter_only())(image, True, np.random.default_rng(0))
+        assert np.array_equal(gray, np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2))
 
     @pytest.mark.parametrize(("blur_prob", "low", "high"), [(0.0, 0, 0), (0.3, 60, 120), (1.0, 300, 300)])
     def test_how_often_is_blurred(self, blur_prob: float, low: int, high: int) -> None:
-        photometric, rng = Photometric(Augmentation(brightness=0, blur_prob=blur_prob)), np.random.default_rng(5)
+        photometric, rng = Photometric(PairAugmentation(brightness=0, blur_prob=blur_prob)), np.random.default_rng(5)
         blurred = sum(photometric(dots(), False, rng)[16, 16, 0] < 160 for _ in range(300))
         assert low <= blurred <= high
 
     def test_blur_and_brightness_are_drawn_on_their_own(self) -> None:
-        photometric, rng = Photometric(Augmentation(brightness=0.2, blur_prob=1.0)), np.random.default_rng(6)
+        photometric, rng = Photometric(PairAugmentation(brightness=0.2, blur_prob=1.0)), np.random.default_rng(6)
         crops = np.array([photometric(dots(), False, rng)[..., 0] for _ in range(300)], dtype=np.float64)
         brightness = crops[:, 0, 0] / 60
         spread = (crops[:, 16, 16] / brightness - 60) / 100
@@ -165,5 +165,5 @@ class TestPhotometric:
     [("flip_prob", 1.5, "1.0"), ("gray_prob", -0.1, "1.0"), ("brightness", 2, "1.0"), ("scale_jitter", -1, "inf")],
 )
 def test_values_out_of_range(name: str, value: float, most: str) -> None:
-    with pytest.raises(UserError, match=rf"Augmentation: `{name}` must be in 0\.\.{most}, got {value}; correct it"):
-        Augmentation(**{name: value}).check()
+    with pytest.raises(UserError, match=rf"`augmentation\.{name}` must be in 0\.\.{most}, got {value}\."):
+        PairAugmentation(**{name: value}).check()

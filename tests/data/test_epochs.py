@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.mask_video import MaskVideo
 from alpharefine.data.pairs import EpochSampler, PairBatch, PairDataset, PairSource
 from tests.data.numbered import Rectangle
 
-COLOURFUL = Augmentation(gray_prob=0.2, contrast=0.2, saturation=0.2, blur_prob=0.3, flip_prob=0.5)
+COLORFUL = PairAugmentation(gray_prob=0.2, contrast=0.2, saturation=0.2, blur_prob=0.3, flip_prob=0.5)
 
 
 def stream(num_pairs: int) -> PairDataset:
-    return PairDataset([Rectangle((40, 30, 30, 40))], [1.0], COLOURFUL, num_pairs)
+    return PairDataset([Rectangle((40, 30, 30, 40))], [1.0], COLORFUL, num_pairs)
 
 
 def numbers(num_pairs: int, epoch: int, num_replicas: int, fixed: bool = False) -> list[list[int]]:
@@ -80,7 +80,7 @@ def equal(a: list[PairBatch], b: list[PairBatch]) -> bool:
 @pytest.fixture(scope="module")
 def mixture(data_root: Path) -> PairDataset:
     readers = [GOT10k(data_root / "got10k"), MaskVideo(data_root / "davis2016"), COCO(data_root / "coco")]
-    return PairDataset([PairSource(reader) for reader in readers], [1, 1, 1], COLOURFUL, num_pairs=12)
+    return PairDataset([PairSource(reader) for reader in readers], [1, 1, 1], COLORFUL, num_pairs=12)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -110,10 +110,10 @@ class TestWorkers:
         ]
         assert len(set(crops)) == len(crops) == 24
 
-    def test_workers_draw_colours_on_their_own_and_epochs_do_not_repeat_them(self) -> None:
+    def test_workers_draw_colors_on_their_own_and_epochs_do_not_repeat_them(self) -> None:
         """albumentations by itself repeats its draws in every worker and every epoch."""
         source = Rectangle((0, 0, 120, 90))  # the whole picture, so that the crop's middle tells the brightness
-        dataset = PairDataset([source], [1.0], Augmentation(0, 0, 0, brightness=0.15), num_pairs=24)
+        dataset = PairDataset([source], [1.0], PairAugmentation(0, 0, 0, brightness=0.15), num_pairs=24)
         first, second = (
             torch.cat([b.search[:, 0, 128, 128] for b in batches(dataset, 2, epoch, multiprocessing_context="fork")])
             for epoch in (0, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.imagenet import ImageNetDET, ImageNetVID
 from alpharefine.data.index import open_index
 from alpharefine.data.pairs import PairDataset, PairSource
@@ -102,7 +102,7 @@ def test_pairs_can_be_drawn(kind: str, tmp_path: Path, request: pytest.FixtureRe
     for s in range(len(index)):
         for frame in index.frame_names[index.frames(s)]:
             assert reader.frame_path(str(index.names[s]), str(frame)).is_file()
-    pair = PairDataset([PairSource(reader, tmp_path / "cache")], [1.0], Augmentation(), 4)[0]
+    pair = PairDataset([PairSource(reader, tmp_path / "cache")], [1.0], PairAugmentation(), 4)[0]
     assert pair.search.shape == (3, 256, 256)
     assert not pair.has_mask
 
@@ -110,9 +110,12 @@ def test_pairs_can_be_drawn(kind: str, tmp_path: Path, request: pytest.FixtureRe
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<annotation>", "this annotation cannot be read .*; restore it"),
-        ("<annotation></annotation>", r"\(it has no size/width\)"),
-        ("<annotation><size><width>8</width><height>9</height></size><object/></annotation>", "no bndbox/xmin"),
+        ("<annotation>", "cannot read this annotation .*; restore it"),
+        ("<annotation></annotation>", r"\(element size/width is missing\)"),
+        (
+            "<annotation><size><width>8</width><height>9</height></size><object/></annotation>",
+            "element bndbox/xmin is missing",
+        ),
         ("<annotation><size><width>8</width><height>tall</height></size></annotation>", "'tall'"),
     ],
     ids=["cut short", "without a size", "without a box", "a word for a number"],
@@ -124,12 +127,14 @@ def test_a_bad_annotation_is_named(det: Path, text: str, message: str) -> None:
 
 
 def test_missing_folders_and_frames(trackingnet: Path, vid: Path) -> None:
-    with pytest.raises(UserError, match=r"TrackingNet: no folder .*TRAIN_5/anno; check the data root, or choose"):
+    with pytest.raises(
+        UserError, match=r"TrackingNet: folder .*TRAIN_5/anno does not exist; check the data root, or choose"
+    ):
         TrackingNet(trackingnet, parts=[0, 5])
-    with pytest.raises(UserError, match=r"TrackingNet: no folder .*vid/TRAIN_0/anno"):
+    with pytest.raises(UserError, match=r"TrackingNet: folder .*vid/TRAIN_0/anno does not exist"):
         TrackingNet(vid)
-    with pytest.raises(UserError, match=r"ImageNetDET: no folder .*vid/Annotations/DET/train"):
+    with pytest.raises(UserError, match=r"ImageNetDET: folder .*vid/Annotations/DET/train does not exist"):
         ImageNetDET(vid)
     (trackingnet / "TRAIN_0/frames/aaa_0/11.jpg").unlink()
-    with pytest.raises(UserError, match=r"aaa_0: each frame needs one row, found 23 frames, 24 boxes"):
+    with pytest.raises(UserError, match=r"aaa_0: every frame must have one annotation, found 23 frames, 24 boxes"):
         list(TrackingNet(trackingnet).records())

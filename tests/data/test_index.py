@@ -18,7 +18,7 @@ from alpharefine.data.got10k import GOT10k
 from alpharefine.data.index import Index, default_cache_dir, open_index
 from alpharefine.data.lasot import LaSOT
 from alpharefine.data.mask_video import MaskVideo, Saliency
-from alpharefine.data.reader import Reader, Record
+from alpharefine.data.reader import Reader, SequenceRecord
 from alpharefine.errors import UserError
 
 
@@ -33,11 +33,11 @@ class Listed(Reader):
     def watched(self) -> Iterator[Path]:
         yield self.root / "list.txt"
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[SequenceRecord]:
         type(self).parsed += 1
         for number, name in enumerate((self.root / "list.txt").read_text().split(), start=1):
             boxes_xywh = np.arange(4.0 * number).reshape(number, 4)
-            yield Record(name, [f"{i}.jpg" for i in range(number)], boxes_xywh, np.arange(number) % 2 == 0)
+            yield SequenceRecord(name, [f"{i}.jpg" for i in range(number)], boxes_xywh, np.arange(number) % 2 == 0)
 
     def frame_path(self, name: str, frame_name: str) -> Path:
         return self.root / name / frame_name
@@ -103,9 +103,9 @@ class TestContent:
 
     def test_sequences_without_frames(self, tmp_path: Path) -> None:
         class Empty(Listed):
-            def records(self) -> Iterator[Record]:
+            def records(self) -> Iterator[SequenceRecord]:
                 for name in "ab":
-                    yield Record(name, [], np.empty((0, 4)), np.empty(0, bool))
+                    yield SequenceRecord(name, [], np.empty((0, 4)), np.empty(0, bool))
 
         (tmp_path / "list.txt").touch()
         index = open_index(Empty(tmp_path), tmp_path / "cache")
@@ -176,7 +176,7 @@ class TestReuse:
 
     def test_options_have_an_index_each(self, data_root: Path, tmp_path: Path) -> None:
         root = data_root / "got10k"
-        readers = [GOT10k(root, "fit"), GOT10k(root, "holdout"), GOT10k(root, "train")]
+        readers = [GOT10k(root, "train_without_holdout"), GOT10k(root, "holdout"), GOT10k(root, "train")]
         folders = {open_index(reader, tmp_path).folder for reader in readers}
         folders |= {open_index(MaskVideo(data_root / "davis2016", area), tmp_path).folder for area in (100, 10_000)}
         assert len(folders) == len(kept(tmp_path)) == 5
@@ -250,20 +250,20 @@ class TestFailure:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(np, "save", full)
-        with pytest.raises(
-            UserError, match=r"index of .*data cannot be written there \(.*No space left.*\); make room"
-        ):
+        with pytest.raises(UserError, match=r"cannot write the index of .*data \(.*No space left.*\); free disk space"):
             open_index(listed, tmp_path / "cache")
         assert kept(tmp_path / "cache") == []
 
     def test_a_file_stands_where_the_cache_should(self, listed: Listed, tmp_path: Path) -> None:
         (tmp_path / "cache").write_text("mine")
-        with pytest.raises(UserError, match=r"cache/index: the index .* `cache_dir` or \$ALPHAREFINE_CACHE"):
+        with pytest.raises(
+            UserError, match=r"cache/index: cannot write the index .* `cache_dir` or \$ALPHAREFINE_CACHE"
+        ):
             open_index(listed, tmp_path / "cache")
 
     def test_no_sequence(self, listed: Listed, tmp_path: Path) -> None:
         (listed.root / "list.txt").write_text("")
-        with pytest.raises(UserError, match=r"Listed: .*data holds no sequence"):
+        with pytest.raises(UserError, match=r"Listed: .*data must contain at least one sequence, found none"):
             open_index(listed, tmp_path / "cache")
 
     def test_nothing_is_written_beside_the_data(self, data_root: Path, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ class Meeting(Listed):
 
     barrier: Barrier
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[SequenceRecord]:
         records = list(super().records())
         self.barrier.wait(timeout=30)
         yield from records

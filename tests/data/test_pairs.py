@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from alpharefine.crops import Window
-from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.mask_video import MaskVideo, Saliency
@@ -27,7 +27,7 @@ def numbers(frames: tuple[Frame, Frame]) -> tuple[int, int, int]:
     return int(template.box_xywh[0]), int(template.box_xywh[1]), int(search.box_xywh[1])
 
 
-def dataset(source: object, augmentation: Augmentation = STILL, seed: int = 0) -> PairDataset:
+def dataset(source: object, augmentation: PairAugmentation = STILL, seed: int = 0) -> PairDataset:
     return PairDataset([source], [1.0], augmentation, num_pairs=10, seed=seed)
 
 
@@ -73,7 +73,9 @@ class TestAcceptance:
         assert source.sequences.tolist() == ([0, 1] if accepted else [1])
 
     def test_no_sequence_to_train_on(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"none of 2 sequences in .* is fit to train on; a video needs 5 visible"):
+        with pytest.raises(
+            UserError, match=r"none of the 2 sequences in .* is suitable for training; a video needs 5 visible"
+        ):
             PairSource(Numbered(tmp_path, [[True] * 19, [False] * 40]))
 
 
@@ -137,7 +139,7 @@ class TestLabel:
     @pytest.mark.parametrize(
         ("box_xywh", "target_xyxy"),
         [
-            pytest.param((20, 30, 40, 20), (64, 64, 192, 192), id="even sides are centred"),
+            pytest.param((20, 30, 40, 20), (64, 64, 192, 192), id="even sides are centered"),
             pytest.param(
                 (20, 30, 41, 21), (256 * 20 / 82, 256 * 10 / 42, 256 * 61 / 82, 256 * 31 / 42), id="odd sides"
             ),
@@ -158,7 +160,7 @@ class TestLabel:
     @pytest.mark.parametrize("flip_prob", [0.0, 1.0])
     @pytest.mark.parametrize("center_jitter", [0.25, 2.5], ids=["as in training", "far out of the crop"])
     def test_the_label_and_the_mask_lie_on_the_rectangle(self, center_jitter: float, flip_prob: float) -> None:
-        augmentation = Augmentation(center_jitter=center_jitter, gray_prob=0, brightness=0, flip_prob=flip_prob)
+        augmentation = PairAugmentation(center_jitter=center_jitter, gray_prob=0, brightness=0, flip_prob=flip_prob)
         pairs = dataset(Rectangle((50, 30, 30, 40)), augmentation)
         clamped = 0
         for i in range(25):
@@ -177,7 +179,7 @@ class TestLabel:
 
 class TestPair:
     def test_shapes_and_types(self) -> None:
-        pair = dataset(Rectangle((50, 30, 30, 40)), Augmentation())[3]
+        pair = dataset(Rectangle((50, 30, 30, 40)), PairAugmentation())[3]
         assert pair.template.shape == pair.search.shape == (3, 256, 256)
         assert pair.template.dtype == pair.search.dtype == pair.mask.dtype == torch.uint8
         assert (pair.target_xyxy.shape, pair.target_xyxy.dtype) == ((4,), torch.float32)
@@ -186,12 +188,12 @@ class TestPair:
         assert (pair.has_mask.shape, pair.has_mask.dtype, bool(pair.has_mask)) == ((), torch.bool, True)
 
     def test_without_a_mask(self) -> None:
-        pair = dataset(Rectangle((50, 30, 30, 40), mask=False), Augmentation(flip_prob=1))[0]
+        pair = dataset(Rectangle((50, 30, 30, 40), mask=False), PairAugmentation(flip_prob=1))[0]
         assert not pair.has_mask
         assert not pair.mask.any()
 
     def test_crops_are_cut_around_the_box_and_the_jittered_box(self) -> None:
-        source, jitter = Rectangle((50, 30, 30, 40)), Augmentation(gray_prob=0, brightness=0)
+        source, jitter = Rectangle((50, 30, 30, 40)), PairAugmentation(gray_prob=0, brightness=0)
         image, box_xywh = source.frame.image, source.frame.box_xywh
         expected = Window.around(box_xywh).cut(image).transpose(2, 0, 1)
         pairs = [dataset(source, jitter)[i] for i in range(5)]
@@ -199,10 +201,12 @@ class TestPair:
         assert not any(np.array_equal(pair.search, expected) for pair in pairs)
         assert np.array_equal(dataset(source)[0].search, expected)
 
-    @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(gray_prob=0.5, contrast=0.3, blur_prob=0.5)])
-    def test_a_flip_mirrors_all_of_it(self, augmentation: Augmentation) -> None:
+    @pytest.mark.parametrize(
+        "augmentation", [PairAugmentation(), PairAugmentation(gray_prob=0.5, contrast=0.3, blur_prob=0.5)]
+    )
+    def test_a_flip_mirrors_all_of_it(self, augmentation: PairAugmentation) -> None:
         source = Rectangle((50, 30, 30, 40))
-        flipping = Augmentation(**{**vars(augmentation), "flip_prob": 1.0})
+        flipping = PairAugmentation(**{**vars(augmentation), "flip_prob": 1.0})
         for i in range(5):
             plain, flipped = dataset(source, augmentation)[i], dataset(source, flipping)[i]
             assert torch.equal(flipped.search, plain.search.flip(-1))
@@ -211,19 +215,23 @@ class TestPair:
             torch.testing.assert_close(flipped.target_xyxy, mirrored(plain).target_xyxy, rtol=0, atol=1e-4)
             torch.testing.assert_close(mirrored(mirrored(plain)).target_xyxy, plain.target_xyxy, rtol=0, atol=1e-4)
 
-    def test_both_crops_are_grey_or_none(self) -> None:
-        pairs = dataset(Rectangle((50, 30, 30, 40)), Augmentation(gray_prob=0.5))
-        grey = [[bool((crop == crop[:1]).all()) for crop in (pairs[i].template, pairs[i].search)] for i in range(40)]
-        assert all(template == search for template, search in grey)
-        assert 8 < sum(template for template, _ in grey) < 32
+    def test_both_crops_are_gray_or_none(self) -> None:
+        pairs = dataset(Rectangle((50, 30, 30, 40)), PairAugmentation(gray_prob=0.5))
+        gray = [[bool((crop == crop[:1]).all()) for crop in (pairs[i].template, pairs[i].search)] for i in range(40)]
+        assert all(template == search for template, search in gray)
+        assert 8 < sum(template for template, _ in gray) < 32
 
-    def test_the_original_turns_one_in_twenty_grey_and_flips_none(self) -> None:
-        assert (Augmentation().gray_prob, Augmentation().flip_prob, Augmentation().brightness) == (0.05, 0.0, 0.2)
+    def test_the_original_turns_one_in_twenty_gray_and_flips_none(self) -> None:
+        assert (PairAugmentation().gray_prob, PairAugmentation().flip_prob, PairAugmentation().brightness) == (
+            0.05,
+            0.0,
+            0.2,
+        )
 
 
 class TestRepeatability:
     def test_a_pair_depends_on_the_seed_and_its_number_alone(self) -> None:
-        augmentation = Augmentation(gray_prob=0.3, contrast=0.3, saturation=0.3, blur_prob=0.5, flip_prob=0.5)
+        augmentation = PairAugmentation(gray_prob=0.3, contrast=0.3, saturation=0.3, blur_prob=0.5, flip_prob=0.5)
         source = Rectangle((50, 30, 30, 40))
         forward, backward = dataset(source, augmentation), dataset(source, augmentation)
         first = [forward[i] for i in range(6)]
@@ -233,14 +241,14 @@ class TestRepeatability:
         assert not equal(dataset(source, augmentation, seed=1)[0], first[0])
 
     def test_numpys_and_torchs_own_generators_play_no_part(self) -> None:
-        pairs = dataset(Rectangle((50, 30, 30, 40)), Augmentation(blur_prob=0.5))
+        pairs = dataset(Rectangle((50, 30, 30, 40)), PairAugmentation(blur_prob=0.5))
         torch.manual_seed(0)
         first = pairs[4]
         torch.manual_seed(1)
         assert equal(first, pairs[4])
 
     def test_a_number_beyond_the_epoch_is_a_pair(self) -> None:
-        pairs = dataset(Rectangle((50, 30, 30, 40)), Augmentation())
+        pairs = dataset(Rectangle((50, 30, 30, 40)), PairAugmentation())
         assert len(pairs) == 10
         assert pairs[10**9].search.shape == (3, 256, 256)
 
@@ -282,7 +290,7 @@ class TestFromDisk:
         source = PairSource(GOT10k(tmp_path / "got10k"))
         for frame in (tmp_path / "got10k").rglob("*.jpg"):
             frame.write_bytes(b"no picture")
-        with pytest.raises(UserError, match=r"\d{8}\.jpg: this picture does not decode; restore it"):
+        with pytest.raises(UserError, match=r"\d{8}\.jpg: cannot decode this image; restore it"):
             source.draw(np.random.default_rng(0))
 
     def test_a_mask_picture_of_another_size(self, data_root: Path, tmp_path: Path) -> None:
@@ -290,7 +298,9 @@ class TestFromDisk:
         for mask in (tmp_path / "ecssd/ground_truth_mask").iterdir():
             cv2.imwrite(str(mask), np.full((96, 72), 255, np.uint8))
         source = PairSource(Saliency(tmp_path / "ecssd"))
-        with pytest.raises(UserError, match=r"\.png: the mask is 72x96 pixels, its picture 96x72; .*restore both"):
+        with pytest.raises(
+            UserError, match=r"\.png: mask and image must have the same size, got 72x96 and 96x72 pixels; restore both"
+        ):
             source.draw(np.random.default_rng(0))
 
     def test_a_coco_picture_of_another_size(self, data_root: Path, tmp_path: Path) -> None:
@@ -298,7 +308,9 @@ class TestFromDisk:
         source = PairSource(COCO(tmp_path / "coco"))
         for picture in (tmp_path / "coco/train2017").iterdir():
             cv2.imwrite(str(picture), np.zeros((96, 72, 3), np.uint8))
-        with pytest.raises(UserError, match=r"\.jpg: the mask is 96x72 pixels, its picture 72x96; .*restore both"):
+        with pytest.raises(
+            UserError, match=r"\.jpg: mask and image must have the same size, got 96x72 and 72x96 pixels; restore both"
+        ):
             source.draw(np.random.default_rng(0))
 
     def test_a_coco_object_without_mask_is_not_drawn(self, data_root: Path, tmp_path: Path) -> None:
@@ -318,5 +330,5 @@ class TestMistakes:
 
     @pytest.mark.parametrize("weights", [[0, 0], [1, -1], [1, float("nan")], [1, float("inf")]])
     def test_weights(self, weights: list[float]) -> None:
-        with pytest.raises(UserError, match=r"The `weight` of a data set must not be negative, .* got \["):
+        with pytest.raises(UserError, match=r"The `weight` of a data set must be finite and not negative, .* got \["):
             PairDataset([Rectangle((5, 5, 9, 9))] * 2, weights, STILL, num_pairs=1)

@@ -16,7 +16,7 @@ from alpharefine.data.got10k import GOT10k
 from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.lasot import LaSOT, official_testing_set, official_training_set
 from alpharefine.data.mask_video import MaskVideo, Saliency
-from alpharefine.data.reader import Reader, Record
+from alpharefine.data.reader import Reader, SequenceRecord
 from alpharefine.errors import UserError
 
 SIZE = (24, 32)
@@ -28,7 +28,7 @@ def write_frame(path: Path, size: tuple[int, int] = SIZE) -> None:
 
 
 def write_palette(path: Path, label: np.ndarray) -> None:
-    """A palette PNG two of whose colours have the same grey value."""
+    """A palette PNG two of whose colors have the same gray value."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(label.astype(np.uint8)).convert("P")
     picture.putdata(label.ravel().tolist())
@@ -36,7 +36,7 @@ def write_palette(path: Path, label: np.ndarray) -> None:
     picture.save(path)
 
 
-def write_grey(path: Path, mask: np.ndarray) -> None:
+def write_gray(path: Path, mask: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), mask.astype(np.uint8) * 255)
 
@@ -47,7 +47,7 @@ def rectangle(x: int, y: int, w: int, h: int, value: int = 1, size: tuple[int, i
     return mask
 
 
-def only(reader: Reader) -> Record:
+def only(reader: Reader) -> SequenceRecord:
     (record,) = reader.records()
     return record
 
@@ -139,17 +139,19 @@ class TestGOT10k:
         (tmp_path / "train").mkdir(exist_ok=True)
         names = [f"GOT-10k_Train_{i:06d}" for i in range(1, num_names + 1)]
         (tmp_path / "train" / "list.txt").write_text("\n".join(names))
-        return {split: GOT10k(tmp_path, split).names for split in ("train", "fit", "holdout")}
+        return {split: GOT10k(tmp_path, split).names for split in ("train", "train_without_holdout", "holdout")}
 
     @pytest.mark.parametrize(
         ("num_names", "num_holdout"), [(9335, 1401), (180, 27), (100, 15), (31, 5), (20, 3), (7, 2), (2, 1)]
     )
-    def test_fit_and_holdout_part_the_training_set(self, tmp_path: Path, num_names: int, num_holdout: int) -> None:
+    def test_holdout_and_rest_partition_the_training_set(
+        self, tmp_path: Path, num_names: int, num_holdout: int
+    ) -> None:
         names = self.names(tmp_path, num_names)
         assert len(names["holdout"]) == num_holdout
-        assert len(names["fit"]) == num_names - num_holdout
-        assert sorted(names["fit"] + names["holdout"]) == names["train"]
-        assert names["fit"] == sorted(names["fit"])
+        assert len(names["train_without_holdout"]) == num_names - num_holdout
+        assert sorted(names["train_without_holdout"] + names["holdout"]) == names["train"]
+        assert names["train_without_holdout"] == sorted(names["train_without_holdout"])
         assert self.names(tmp_path, num_names) == names
 
     def test_the_holdout_is_that_of_every_release(self, tmp_path: Path) -> None:
@@ -272,11 +274,11 @@ class TestCOCO:
 
 
 class TestMaskVideo:
-    def test_grey_masks_hold_one_object(self, tmp_path: Path) -> None:
+    def test_gray_masks_hold_one_object(self, tmp_path: Path) -> None:
         masks = [rectangle(2, 3, 12, 10), rectangle(4, 3, 12, 10), rectangle(4, 3, 3, 3), rectangle(0, 0, 0, 0)]
         for i, mask in enumerate(masks):
             write_frame(tmp_path / f"JPEGImages/480p/cow/{i:05d}.jpg")
-            write_grey(tmp_path / f"Annotations/480p/cow/{i:05d}.png", mask)
+            write_gray(tmp_path / f"Annotations/480p/cow/{i:05d}.png", mask)
         record = only(MaskVideo(tmp_path))
         assert (record.name, record.object_id) == ("cow", 1)
         assert record.boxes_xywh.tolist() == [[2, 3, 12, 10], [4, 3, 12, 10], [4, 3, 3, 3], [0, 0, 0, 0]]
@@ -311,7 +313,7 @@ class TestMaskVideo:
     def test_frames_without_numbers_are_counted(self, tmp_path: Path) -> None:
         for stem in ("00007", "a", "b"):
             write_frame(tmp_path / f"JPEGImages/cow/{stem}.jpg")
-            write_grey(tmp_path / f"Annotations/cow/{stem}.png", rectangle(2, 3, 12, 10))
+            write_gray(tmp_path / f"Annotations/cow/{stem}.png", rectangle(2, 3, 12, 10))
         assert only(MaskVideo(tmp_path)).times.tolist() == [0, 1, 2]
 
     @pytest.mark.parity
@@ -330,7 +332,7 @@ class TestSaliency:
     def test_names_of_the_masks_folder(self, tmp_path: Path, folder: str) -> None:
         for stem, size in (("0001", 12), ("0002", 5)):
             write_frame(tmp_path / f"images/{stem}.jpg")
-            write_grey(tmp_path / folder / f"{stem}.png", rectangle(3, 2, size, size))
+            write_gray(tmp_path / folder / f"{stem}.png", rectangle(3, 2, size, size))
         reader = Saliency(tmp_path)
         first, second = reader.records()
         assert first.boxes_xywh.tolist() == [[3, 2, 12, 12]]
@@ -343,12 +345,12 @@ class TestSaliency:
     )
     def test_folders_of_other_names(self, tmp_path: Path, images: str, masks: str) -> None:
         write_frame(tmp_path / images / "a.jpg")
-        write_grey(tmp_path / masks / "a.png", rectangle(3, 2, 12, 12))
+        write_gray(tmp_path / masks / "a.png", rectangle(3, 2, 12, 12))
         reader = Saliency(tmp_path, images=images, masks=masks)
         assert only(reader).boxes_xywh.tolist() == [[3, 2, 12, 12]]
         assert reader.frame_path("a", "a").is_file()
         assert reader.mask_path("a", "a").is_file()
-        with pytest.raises(UserError, match="has no folder of masks named nothing; give its name as `masks`"):
+        with pytest.raises(UserError, match="must contain a mask folder nothing; set its name with `masks`"):
             Saliency(tmp_path, images=images, masks="nothing")
 
     def test_every_label_of_a_palette_mask_is_the_object(self, tmp_path: Path) -> None:
@@ -376,9 +378,9 @@ class TestPictures:
         assert image.shape == (7, 9, 3)
         assert image[3, 4].tolist() == [250, 10, 20]
 
-    def test_a_grey_picture_has_three_channels(self, tmp_path: Path) -> None:
-        Image.new("L", (9, 7), 80).save(tmp_path / "grey.png")
-        assert read_image(tmp_path / "grey.png").tolist() == np.full((7, 9, 3), 80).tolist()
+    def test_a_gray_picture_has_three_channels(self, tmp_path: Path) -> None:
+        Image.new("L", (9, 7), 80).save(tmp_path / "gray.png")
+        assert read_image(tmp_path / "gray.png").tolist() == np.full((7, 9, 3), 80).tolist()
 
     def test_a_picture_is_not_rotated_for_display(self, tmp_path: Path) -> None:
         rotated = Image.Exif()
@@ -387,23 +389,27 @@ class TestPictures:
         assert read_image(tmp_path / "camera.jpg").shape == (7, 9, 3)
 
     @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA"])
-    def test_masks_of_any_mode_are_cut_at_half_grey(self, tmp_path: Path, mode: str) -> None:
-        grey = Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8))
-        (grey.point(lambda v: 255 * (v > 127)) if mode == "1" else grey).convert(mode).save(tmp_path / "mask.png")
+    def test_masks_of_any_mode_are_cut_at_half_gray(self, tmp_path: Path, mode: str) -> None:
+        gray = Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8))
+        (gray.point(lambda v: 255 * (v > 127)) if mode == "1" else gray).convert(mode).save(tmp_path / "mask.png")
         assert read_label_image(tmp_path / "mask.png").tolist() == [[0, 0, 1, 1]]
 
 
 def test_a_split_folder_of_got10k_is_not_taken_for_another_split(data_root: Path) -> None:
     folder = data_root / "got10k" / "train"
-    assert GOT10k(folder, "fit").names == GOT10k(data_root / "got10k", "fit").names
-    with pytest.raises(UserError, match=r"GOT-10k: .*got10k/train is another split than `val`; give the folder above"):
+    assert GOT10k(folder, "train_without_holdout").names == GOT10k(data_root / "got10k", "train_without_holdout").names
+    with pytest.raises(
+        UserError, match=r"GOT-10k: .*got10k/train is not the folder of split `val`; give its parent folder"
+    ):
         GOT10k(folder, "val")
 
 
-def test_grey_labels_are_not_taken_for_shades(tmp_path: Path) -> None:
+def test_gray_labels_are_not_taken_for_shades(tmp_path: Path) -> None:
     labels = np.array([[0, 1], [2, 0]], dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "grey.png"), labels)
-    with pytest.raises(UserError, match=r"grey\.png: a grey mask must be brighter than 127 .* is at most 2; save"):
-        read_label_image(tmp_path / "grey.png")
+    cv2.imwrite(str(tmp_path / "gray.png"), labels)
+    with pytest.raises(
+        UserError, match=r"gray\.png: a grayscale mask must be brighter than 127 .* its maximum is 2; save"
+    ):
+        read_label_image(tmp_path / "gray.png")
     cv2.imwrite(str(tmp_path / "black.png"), 0 * labels)
     assert read_label_image(tmp_path / "black.png").tolist() == [[0, 0], [0, 0]]

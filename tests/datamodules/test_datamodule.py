@@ -10,14 +10,14 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from alpharefine.data.augmentation import Augmentation
+from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from datamodules import COCODataModule, GOT10kDataModule, LaSOTDataModule, PairDataModule, Source
 
 HOLDOUT = {"got10k": Source("got10k", "got10k", options={"split": "holdout"})}
 ALL = {
-    "got10k": Source("got10k", "got10k", options={"split": "fit"}),
+    "got10k": Source("got10k", "got10k", options={"split": "train_without_holdout"}),
     "lasot": Source("lasot", "lasot"),
     "coco": Source("coco", "coco", weight=2),
     "davis": Source("mask_video", "davis2016", options={"min_area": 50}),
@@ -79,11 +79,13 @@ class TestBatches:
         assert len(first) == 6
         assert epoch_of(loader, 3) == first == crops(module.val_dataloader())
 
-    def test_validation_jitters_and_changes_no_colour(self, data_root: Path) -> None:
-        wild = Augmentation(gray_prob=1, brightness=1, contrast=1, blur_prob=1, flip_prob=1)
-        colourful = ready(PairDataModule(str(data_root), ALL, HOLDOUT, augmentation=wild, **SMALL))
-        plain = ready(PairDataModule(str(data_root), ALL, HOLDOUT, augmentation=Augmentation().jitter_only(), **SMALL))
-        assert crops(colourful.val_dataloader()) == crops(plain.val_dataloader())
+    def test_validation_jitters_and_changes_no_color(self, data_root: Path) -> None:
+        wild = PairAugmentation(gray_prob=1, brightness=1, contrast=1, blur_prob=1, flip_prob=1)
+        colorful = ready(PairDataModule(str(data_root), ALL, HOLDOUT, augmentation=wild, **SMALL))
+        plain = ready(
+            PairDataModule(str(data_root), ALL, HOLDOUT, augmentation=PairAugmentation().jitter_only(), **SMALL)
+        )
+        assert crops(colorful.val_dataloader()) == crops(plain.val_dataloader())
         assert len(set(crops(plain.val_dataloader()))) == 6
 
     def test_processes_share_an_epoch(self, data_root: Path) -> None:
@@ -153,7 +155,7 @@ class TestOneDataSet:
 
     def test_coco(self, data_root: Path) -> None:
         module = ready(COCODataModule(str(data_root / "coco"), **SMALL))
-        pictures = [d.sources[0].reader.pictures.name for d in (module.train_dataset, module.val_dataset)]
+        pictures = [d.sources[0].reader.image_folder.name for d in (module.train_dataset, module.val_dataset)]
         assert pictures == ["train2017", "val2017"]
         assert all(batch.has_mask.all() for batch in module.train_dataloader())
 
@@ -168,7 +170,7 @@ class TestMistakes:
         [
             pytest.param(
                 Source("got10k", "got10k", options={"year": 2017}),
-                "Data set `got10k`: `options` must be one of split, got 'year'; correct it",
+                "Data set `got10k`: `options` must be one of split, got 'year'",
                 id="an option of another reader",
             ),
             pytest.param(
@@ -186,9 +188,13 @@ class TestMistakes:
                 "Data set: `kind` must be one of got10k, lasot, .*, imagenet_det, got 'imagenet'",
                 id="a kind that there is not",
             ),
-            pytest.param(Source("got10k", "got"), r"GOT10k: no folder .*/got; check the data root", id="a wrong path"),
             pytest.param(
-                Source("got10k", "got10k", weight=0), "The `weight` of a data set must not be negative", id="no weight"
+                Source("got10k", "got"), r"GOT10k: folder .*/got does not exist; check the data root", id="a wrong path"
+            ),
+            pytest.param(
+                Source("got10k", "got10k", weight=0),
+                "The `weight` of a data set must be finite and not negative",
+                id="no weight",
             ),
         ],
     )
@@ -200,7 +206,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize(("train", "val"), [({}, HOLDOUT), (HOLDOUT, {})])
     def test_no_source(self, data_root: Path, train: dict[str, Source], val: dict[str, Source]) -> None:
-        with pytest.raises(UserError, match=r"`data\.train` and `data\.val` must each name at least one data set"):
+        with pytest.raises(UserError, match=r"`data\.train` and `data\.val` must each contain at least one data set"):
             PairDataModule(str(data_root), train, val).prepare_data()
 
     @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ class TestMistakes:
         [("batch_size", 0, 1), ("num_workers", -1, 0), ("pairs_per_epoch", 0, 1), ("val_pairs", -3, 1)],
     )
     def test_numbers(self, data_root: Path, name: str, value: int, least: int) -> None:
-        with pytest.raises(UserError, match=rf"`data\.{name}` must be at least {least}, got {value}; correct it"):
+        with pytest.raises(UserError, match=rf"`data\.{name}` must be at least {least}, got {value}\."):
             PairDataModule(str(data_root), HOLDOUT, HOLDOUT, **(SMALL | {name: value}))
 
     def test_coco_without_its_masks(self, data_root: Path) -> None:
@@ -221,18 +227,22 @@ class TestMistakes:
     def test_lasots_test_sequences_are_not_trained_on(self, data_root: Path) -> None:
         test = {"lasot": Source("lasot", "lasot", options={"split": "test"})}
         PairDataModule(str(data_root), HOLDOUT, test).prepare_data()
-        with pytest.raises(UserError, match=r"`data\.train\.lasot`: LaSOT's test sequences are not to be trained on"):
+        with pytest.raises(
+            UserError, match=r"`data\.train\.lasot`: the LaSOT test split must not be used for training"
+        ):
             PairDataModule(str(data_root), test, HOLDOUT).prepare_data()
 
     def test_an_epoch_of_less_than_a_batch(self, data_root: Path) -> None:
         module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), world_size=4)
-        with pytest.raises(UserError, match=r"gives each process 3 pairs, less than one batch of 4; raise it"):
+        with pytest.raises(
+            UserError, match=r"must give each process at least one batch of 4 pairs, got 3; increase it"
+        ):
             module.train_dataloader()
         assert len(module.val_dataloader()) == 1
 
     def test_augmentation(self, data_root: Path) -> None:
-        with pytest.raises(UserError, match=r"Augmentation: `flip_prob` must be in 0\.\.1\.0, got 2; correct it"):
-            PairDataModule(str(data_root), HOLDOUT, HOLDOUT, augmentation=Augmentation(flip_prob=2)).prepare_data()
+        with pytest.raises(UserError, match=r"`augmentation\.flip_prob` must be in 0\.\.1\.0, got 2\."):
+            PairDataModule(str(data_root), HOLDOUT, HOLDOUT, augmentation=PairAugmentation(flip_prob=2)).prepare_data()
 
     def test_max_gap(self, data_root: Path) -> None:
         with pytest.raises(UserError, match="`max_gap` must be at least 1 frame, got 0"):

@@ -140,7 +140,7 @@ def emptied(root: Path) -> None:
     ("change", "message"),
     [
         pytest.param(lambda root: shutil.rmtree(of(root, ".")), "is not in .*lasot", id="no folder"),
-        pytest.param(lambda root: shutil.rmtree(of(root, "img")), "img: no such folder", id="no frames' folder"),
+        pytest.param(lambda root: shutil.rmtree(of(root, "img")), "img does not exist", id="no frames' folder"),
         pytest.param(lambda root: of(root, "groundtruth.txt").unlink(), "groundtruth.txt: no such file", id="no boxes"),
         pytest.param(
             lambda root: of(root, "img/00000006.jpg").unlink(), "5 frames, 6 groundtruth_rows", id="a frame too few"

@@ -15,15 +15,15 @@ from alpharefine.data.lasot import LaSOT
 from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.errors import UserError
 from alpharefine.synthetic import (
-    generate_picture,
+    generate_image,
     generate_sequence,
-    main,
     write_coco,
     write_got10k,
     write_lasot,
     write_mask_video,
     write_saliency,
 )
+from alpharefine.synthetic.__main__ import main
 
 SIZE = (96, 128)
 TINY = (64, 80)
@@ -124,7 +124,7 @@ class TestCOCO:
         assert len(records) > 30
         worst = 1.0
         for record in records:
-            _, masks = generate_picture(4, int(record.frame_names[0][:-4]) - 1, (120, 160))
+            _, masks = generate_image(4, int(record.frame_names[0][:-4]) - 1, (120, 160))
             mask = masks[int(record.name) % 100]
             decoded = decode_mask(record.masks[0], (120, 160))
             worst = min(worst, (decoded & mask).sum() / (decoded | mask).sum())
@@ -133,7 +133,7 @@ class TestCOCO:
 
     def test_crowds_join_the_last_two_objects(self, coco_root) -> None:
         crowd = next(a for a in self.annotations(coco_root, "train") if a["iscrowd"])
-        _, masks = generate_picture(4, crowd["image_id"] - 1, (120, 160))
+        _, masks = generate_image(4, crowd["image_id"] - 1, (120, 160))
         decoded = run_length.decode(run_length.frPyObjects(crowd["segmentation"], 120, 160))
         assert np.array_equal(decoded, masks[-1] | masks[-2])
         assert crowd["area"] == decoded.sum()
@@ -162,7 +162,7 @@ class TestMasks:
         assert set(np.unique(stored)) == {0, 255}
 
     def test_saliency(self, tmp_path) -> None:
-        write_saliency(tmp_path / "ecssd", num_pictures=3, frame_size=SIZE, seed=6)
+        write_saliency(tmp_path / "ecssd", num_images=3, frame_size=SIZE, seed=6)
         reader = Saliency(tmp_path / "ecssd", min_area=1)
         records = list(reader.records())
         assert [r.name for r in records] == ["0001", "0002", "0003"]
@@ -178,7 +178,7 @@ class TestWriting:
     def test_an_error_leaves_nothing_behind(self, tmp_path, monkeypatch) -> None:
         written = []
         monkeypatch.setattr(cv2, "imwrite", lambda path, *_: written.append(path) or len(written) < 5)
-        with pytest.raises(UserError, match=r"00000002\.jpg: this picture cannot be written"):
+        with pytest.raises(UserError, match=r"00000002\.jpg: cannot write this image"):
             write_lasot(tmp_path / "lasot", 3, 1, num_frames=3, frame_size=TINY)
         assert len(written) == 5
         assert list(tmp_path.iterdir()) == []
@@ -190,7 +190,7 @@ class TestWriting:
 
     def test_a_folder_with_something_in_it_is_left_alone(self, tmp_path) -> None:
         (tmp_path / "notes.txt").write_text("mine")
-        with pytest.raises(UserError, match="must be absent or an empty folder"):
+        with pytest.raises(UserError, match="must be an empty folder or not exist"):
             write_saliency(tmp_path, 1, frame_size=TINY)
         assert files_of(tmp_path) == {"notes.txt": b"mine"}
 
@@ -208,7 +208,7 @@ class TestWriting:
             (write_got10k, {"num_sequences": 0}),
             (write_coco, {"num_val": -1}),
             (write_mask_video, {"num_sequences": 0}),
-            (write_saliency, {"num_pictures": 0}),
+            (write_saliency, {"num_images": 0}),
             (write_saliency, {"num_workers": 0}),
         ],
     )

@@ -6,7 +6,7 @@ import pytest
 
 from alpharefine.data.images import box_of_mask
 from alpharefine.errors import UserError
-from alpharefine.synthetic import SyntheticSequence, generate_picture, generate_sequence
+from alpharefine.synthetic import SyntheticSequence, generate_image, generate_sequence
 from alpharefine.synthetic.drawing import PATTERNS, SHAPES, Palette, Sprite, draw_outline, scale_and_rotate
 
 SIZE = (96, 128)
@@ -33,7 +33,7 @@ class TestSprite:
         return Sprite.draw(rng, "rectangle", (10.0, 5.0), Palette.draw(rng, 0.3, 0.5))
 
     @pytest.mark.parametrize(
-        ("angle", "scale_x", "scale_y", "centre", "box_xywh"),
+        ("angle", "scale_x", "scale_y", "center", "box_xywh"),
         [
             (0.0, 1.0, 1.0, (30.0, 20.0), (20, 15, 20, 10)),
             (0.0, 2.0, 1.0, (30.0, 20.0), (10, 15, 40, 10)),
@@ -44,8 +44,8 @@ class TestSprite:
         ],
         ids=["as drawn", "wider", "narrower and taller", "quarter turn", "cut at the left and top", "cut at the right"],
     )
-    def test_a_rectangle_covers_its_pixels_exactly(self, angle, scale_x, scale_y, centre, box_xywh) -> None:
-        layer = self.sprite().place(scale_and_rotate(angle, scale_x, scale_y), np.array(centre))
+    def test_a_rectangle_covers_its_pixels_exactly(self, angle, scale_x, scale_y, center, box_xywh) -> None:
+        layer = self.sprite().place(scale_and_rotate(angle, scale_x, scale_y), np.array(center))
         mask = layer.frame_mask((48, 64))
         assert box_of_mask(mask).tolist() == list(box_xywh)
         assert mask.sum() == box_xywh[2] * box_xywh[3]
@@ -54,9 +54,9 @@ class TestSprite:
         rng = np.random.default_rng(1)
         sprite, errors = self.sprite(), []
         for _ in range(100):
-            centre = rng.uniform(25, 30, size=2)
-            box_xywh = box_of_mask(sprite.place(scale_and_rotate(0.0), centre).frame_mask((64, 64)))
-            errors.append(box_xywh[:2] + box_xywh[2:] / 2 - centre)
+            center = rng.uniform(25, 30, size=2)
+            box_xywh = box_of_mask(sprite.place(scale_and_rotate(0.0), center).frame_mask((64, 64)))
+            errors.append(box_xywh[:2] + box_xywh[2:] / 2 - center)
         assert np.abs(errors).max() <= 0.55
         assert np.abs(np.mean(errors, axis=0)).max() < 0.08
 
@@ -195,15 +195,15 @@ class TestSequence:
 
 class TestPicture:
     def test_the_same_seed_gives_the_same_bytes(self) -> None:
-        (first, first_masks), (second, second_masks) = generate_picture(0, 3, SIZE), generate_picture(0, 3, SIZE)
+        (first, first_masks), (second, second_masks) = generate_image(0, 3, SIZE), generate_image(0, 3, SIZE)
         assert np.array_equal(first, second)
         assert np.array_equal(first_masks, second_masks)
-        assert not np.array_equal(first, generate_picture(0, 4, SIZE)[0])
+        assert not np.array_equal(first, generate_image(0, 4, SIZE)[0])
 
     def test_masks_do_not_overlap_and_can_be_seen(self) -> None:
         counts = []
         for index in range(10):
-            picture, masks = generate_picture(0, index, SIZE)
+            picture, masks = generate_image(0, index, SIZE)
             assert picture.shape == (*SIZE, 3)
             assert all(mask.dtype == np.uint8 and mask.sum() >= 30 for mask in masks)
             assert np.sum(masks, axis=0).max() == 1
