@@ -103,7 +103,7 @@ def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
         UserError: On every process, if `make_costs` raised one.
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     num_local, num_nodes = _size_of_launch()
     # Rendezvous on the CPU: the broadcast is small, and several processes may share one GPU.

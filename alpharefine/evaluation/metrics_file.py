@@ -156,7 +156,9 @@ def _run_to_dict(metrics: RunMetrics) -> dict[str, Any]:
 
 
 def _tracker_from_dict(content: Mapping[str, Any]) -> TrackerMetrics:
-    return TrackerMetrics({run: _run_from_dict(numbers) for run, numbers in content["runs"].items()}, content["settings"])
+    return TrackerMetrics(
+        {run: _run_from_dict(numbers) for run, numbers in content["runs"].items()}, content["settings"]
+    )
 
 
 def _run_from_dict(content: Mapping[str, Any]) -> RunMetrics:

@@ -9,7 +9,6 @@ from alpharefine.data.lasot import official_testing_set
 from alpharefine.options import Protocol
 
 
-
 @dataclass(frozen=True)
 class PublishedScore:
     """Row of a published table.

@@ -109,7 +109,9 @@ class RunFolder:
                 write_whole(self.path / SETTINGS_FILE, json.dumps(content, indent=1))
                 self._id = run_id
         except OSError as error:
-            raise UserError(f"{self.path} cannot be created ({error.strerror}); give another `--output_dir`.") from error
+            raise UserError(
+                f"{self.path} cannot be created ({error.strerror}); give another `--output_dir`."
+            ) from error
 
     def write(self, name: str, result: SequenceResult) -> None:
         """Write masks, times and boxes of a sequence, in this order.
@@ -161,7 +163,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); free disk space, or give another folder.") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); free disk space, or give another folder."
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 

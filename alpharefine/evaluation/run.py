@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.checkpoints.loading import LoadedCheckpoint
+from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.datasets.base import EvaluationSequence
@@ -75,15 +75,16 @@ def load_refiner(
     Raises:
         UserError: If the checkpoint is missing or is not a refinement network.
     """
-    options = {
-        "precision": settings.precision,
-        "box_from": settings.box_from,
-        "mask_threshold": settings.mask_threshold,
-        "flip_test": settings.flip_test,
-    }
-    if checkpoint is not None:
-        return Refiner.from_network(checkpoint.network, device, **options)
-    return Refiner.from_checkpoint(settings.ckpt, device, geometry=settings.geometry, **options)
+    if checkpoint is None:
+        checkpoint = load_checkpoint(settings.ckpt, settings.geometry)
+    return Refiner.from_network(
+        checkpoint.network,
+        device,
+        precision=settings.precision,
+        box_from=settings.box_from,
+        mask_threshold=settings.mask_threshold,
+        flip_test=settings.flip_test,
+    )
 
 
 class TrackerRunner:

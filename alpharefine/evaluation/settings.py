@@ -154,9 +154,10 @@ def time_limits(config: TrackerConfig) -> TimeLimits | None:
     Args:
         config: Base tracker.
     """
-    given = {"startup_s": config.startup_limit, "frame_s": config.frame_limit}
-    given = {name: seconds for name, seconds in given.items() if seconds is not None}
-    return TimeLimits(**given) if given else None
+    if config.startup_limit is None and config.frame_limit is None:
+        return None
+    default = TimeLimits()
+    return TimeLimits(config.startup_limit or default.startup_s, config.frame_limit or default.frame_s)
 
 
 def _require_no_refinement(config: EvaluationConfig) -> None:
@@ -193,9 +194,7 @@ def _resolve_feedback(config: RefinerConfig, entry: TrackerEntry) -> bool:
     return entry.accepts_feedback if config.feedback is None else config.feedback
 
 
-def _resolve_refinement(
-    config: RefinerConfig, entry: TrackerEntry, checkpoint: LoadedCheckpoint
-) -> RefinementSettings:
+def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: LoadedCheckpoint) -> RefinementSettings:
     network = checkpoint.network
     box_head = resolve_box_head(config.box_from, network.heads)
     if box_head not in network.heads:

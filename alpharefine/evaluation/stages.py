@@ -23,7 +23,7 @@ from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.launch import Failures, Launch, is_launched, join_launch
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison, RunMetrics, TrackerMetrics
 from alpharefine.evaluation.processes import run_in_processes
-from alpharefine.evaluation.replay import ReplayJob, ReplayRunner, unrefined
+from alpharefine.evaluation.replay import ReplayJob, ReplayResult, ReplayRunner, unrefined
 from alpharefine.evaluation.results import (
     CONFIG_FILE,
     CURVES_FILE,
@@ -68,7 +68,9 @@ class TrackerRuns:
         """
         if run not in self.folders:
             return []
-        return [s for s in self.sequences if not self.folders[run].is_done(s.name) and (share is None or s.name in share)]
+        return [
+            s for s in self.sequences if not self.folders[run].is_done(s.name) and (share is None or s.name in share)
+        ]
 
 
 class RunOutcome(NamedTuple):
@@ -112,7 +114,9 @@ def run(config: EvaluationConfig) -> RunOutcome:
     resolved = resolve_runs(config)
     output_dir = default_output_dir(config)
     if resolved.checkpoint is not None or resolved.entry.needs_frames:
-        require_frames(sequences, "A refiner" if resolved.checkpoint is not None else f"--tracker {config.tracker.name}")
+        require_frames(
+            sequences, "A refiner" if resolved.checkpoint is not None else f"--tracker {config.tracker.name}"
+        )
     plan = functools.partial(_plan, config, resolved, sequences, output_dir)
     launch = _join(config, plan) if is_launched() else None
     trackers = plan(overwrite=config.run.overwrite and launch is None)
@@ -217,7 +221,9 @@ def _tracker_runs(
 
 def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]]) -> Launch:
     if config.run.devices > 1:
-        raise UserError("`--devices` is not possible under torchrun or SLURM: the launcher sets the number of processes.")
+        raise UserError(
+            "`--devices` is not possible under torchrun or SLURM: the launcher sets the number of processes."
+        )
 
     def make_costs() -> dict[str, float]:
         costs: dict[str, float] = {}
@@ -266,7 +272,7 @@ def _run_replays(
         for sequence in tracker.to_do("refined", share):
             job = jobs.setdefault(sequence.name, ReplayJob(sequence, {}))
             job.boxes_xywh[tracker.name] = boxes_xywh[tracker.name][sequence.name]
-    results = iter(())
+    results: Iterator[ReplayResult] = iter(())
     if jobs:
         refinement = resolved.settings["refined"].refinement
         assert refinement is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison
-from alpharefine.report.tables import format_attributes, format_table, format_trackers, missing_sequences
+from alpharefine.report.tables import format_table, format_trackers, missing_sequences
 
 
 def format_summary(metrics: Metrics) -> str:
@@ -22,7 +22,9 @@ def format_summary(metrics: Metrics) -> str:
         return f"{header}\nno scores: the data set has no ground truth after the first frame"
     if metrics.scoring == "server":
         archives = [run.submission for tracker in metrics.trackers.values() for run in tracker.runs.values()]
-        return "\n".join([header, *(f"submission archive for the evaluation server: {archive}" for archive in archives)])
+        return "\n".join(
+            [header, *(f"submission archive for the evaluation server: {archive}" for archive in archives)]
+        )
     scores = {name: tracker.scores for name, tracker in metrics.trackers.items()}
     missing = missing_sequences(scores, metrics.sequences)
     if len(scores) == 1 and not missing:

@@ -16,7 +16,8 @@ from alpharefine.evaluation.datasets.base import (
     GroundTruth,
     existing_folder,
     require_one_row_a_frame,
-)from alpharefine.evaluation.published import LASOT
+)
+from alpharefine.evaluation.published import LASOT, PublishedScores
 
 ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
 """LaSOT's 14 attributes in the order of the official toolkit's flags: illumination variation, partial occlusion,
@@ -116,7 +117,7 @@ class LaSOTDataset(EvaluationDataset):
 
     splits: ClassVar[tuple[str, ...]] = ("test", "train")
     attribute_names: ClassVar[tuple[str, ...]] = ATTRIBUTES
-    published = LASOT
+    published: ClassVar[PublishedScores | None] = LASOT
     extra_options = ("annotations_dir",)
 
     def __init__(self, config: DatasetConfig) -> None:
@@ -179,7 +180,7 @@ class LaSOTExtension(LaSOTDataset):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
-    published = None
+    published: ClassVar[PublishedScores | None] = None
 
     def official_names(self) -> list[str]:
         """Return the names in the split file of the data root, else the official ones."""
