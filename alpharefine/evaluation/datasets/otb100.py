@@ -39,8 +39,8 @@ class OTB100(EvaluationDataset):
 
     A sequence is ``<name>/`` with ``img/0001.jpg`` and ``groundtruth_rect.txt``, numbers separated by commas, tabs or
     spaces. A second target of a folder is a sequence of its own: ``Jogging-2`` is ``Jogging/groundtruth_rect.2.txt``.
-    Frames may start at any number. Only the frames in `FRAME_RANGES` are used. The annotation has a row for each of them,
-    or for each frame of the folder.
+    Frames may start at any number. Only the frames in `FRAME_RANGES` are used. The annotation has a row for each of
+    them, or for each frame of the folder.
 
     The default protocol is `lasot`: LaSOT's toolkit computes what the OTB authors' toolkit does (inclusive pixels,
     first row replaced by the ground truth).
