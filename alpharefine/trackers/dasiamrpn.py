@@ -52,7 +52,7 @@ class DaSiamRPNTracker(Tracker):
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from its box in the first frame."""
         self.set_box(box_xywh)
-        self._colour = cv2.mean(frame)
+        self._color = cv2.mean(frame)
         side = round(context_side(self._size))
         self._model.setInput(self._blob(frame, side, _TEMPLATE_SIZE))
         features = self._model.forward(_FEATURES)
@@ -64,7 +64,7 @@ class DaSiamRPNTracker(Tracker):
     def set_box(self, box_xywh: np.ndarray) -> None:
         """Replace the last box; the template stays as it is."""
         box = np.asarray(box_xywh, dtype=np.float64)
-        self._centre, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
+        self._center, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
 
     def track(self, frame: np.ndarray) -> Track:
         """Find the target in the next frame."""
@@ -82,14 +82,14 @@ class DaSiamRPNTracker(Tracker):
             _WINDOW_INFLUENCE,
         )
         rate = best.penalty * best.score * _RATE
-        self._centre, self._size = smooth_box(
-            self._centre + best.shift / scale, best.size / scale, self._size, rate, frame.shape[:2]
+        self._center, self._size = smooth_box(
+            self._center + best.shift / scale, best.size / scale, self._size, rate, frame.shape[:2]
         )
-        return Track(np.concatenate([self._centre - 0.5 * self._size, self._size]), best.score, TrackState.NORMAL)
+        return Track(np.concatenate([self._center - 0.5 * self._size, self._size]), best.score, TrackState.NORMAL)
 
     def _blob(self, frame: np.ndarray, side: int, crop_size: int) -> np.ndarray:
-        x0, y0 = (round(v - 0.5 * (side + 1)) for v in self._centre)
-        return cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size, self._colour), swapRB=True)
+        x0, y0 = (round(v - 0.5 * (side + 1)) for v in self._center)
+        return cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size, self._color), swapRB=True)
 
 
 def load(request: TrackerRequest) -> LoadedTracker:

@@ -1,4 +1,4 @@
-"""MIL: OpenCV's tracker with a classifier that is learnt online (Babenko et al., CVPR 2009). It needs no weights.
+"""MIL: OpenCV's tracker with a classifier that is learned online (Babenko et al., CVPR 2009). It needs no weights.
 
 `cv2.TrackerMIL` searches about its own last box, whose size never changes, and has no way to be told of another. So
 the picture is moved under the box instead: after `set_box` each frame is warped such that the new box lies where the
@@ -68,7 +68,7 @@ class MILTracker(Tracker):
         blue: np.ndarray = cv2.extractChannel(frame, 2)
         if (self._scale == 1).all() and (self._shift == 0).all():
             return blue
-        shift = self._shift + 0.5 * self._scale - 0.5  # from pixel borders to the pixel centres that OpenCV counts in
+        shift = self._shift + 0.5 * self._scale - 0.5  # from pixel borders to the pixel centers that OpenCV counts in
         matrix = np.column_stack([np.diag(self._scale), shift])
         return cv2.warpAffine(blue, matrix, blue.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
 

@@ -57,7 +57,7 @@ class NanoTracker(Tracker):
     def set_box(self, box_xywh: np.ndarray) -> None:
         """Replace the last box; the template stays as it is."""
         box = np.asarray(box_xywh, dtype=np.float64)
-        self._centre, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
+        self._center, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
 
     def track(self, frame: np.ndarray) -> Track:
         """Find the target in the next frame."""
@@ -69,7 +69,7 @@ class NanoTracker(Tracker):
         left_top, right_bottom = distances.reshape(2, 2, _GRID, _GRID)
         sizes = left_top + right_bottom
         # OpenCV compares with the scale of the target's position, not with that of its size; kept so that boxes agree.
-        scale_ratio = context_side(sizes) / np.float32(context_side(self._centre))
+        scale_ratio = context_side(sizes) / np.float32(context_side(self._center))
         aspect_ratio = np.float32(self._size[0] / self._size[1]) / (sizes[0] / sizes[1])
         score = target_prob(logits.reshape(2, _GRID, _GRID))
         penalty = change_penalty(scale_ratio, aspect_ratio, _PENALTY)
@@ -79,13 +79,13 @@ class NanoTracker(Tracker):
         shift = self._offsets[[column, row]] + 0.5 * (right_bottom - left_top)[:, row, column]
         size = sizes[:, row, column] / scale
         rate = float(penalty[best] * score[best]) * _RATE
-        self._centre, self._size = smooth_box(self._centre + shift / scale, size, self._size, rate, frame.shape[:2])
+        self._center, self._size = smooth_box(self._center + shift / scale, size, self._size, rate, frame.shape[:2])
         return Track(
-            np.concatenate([self._centre - 0.5 * self._size, self._size]), float(ranking[best]), TrackState.NORMAL
+            np.concatenate([self._center - 0.5 * self._size, self._size]), float(ranking[best]), TrackState.NORMAL
         )
 
     def _features(self, frame: np.ndarray, side: int, crop_size: int) -> np.ndarray:
-        x0, y0 = (int(v) - (side + 1) // 2 for v in self._centre)
+        x0, y0 = (int(v) - (side + 1) // 2 for v in self._center)
         self._backbone.setInput(cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size)))
         return self._backbone.forward()
 

@@ -32,7 +32,7 @@ def context_side(size: np.ndarray, half_perimeter: float | None = None) -> Any:
 
 
 def cut_square(
-    frame: np.ndarray, x0: int, y0: int, side: int, crop_size: int, colour: Sequence[float] | None = None
+    frame: np.ndarray, x0: int, y0: int, side: int, crop_size: int, color: Sequence[float] | None = None
 ) -> np.ndarray:
     """Cut a square out of a frame and resize it. Only its own pixels are read where it lies inside of the frame.
 
@@ -42,7 +42,7 @@ def cut_square(
         y0: top edge in image pixels.
         side: of the square in image pixels, at least 1.
         crop_size: side of the result in pixels.
-        colour: of the pixels outside of the frame; None for the frame's mean.
+        color: of the pixels outside of the frame; None for the frame's mean.
 
     Returns:
         ``(crop_size, crop_size, 3)`` uint8.
@@ -52,11 +52,11 @@ def cut_square(
     right, bottom = min(x0 + side, width), min(y0 + side, height)
     patch = frame[top : max(bottom, top), left : max(right, left)]
     if patch.shape[:2] != (side, side):
-        colour = cv2.mean(frame) if colour is None else colour
+        color = cv2.mean(frame) if color is None else color
         if patch.size == 0:
-            return np.full((crop_size, crop_size, 3), np.rint(colour[:3]), dtype=np.uint8)
+            return np.full((crop_size, crop_size, 3), np.rint(color[:3]), dtype=np.uint8)
         borders = (top - y0, y0 + side - bottom, left - x0, x0 + side - right)
-        patch = cv2.copyMakeBorder(patch, *borders, cv2.BORDER_CONSTANT, value=colour)
+        patch = cv2.copyMakeBorder(patch, *borders, cv2.BORDER_CONSTANT, value=color)
     return cv2.resize(patch, (crop_size, crop_size))
 
 
@@ -97,7 +97,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         position: anchor, row, column.
-        shift: ``(2,)``, from the middle of the search crop to the box's centre in its pixels.
+        shift: ``(2,)``, from the middle of the search crop to the box's center in its pixels.
         size: ``(2,)``, width and height in pixels of the search crop.
         score: probability of being the target.
         penalty: for its change of size and shape, a factor in 0..1.
@@ -159,30 +159,30 @@ def anchor_sizes() -> np.ndarray:
 
 
 def smooth_box(
-    centre: np.ndarray, size: np.ndarray, last_size: np.ndarray, rate: float, image_size: tuple[int, int]
+    center: np.ndarray, size: np.ndarray, last_size: np.ndarray, rate: float, image_size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Follow the candidate's centre at once and its size at a rate, inside of the picture.
+    """Follow the candidate's center at once and its size at a rate, inside of the picture.
 
     Args:
-        centre: ``(2,)`` x, y in image pixels.
+        center: ``(2,)`` x, y in image pixels.
         size: ``(2,)`` width, height in image pixels.
         last_size: ``(2,)``.
         rate: 0 keeps the last size, 1 takes the candidate's.
         image_size: height and width of the picture.
 
     Returns:
-        Centre ``(2,)`` inside of the picture and size ``(2,)``, each side between 10 px and the picture's.
+        Center ``(2,)`` inside of the picture and size ``(2,)``, each side between 10 px and the picture's.
     """
-    return limit_box(centre, rate * size + (1 - rate) * last_size, image_size)
+    return limit_box(center, rate * size + (1 - rate) * last_size, image_size)
 
 
-def limit_box(centre: np.ndarray, size: np.ndarray, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Keep a centre ``(2,)`` inside of the picture and each side of a size ``(2,)`` between 10 px and the picture's.
+def limit_box(center: np.ndarray, size: np.ndarray, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Keep a center ``(2,)`` inside of the picture and each side of a size ``(2,)`` between 10 px and the picture's.
 
     Args:
-        centre: x, y in image pixels.
+        center: x, y in image pixels.
         size: width, height in image pixels.
         image_size: height and width of the picture.
     """
     limit = np.array(image_size[::-1], dtype=np.float64)
-    return np.clip(centre, 0, limit), np.maximum(np.minimum(size, limit), 10)
+    return np.clip(center, 0, limit), np.maximum(np.minimum(size, limit), 10)

@@ -42,9 +42,9 @@ class VitTracker(Tracker):
         self._network = network
         hann = np.hanning(_GRID + 2)[1:-1].astype(np.float32)
         self._window = np.outer(hann, hann)
-        self._normalisation = cv2.dnn.Image2BlobParams()
-        self._normalisation.mean = tuple(_MEAN)
-        self._normalisation.scalefactor = tuple(_SCALE)
+        self._normalization = cv2.dnn.Image2BlobParams()
+        self._normalization.mean = tuple(_MEAN)
+        self._normalization.scalefactor = tuple(_SCALE)
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from its box in the first frame, rounded to whole pixels."""
@@ -67,9 +67,9 @@ class VitTracker(Tracker):
         score = float(ranking[row, column])
         if score < _LEAST_SCORE:
             return Track(np.array(self._box, dtype=np.float64), score, TrackState.NOT_FOUND)
-        centre = (offsets.reshape(2, _GRID, _GRID)[:, row, column] + np.array([column, row], np.float32)) / _GRID
+        center = (offsets.reshape(2, _GRID, _GRID)[:, row, column] + np.array([column, row], np.float32)) / _GRID
         size = sizes.reshape(2, _GRID, _GRID)[:, row, column]
-        corner = (centre - size / 2) * window.width + np.array([window.x0, window.y0], np.float32)
+        corner = (center - size / 2) * window.width + np.array([window.x0, window.y0], np.float32)
         x, y, w, h = (floor(v) for v in (*corner, *(size * window.width)))
         # Deviation: OpenCV lets a side become 0 and fails on the next frame.
         self._box = (x, y, max(w, 1), max(h, 1))
@@ -82,7 +82,7 @@ class VitTracker(Tracker):
 
     def _blob(self, frame: np.ndarray, window: Window, crop_size: int) -> np.ndarray:
         crop = cv2.cvtColor(window.cut(frame, crop_size), cv2.COLOR_RGB2BGR)
-        return cv2.dnn.blobFromImageWithParams(crop, self._normalisation)
+        return cv2.dnn.blobFromImageWithParams(crop, self._normalization)
 
 
 def load(request: TrackerRequest) -> LoadedTracker:

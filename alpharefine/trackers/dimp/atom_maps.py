@@ -20,19 +20,19 @@ def normalized(features: Tensor) -> Tensor:
     return features / (energy + _SMALLEST_ENERGY).sqrt()
 
 
-def gaussian_labels(centres_yx: Tensor, num_cells: int, sigma: float) -> Tensor:
+def gaussian_labels(centers_yx: Tensor, num_cells: int, sigma: float) -> Tensor:
     """What the scores of samples should be.
 
     Args:
-        centres_yx: ``(N, 2)`` of the targets, in cells from the middle of the map.
+        centers_yx: ``(N, 2)`` of the targets, in cells from the middle of the map.
         num_cells: side n of the maps.
         sigma: width in cells.
 
     Returns:
         ``(N, n, n)``, 1 at most.
     """
-    cells = torch.arange(num_cells, dtype=centres_yx.dtype, device=centres_yx.device) - (num_cells - 1) / 2
-    dy, dx = ((cells - centres_yx[:, axis, None]).square() for axis in range(2))
+    cells = torch.arange(num_cells, dtype=centers_yx.dtype, device=centers_yx.device) - (num_cells - 1) / 2
+    dy, dx = ((cells - centers_yx[:, axis, None]).square() for axis in range(2))
     return torch.exp(-(dy[:, :, None] + dx[:, None, :]) / (2 * sigma**2))
 
 

@@ -1,4 +1,4 @@
-"""How ATOM's classifier is learnt: Gauss-Newton steps, each of them solved by conjugate gradients.
+"""How ATOM's classifier is learned: Gauss-Newton steps, each of them solved by conjugate gradients.
 
 The classifier is a projection of the features' channels, a filter over those, and an activation. Projection and filter
 are linear, so both together are one filter over the features, ``projection^T filter``, and their derivatives follow
@@ -24,7 +24,7 @@ _LEAST_RESPONSE = 0.05
 
 
 class Samples(NamedTuple):
-    """What a classifier is learnt from.
+    """What a classifier is learned from.
 
     Attributes:
         features: ``(N, C, H, W)``.

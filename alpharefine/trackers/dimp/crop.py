@@ -32,10 +32,10 @@ class Sample(NamedTuple):
     corners_yx: np.ndarray
 
     @property
-    def centre_yx(self) -> np.ndarray:
+    def center_yx(self) -> np.ndarray:
         """``(2,)``, the middle of the window's pixels."""
-        centre: np.ndarray = np.float32(0.5) * (self.corners_yx[:2] + self.corners_yx[2:] - 1)
-        return centre
+        center: np.ndarray = np.float32(0.5) * (self.corners_yx[:2] + self.corners_yx[2:] - 1)
+        return center
 
     @property
     def scale(self) -> np.float32:
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
 
 def cut_sample(
     frame: np.ndarray,
-    centre_yx: np.ndarray,
+    center_yx: np.ndarray,
     sample_hw: np.ndarray,
     output_hw: tuple[int, int],
     border: BorderMode = "replicate",
@@ -57,7 +57,7 @@ def cut_sample(
 
     Args:
         frame: ``(H, W, 3)`` uint8.
-        centre_yx: ``(2,)`` in image pixels, cut to whole ones.
+        center_yx: ``(2,)`` in image pixels, cut to whole ones.
         sample_hw: ``(2,)`` size of the window in image pixels.
         output_hw: size of the crop in pixels.
         border: ``replicate`` repeats the border's pixels outside of the picture; ``inside`` shrinks and shifts the
@@ -67,15 +67,15 @@ def cut_sample(
             ``float`` as it does today.
     """
     image_hw = np.array(frame.shape[:2])
-    centre, sample = np.trunc(centre_yx).astype(np.int64), np.asarray(sample_hw, np.float32)
+    center, sample = np.trunc(center_yx).astype(np.int64), np.asarray(sample_hw, np.float32)
     if border != "replicate":
         ratios = sample / image_hw.astype(np.float32)
         factor = np.clip(ratios.max() if border == "inside" else ratios.min(), 1, max_scale_change)
         sample = np.trunc(sample / np.float32(factor))
     # Large windows are thinned out by whole steps before they are resized.
     step = max(int((sample / np.asarray(output_hw, np.float32)).min() - np.float32(0.1)), 1)
-    offset = centre % step
-    low, high = _window((centre - offset) // step, sample / np.float32(step), arithmetic)
+    offset = center % step
+    low, high = _window((center - offset) // step, sample / np.float32(step), arithmetic)
     thinned_hw = -(-(image_hw - offset) // step)
     if border != "replicate":
         low, high = _shift_inside(low, high, thinned_hw)
@@ -88,11 +88,11 @@ def cut_sample(
     return Sample(pixels, np.float32(step) * np.concatenate([low, high]).astype(np.float32))
 
 
-def _window(centre: np.ndarray, size: np.ndarray, arithmetic: Arithmetic) -> tuple[np.ndarray, np.ndarray]:
+def _window(center: np.ndarray, size: np.ndarray, arithmetic: Arithmetic) -> tuple[np.ndarray, np.ndarray]:
     side = np.maximum(np.rint(size), 2).astype(np.int64)
     if arithmetic == "integer":
-        return centre - (side - 1) // 2, centre + side // 2 + 1
-    return centre - (side - 1) / 2, centre + side / 2 + 1
+        return center - (side - 1) // 2, center + side // 2 + 1
+    return center - (side - 1) / 2, center + side / 2 + 1
 
 
 def _shift_inside(low: np.ndarray, high: np.ndarray, image_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,21 +118,21 @@ def _cut(image: np.ndarray, first_yx: np.ndarray, end_yx: np.ndarray) -> np.ndar
 
 
 def box_in_sample(
-    centre_yx: np.ndarray, size_hw: np.ndarray, sample_centre_yx: np.ndarray, scale: np.float32, sample_hw: np.ndarray
+    center_yx: np.ndarray, size_hw: np.ndarray, sample_center_yx: np.ndarray, scale: np.float32, sample_hw: np.ndarray
 ) -> np.ndarray:
     """A box of the picture in crop pixels.
 
     Args:
-        centre_yx: ``(2,)`` of the box, image pixels.
+        center_yx: ``(2,)`` of the box, image pixels.
         size_hw: ``(2,)`` of the box, image pixels.
-        sample_centre_yx: ``(2,)`` of the crop, image pixels.
+        sample_center_yx: ``(2,)`` of the crop, image pixels.
         scale: image pixels a crop pixel.
         sample_hw: ``(2,)`` size of the crop in crop pixels.
 
     Returns:
         ``(4,)`` float32 xywh in crop pixels.
     """
-    centre = (centre_yx - sample_centre_yx) / scale + (sample_hw - 1) / 2
+    center = (center_yx - sample_center_yx) / scale + (sample_hw - 1) / 2
     size = size_hw / scale
-    corner = centre - (size - 1) / 2
+    corner = center - (size - 1) / 2
     return np.concatenate([corner[::-1], size[::-1]]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Other views of the first frame's target, which its filter is learnt from. Pictures are float32 ``(3, h, w)``."""
+"""Other views of the first frame's target, which its filter is learned from. Pictures are float32 ``(3, h, w)``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class FirstFrameViews:
     """Which views are made, in the order of the attributes after the picture as it is.
 
     Attributes:
@@ -44,7 +44,7 @@ class View(NamedTuple):
 
 
 def make_views(
-    augmentation: Augmentation, size: int, random_shift_factor: float, generator: torch.Generator
+    augmentation: FirstFrameViews, size: int, random_shift_factor: float, generator: torch.Generator
 ) -> list[View]:
     """List the views.
 

@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[TrackerBackbone, type[FilterOptimizer]]] = {
     "super_dimp": ("resnet50", DiMPOptimizer),
     "super_dimp_simple": ("resnet50", HingeOptimizer),
 }
-"""Backbone and filter optimiser of each tracker."""
+"""Backbone and filter optimizer of each tracker."""
 
 Network = TypeVar("Network", bound=BoxNet)
 

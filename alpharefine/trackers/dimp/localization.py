@@ -17,11 +17,11 @@ class Thresholds:
     Attributes:
         target_not_found_threshold: with a lower peak the target is not found.
         distractor_threshold: a second peak higher than this part of the first is a rival.
-        hard_negative_threshold: a second peak higher than this part of the first is to be learnt from.
+        hard_negative_threshold: a second peak higher than this part of the first is to be learned from.
         target_neighborhood_scale: side of what counts as the first peak, in sizes of the target.
         displacement_scale: what counts as a short move, in half sides of the map.
         uncertain_threshold: with a lower peak the tracker is not sure; None for never.
-        hard_sample_threshold: with a lower peak the sample is to be learnt from at once; None for never.
+        hard_sample_threshold: with a lower peak the sample is to be learned from at once; None for never.
     """
 
     target_not_found_threshold: float

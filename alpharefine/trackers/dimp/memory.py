@@ -1,4 +1,4 @@
-"""The samples that a target's filter is learnt from."""
+"""The samples that a target's filter is learned from."""
 
 from __future__ import annotations
 

@@ -54,11 +54,11 @@ class BoxNet(nn.Module):
 
 
 class DiMPNet(BoxNet):
-    """A network that learns a classifier of the target by an optimiser that was learnt itself.
+    """A network that learns a classifier of the target by an optimizer that was learned itself.
 
     Args:
         backbone: which ResNet.
-        filter_optimizer: which optimiser.
+        filter_optimizer: which optimizer.
     """
 
     def __init__(self, backbone: TrackerBackbone, filter_optimizer: FilterOptimizer) -> None:

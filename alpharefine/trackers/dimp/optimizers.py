@@ -1,6 +1,6 @@
-"""How a filter is learnt from samples, by steepest descent with the step that is best for a quadratic model.
+"""How a filter is learned from samples, by steepest descent with the step that is best for a quadratic model.
 
-Each optimiser first makes maps ``(N, 1, M, h, w)`` of what the scores of N samples should be from the targets' boxes,
+Each optimizer first makes maps ``(N, 1, M, h, w)`` of what the scores of N samples should be from the targets' boxes,
 then takes any number of steps. ``S`` targets at once are ``(N, S, M, h, w)``. No gradient is kept.
 """
 
@@ -29,7 +29,7 @@ class FilterOptimizer(nn.Module, ABC):
             boxes_xywh: ``(..., 4)`` crop pixels.
             map_side: side h of the score maps.
             filter_size: k.
-            label_sigma: width of a Gaussian label in cells, for optimisers that have not learnt its shape.
+            label_sigma: width of a Gaussian label in cells, for optimizers that have not learned its shape.
 
         Returns:
             ``(..., M, h, h)``.
@@ -50,7 +50,7 @@ class FilterOptimizer(nn.Module, ABC):
         """
 
     def score_map(self, scores: Tensor) -> Tensor:
-        """What peaks are looked for in, of scores ``(N, S, h, w)``: the scores, if an optimiser says nothing else."""
+        """What peaks are looked for in, of scores ``(N, S, h, w)``: the scores, if an optimizer says nothing else."""
         return scores
 
     @torch.no_grad()
@@ -66,7 +66,7 @@ class FilterOptimizer(nn.Module, ABC):
 
 
 class DiMPOptimizer(FilterOptimizer):
-    """Gauss-Newton on a residual whose target, mask and weight over the distance to the target are learnt.
+    """Gauss-Newton on a residual whose target, mask and weight over the distance to the target are learned.
 
     Source: DiMP (arXiv 1904.07220), section 3.1 to 3.3.
     """
@@ -108,7 +108,7 @@ class PrDiMPOptimizer(FilterOptimizer):
 
     Args:
         gauss_sigma: width of the density in cells.
-        min_filter_reg: least regularisation.
+        min_filter_reg: least regularization.
         alpha_eps: makes the steps shorter.
         normalize_label: whether the density sums to one.
         uni_weight: share of a uniform density.
@@ -216,9 +216,9 @@ def distance_map(boxes_xywh: Tensor, map_side: int, filter_size: int) -> Tensor:
     Returns:
         ``(..., h, h)``.
     """
-    centre = (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / STRIDE - (filter_size % 2) / 2
+    center = (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / STRIDE - (filter_size % 2) / 2
     cells = torch.arange(map_side, dtype=boxes_xywh.dtype, device=boxes_xywh.device)
-    dx, dy = (cells - centre[..., i, None] for i in range(2))
+    dx, dy = (cells - center[..., i, None] for i in range(2))
     return (dy.square()[..., :, None] + dx.square()[..., None, :]).sqrt()
 
 

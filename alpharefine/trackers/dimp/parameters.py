@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from alpharefine.trackers.dimp.box_search import BoxSearch
 from alpharefine.trackers.dimp.crop import Arithmetic
-from alpharefine.trackers.dimp.first_frame import Augmentation
+from alpharefine.trackers.dimp.first_frame import FirstFrameViews
 from alpharefine.trackers.dimp.localization import Thresholds
 
 FOLDER = Path(__file__).parent / "parameters"
@@ -34,7 +34,7 @@ class OnlineParameters:
         hard_negative_learning_rate: the same after a rival was seen.
         minimum_initial_weight: least share of the first frame's samples.
         train_skipping: the filter is updated every so many frames.
-        num_initial_iterations: of the filter's optimiser, in the first frame; of ATOM's, in each of its steps.
+        num_initial_iterations: of the filter's optimizer, in the first frame; of ATOM's, in each of its steps.
         num_update_iterations: in an update.
         num_hard_negative_iterations: in the update at once after a rival was seen.
         target_inside_ratio: part of the target that stays in the picture, along each side.
@@ -44,7 +44,7 @@ class OnlineParameters:
     search_area_scale: float
     thresholds: Thresholds
     box_search: BoxSearch
-    augmentation: Augmentation
+    augmentation: FirstFrameViews
     arithmetic: Arithmetic = "integer"
     augmentation_expansion_factor: int = 2
     random_shift_factor: float = 1 / 3
@@ -59,7 +59,7 @@ class OnlineParameters:
     target_inside_ratio: float = 0.2
 
 
-_DIMP_VIEWS = Augmentation(
+_DIMP_VIEWS = FirstFrameViews(
     relativeshift=((0.6, 0.6), (-0.6, 0.6), (0.6, -0.6), (-0.6, -0.6)),
     fliplr=True,
     blur=((3, 1), (1, 3), (2, 2)),
@@ -79,7 +79,7 @@ class DiMPParameters(OnlineParameters):
 
     border: Literal["replicate", "inside_major"] = "replicate"
     max_scale_change: float | None = None
-    augmentation: Augmentation = _DIMP_VIEWS
+    augmentation: FirstFrameViews = _DIMP_VIEWS
     memory_size: int = 50
     train_skipping: int = 20
     num_update_iterations: int = 2

@@ -107,7 +107,7 @@ class MultiLevelHead(nn.Module):
 
     Args:
         channels: of each level.
-        weighted: whether levels have learnt weights, as opposed to being averaged.
+        weighted: whether levels have learned weights, as opposed to being averaged.
     """
 
     def __init__(self, channels: Sequence[int], weighted: bool) -> None:
@@ -119,12 +119,12 @@ class MultiLevelHead(nn.Module):
 
 
 class SiamRPNpp(nn.Module):
-    """SiamRPN++. Crops are BGR, 0..255, not normalised; the network is used in evaluation mode alone.
+    """SiamRPN++. Crops are BGR, 0..255, not normalized; the network is used in evaluation mode alone.
 
     Args:
         backbone: its name.
         neck_channels: of each level; none for no neck.
-        weighted: whether levels have learnt weights.
+        weighted: whether levels have learned weights.
     """
 
     def __init__(self, backbone: BackboneName, neck_channels: tuple[int, ...] = (), weighted: bool = False) -> None:

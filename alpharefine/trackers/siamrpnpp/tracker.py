@@ -24,21 +24,21 @@ from alpharefine.trackers.siamrpnpp.variants import TEMPLATE_SIZE, VARIANTS, Var
 _LEAST_SIDE = 1.0
 
 
-def cut_around(frame: np.ndarray, centre: np.ndarray, side: int, crop_size: int, colour: Sequence[float]) -> np.ndarray:
+def cut_around(frame: np.ndarray, center: np.ndarray, side: int, crop_size: int, color: Sequence[float]) -> np.ndarray:
     """Cut a square about a point, as pysot does.
 
     Args:
         frame: ``(H, W, 3)`` uint8.
-        centre: ``(2,)``, x and y in image pixels.
+        center: ``(2,)``, x and y in image pixels.
         side: of the square in image pixels.
         crop_size: side of the result in pixels.
-        colour: of the pixels outside of the frame, cut to integers.
+        color: of the pixels outside of the frame, cut to integers.
 
     Returns:
         ``(crop_size, crop_size, 3)`` uint8.
     """
-    x0, y0 = (floor(v - 0.5 * (side + 1) + 0.5) for v in centre)
-    return cut_square(frame, x0, y0, side, crop_size, [int(v) for v in colour[:3]])
+    x0, y0 = (floor(v - 0.5 * (side + 1) + 0.5) for v in center)
+    return cut_square(frame, x0, y0, side, crop_size, [int(v) for v in color[:3]])
 
 
 class SiamRPNppTracker(Tracker):
@@ -59,7 +59,7 @@ class SiamRPNppTracker(Tracker):
         """Learn the target from its box in the first frame."""
         self.set_box(box_xywh)
         self._is_lost = False
-        self._colour = cv2.mean(frame)
+        self._color = cv2.mean(frame)
         crop = self._crop(frame, round(context_side(self._size)), TEMPLATE_SIZE)
         with torch.inference_mode():
             self._template = self._network.encode_template(crop)
@@ -70,7 +70,7 @@ class SiamRPNppTracker(Tracker):
         Deviation: sides are at least 1 px, for the next frame could not be searched about a box without any.
         """
         box = np.asarray(box_xywh, dtype=np.float64)
-        self._centre, self._size = box[:2] + 0.5 * box[2:], np.maximum(box[2:], _LEAST_SIDE)
+        self._center, self._size = box[:2] + 0.5 * box[2:], np.maximum(box[2:], _LEAST_SIDE)
 
     def track(self, frame: np.ndarray) -> Track:
         """Find the target in the next frame. When the long-term tracker finds none, the box stays where it was."""
@@ -86,21 +86,21 @@ class SiamRPNppTracker(Tracker):
         found = lost is None or candidate.score >= lost.low_score
         if found:
             rate = candidate.penalty * candidate.score * variant.rate
-            self._centre = self._centre + candidate.shift / scale
+            self._center = self._center + candidate.shift / scale
             self._size = self._size * (1 - rate) + candidate.size / scale * rate
-        centre, size = limit_box(self._centre, self._size, frame.shape[:2])
+        center, size = limit_box(self._center, self._size, frame.shape[:2])
         if lost is None:
-            self._centre, self._size = centre, size
+            self._center, self._size = center, size
         else:  # goes on from the box as it was before it was limited to the picture
             self._is_lost = not found or (self._is_lost and candidate.score <= lost.high_score)
         state = TrackState.UNCERTAIN if self._is_lost else TrackState.NORMAL
         return Track(
-            np.concatenate([centre - 0.5 * size, size]), candidate.score, state if found else TrackState.NOT_FOUND
+            np.concatenate([center - 0.5 * size, size]), candidate.score, state if found else TrackState.NOT_FOUND
         )
 
     def _crop(self, frame: np.ndarray, side: int, crop_size: int) -> Tensor:
         """``(1, 3, m, m)`` BGR on the network's device."""
-        crop = cut_around(frame, self._centre, side, crop_size, self._colour)
+        crop = cut_around(frame, self._center, side, crop_size, self._color)
         return torch.from_numpy(crop).to(self._device).permute(2, 0, 1)[None].flip(1).float()
 
     def _search(self, crop: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ class Variant:
     Attributes:
         backbone: its name.
         neck_channels: of each level; none for no neck.
-        weighted: whether levels have learnt weights.
+        weighted: whether levels have learned weights.
         penalty: strength of that for changes of size and shape.
         window_influence: weight of the window that prefers the middle, 0..1.
         rate: at which the size follows the candidate's, times its score.
