@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import evaluate
+from alpharefine.cli import evaluate
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from tests.checkpoints.test_original import UNKNOWN, golden, shapes, writer
