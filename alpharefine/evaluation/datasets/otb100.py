@@ -89,7 +89,8 @@ class OTB100(EvaluationDataset):
 def official_attributes() -> dict[str, tuple[str, ...]]:
     """Return the attributes of the 100 sequences by name, in the official order.
 
-    Source: ``tb_100.txt`` of the authors' toolkit (jwlim/tracker_benchmark).
+    Source: the authors' toolkit (jwlim/tracker_benchmark), version of the TPAMI paper; later versions differ in 14
+    sequences from the numbers of sequences that attribute plots are published with.
     """
     lines = (resources.files("alpharefine.evaluation.datasets") / "otb100.txt").read_text().splitlines()
     return {name: tuple(attributes) for name, *attributes in map(str.split, lines)}
