@@ -211,7 +211,7 @@ def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
 def test_no_folder_and_no_archive(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for name in ("absent", "notes.txt"):
-        with pytest.raises(UserError, match=rf"--results_dir .*{name} is not a folder, nor an archive"):
+        with pytest.raises(UserError, match=rf"--results_dir .*{name} is neither a folder nor an archive"):
             find_results(tmp_path / name, NAMES)
 
 
@@ -260,13 +260,13 @@ def test_a_file_that_is_no_gzip(tmp_path: Path) -> None:
 def test_two_files_for_a_sequence(tmp_path: Path) -> None:
     write_folder(tmp_path, {"ATOM/cat-1.txt": FLOATS})
     write_gzipped(tmp_path, {"ATOM/cat-1.txt": FLOATS})
-    with pytest.raises(UserError, match=r"both .*cat-1\.txt.* and .*cat-1\.txt.* hold results of cat-1"):
+    with pytest.raises(UserError, match=r"both .*cat-1\.txt.* and .*cat-1\.txt.* contain results of cat-1; remove one"):
         find_results(tmp_path, NAMES)
 
 
 def test_two_trackers_of_one_name(tmp_path: Path) -> None:
     write_folder(tmp_path, {"dimp/50/cat-1.txt": FLOATS, "dimp_50/cat-1.txt": FLOATS})
-    with pytest.raises(UserError, match=r"dimp/50 and dimp_50 would both be called 'dimp_50'; rename one"):
+    with pytest.raises(UserError, match=r"dimp/50 and dimp_50 would have the same name 'dimp_50'; rename or remove"):
         find_results(tmp_path, NAMES)
 
 

@@ -1,4 +1,4 @@
-"""ATOM: a classifier that is learned from nothing in the first frame.
+"""ATOM: a tracker whose classifier is trained from scratch in the first frame.
 
 Source: ATOM (arXiv 1811.07628).
 """
@@ -32,26 +32,31 @@ from alpharefine.trackers.dimp.threads import one_thread
 
 
 class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
-    """Follows one target.
+    """ATOM in one sequence.
 
     Args:
-        network: in evaluation mode, with parameters that ask for no gradient; any number of trackers can share it.
-        parameters: the published ones, or others.
-        seed: of the random moves of the first frame's views, of the classifier before it has learned anything, and of
-            the boxes that the search begins with.
+        network: Network in evaluation mode, without gradients of its parameters; any number of trackers can share it.
+        parameters: Parameters of the tracker, such as the published ones.
+        seed: Seed of the random shifts of the first frame's views, of the initial classifier, and of the initial boxes
+            of the box search.
 
     Attributes:
-        classifier: what has been learned of the target.
+        classifier: Classifier of the target.
     """
 
     @torch.no_grad()
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self._begin(box_xywh)
         network, target = self.network, self.target
         target.mark_found()
         center, views = np.rint(target.center_yx), self._views()
-        # Unlike DiMP's, the crops' window is about the target's own center; all places are measured from the rounded.
+        # Unlike in DiMP, the window is centered on the exact center; positions are measured from the rounded center.
         layers = network.layers(self._first_crops(frame, target.center_yx, views))
         box = torch.from_numpy(target.box_in(center, target.scale, self._size_hw))[None].to(self._device)
         self.modulation = network.bb_regressor.modulation(layers.layer2[:1], layers.layer3[:1], box)
@@ -73,7 +78,11 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
 
     @torch.no_grad()
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame, and learn from it."""
+        """Locate the target in the next frame, and update the classifier.
+
+        Args:
+            frame: Next frame, ``(H, W, 3)`` RGB uint8.
+        """
         parameters, target = self.parameters, self.target
         self._frame_number += 1
         center, scale = np.rint(target.center_yx), target.scale
@@ -99,9 +108,9 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
         return Track(target.box_xywh, found.max_score, found.state)
 
     def _labels(self, sample_center_yx: np.ndarray, scale: np.float32, shifts_yx: np.ndarray, num_cells: int) -> Tensor:
-        """Labels ``(N, n, n)`` of samples whose content was moved by ``(N, 2)`` crop pixels."""
+        """Return labels ``(N, n, n)`` of samples whose content is shifted by ``(N, 2)`` crop pixels."""
         cells = np.float32(num_cells)
-        # The filter's response lies half a cell behind what it responds to, as its side is even.
+        # The response of a filter with an even side lies half a cell after its input.
         center = cells * (self.target.center_yx - sample_center_yx) / (scale * self._size_hw) + np.float32(0.5)
         centers = torch.from_numpy(center + shifts_yx / self._size_hw * cells)
         return gaussian_labels(centers.to(self._device), num_cells, self._label_sigma(num_cells))
@@ -122,7 +131,7 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
 
     def _localize(self, scores: Tensor, scale: np.float32) -> Localization:
         size, thresholds = self.parameters.sample_size, self.parameters.thresholds
-        # The small map goes to the host, and is made larger there.
+        # The small map is copied to the host and upsampled there.
         return localize(
             upsampled(scores.cpu().numpy(), size),
             size / 2,

@@ -1,4 +1,4 @@
-"""DiMP, PrDiMP, SuperDiMP and SuperDiMPSimple: one tracker, other networks and parameters.
+"""DiMP, PrDiMP, SuperDiMP and SuperDiMPSimple: one tracker with different networks and parameters.
 
 Sources: DiMP (arXiv 1904.07220), PrDiMP (arXiv 2003.12565), ATOM (arXiv 1811.07628) for the box.
 """
@@ -21,20 +21,25 @@ from alpharefine.trackers.dimp.parameters import DiMPParameters
 
 
 class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
-    """Follows one target.
+    """Tracker of the DiMP family in one sequence.
 
     Args:
-        network: in evaluation mode, with parameters that ask for no gradient; any number of trackers can share it.
-        parameters: the published ones, or others.
-        seed: of the random moves of the first frame's views, and of the boxes that the search begins with.
+        network: Network in evaluation mode, without gradients of its parameters; any number of trackers can share it.
+        parameters: Parameters of the tracker, such as the published ones.
+        seed: Seed of the random shifts of the first frame's views, and of the initial boxes of the box search.
 
     Attributes:
-        target_filter: ``(1, C, 4, 4)``, what has been learned of it.
+        target_filter: Filter of the classifier, ``(1, C, 4, 4)``.
     """
 
     @torch.no_grad()
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         parameters, network = self.parameters, self.network
         self._begin(box_xywh)
         center = np.rint(self.target.center_yx)
@@ -52,7 +57,11 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
 
     @torch.no_grad()
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame, and learn from it."""
+        """Locate the target in the next frame, and update the classifier.
+
+        Args:
+            frame: Next frame, ``(H, W, 3)`` RGB uint8.
+        """
         parameters, network, target = self.parameters, self.network, self.target
         self._frame_number += 1
         sample = cut_sample(

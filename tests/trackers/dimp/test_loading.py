@@ -121,7 +121,7 @@ def test_atoms_file_is_refused_with_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{}, {"net": None}, {"net": {"a": 1}}, {"net": {1: torch.ones(1)}}], ids=str)
 def test_a_file_without_parameters_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
     torch.save(content, tmp_path / "empty.pth")
-    with pytest.raises(UserError, match=r"empty\.pth holds no `net` of named tensors; give the authors' file of"):
+    with pytest.raises(UserError, match=r"empty\.pth has no `net` with named tensors; give the authors' file of"):
         load_tracker("dimp18", weights=[tmp_path / "empty.pth"], device="cpu")
 
 
