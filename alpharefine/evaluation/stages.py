@@ -397,8 +397,9 @@ def _score_run(
         return RunMetrics(None, median_ms, str(archive))
     scored = score_run(boxes_xywh, sequences, dataset.scoring, protocol)
     part = folder / f".{CURVES_FILE}"
+    arrays: dict[str, Any] = {"names": np.array(list(scored.sequences)), **scored.sequence_curves}
     with part.open("wb") as file:
-        np.savez_compressed(file, names=np.array(list(scored.sequences)), **scored.sequence_curves)
+        np.savez_compressed(file, **arrays)
     part.replace(folder / CURVES_FILE)
     return RunMetrics(scored, median_ms)
 

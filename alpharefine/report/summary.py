@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison
-from alpharefine.report.tables import format_table, format_trackers, missing_sequences
+from alpharefine.report.tables import (
+    format_attributes,
+    format_sequences,
+    format_table,
+    format_trackers,
+    missing_sequences,
+)
 
 
 def format_summary(metrics: Metrics) -> str:

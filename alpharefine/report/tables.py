@@ -95,6 +95,34 @@ def format_attributes(runs: Mapping[str, RunScore], attributes: Sequence[str], p
     return _format_groups(rows, [""] * (len(rows) + 2), _keys(runs), protocol) if rows else ""
 
 
+def format_sequences(runs: Mapping[str, RunScore], protocol: Protocol = "lasot") -> str:
+    """Format the scores of one tracker for each sequence, sorted by gain if there is one.
+
+    Args:
+        runs: Scores by name of the run, at least one, over the same sequences.
+        protocol: Scoring conventions; see `format_table`.
+
+    Returns:
+        Lines of text, the last without a line break.
+
+    >>> base = RunScore({"ao": 50.0}, {}, {"a-1": {"ao": 40.0}, "b-1": {"ao": 60.0}}, {}, {})
+    >>> refined = RunScore({"ao": 55.0}, {}, {"a-1": {"ao": 39.0}, "b-1": {"ao": 71.0}}, {}, {})
+    >>> print(format_sequences({"base": base, "refined": refined}))
+                                   AO
+               base  refined     gain
+    b-1       60.00    71.00   +11.00
+    a-1       40.00    39.00    -1.00
+    """
+    names, keys = list(next(iter(runs.values())).sequences), _keys(runs)
+    if _has_gain(runs):
+        gains = {
+            name: runs["refined"].sequences[name][keys[0]] - runs["base"].sequences[name][keys[0]] for name in names
+        }
+        names.sort(key=lambda name: -gains[name])
+    rows = {name: {run: score.sequences[name] for run, score in runs.items()} for name in names}
+    return _format_groups(rows, [""] * (len(rows) + 2), keys, protocol)
+
+
 def missing_sequences(trackers: Mapping[str, Mapping[str, RunScore]], names: Sequence[str]) -> list[str]:
     """List the trackers that were not scored on all sequences.
 

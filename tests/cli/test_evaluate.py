@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,11 +15,11 @@ import pytest
 
 from alpharefine import Refiner
 from alpharefine.boxes import is_valid
+from alpharefine.cli import evaluate
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.metrics import PROTOCOLS
-from alpharefine.cli import evaluate
 from alpharefine.trackers import Track, TrackState
 from tests.cli.results import files_in, metrics_in, runs_in, tracker_in
 from tests.trackers.siamrpnpp.random_files import save_random
@@ -83,7 +82,10 @@ def test_a_tracker_alone(root: Path, names: list[str], tmp_path: Path, capsys: p
     assert files_in(out) == sorted(["config.yaml", "metrics.json", *(f"oracle/base/{file}" for file in runs)])
     for name in names:
         truth = read_rows(folder_of(root, name) / "groundtruth.txt")
-        boxes_xywh, times_ms = read_rows(tracker_in(out) / "base" / f"{name}.txt"), read_rows(tracker_in(out) / "base/times" / f"{name}.txt", 3)
+        boxes_xywh, times_ms = (
+            read_rows(tracker_in(out) / "base" / f"{name}.txt"),
+            read_rows(tracker_in(out) / "base/times" / f"{name}.txt", 3),
+        )
         np.testing.assert_array_equal(boxes_xywh[0], truth[0])
         np.testing.assert_allclose(boxes_xywh[:, :2] + boxes_xywh[:, 2:] / 2, truth[:, :2] + truth[:, 2:] / 2)
         assert times_ms.shape == (NUM_FRAMES, 3)
@@ -203,7 +205,9 @@ def test_two_processes_write_the_same_boxes(root: Path, names: list[str], tmp_pa
         run("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--output_dir", tmp_path / str(devices),
             "--devices", devices)  # fmt: skip
     for name in names:
-        one, two = ((tracker_in(tmp_path / str(devices)) / "refined" / f"{name}.txt").read_bytes() for devices in (1, 2))
+        one, two = (
+            (tracker_in(tmp_path / str(devices)) / "refined" / f"{name}.txt").read_bytes() for devices in (1, 2)
+        )
         assert one == two
         assert len(one.splitlines()) == NUM_FRAMES
 
@@ -366,7 +370,8 @@ def test_boxes_of_masks_and_masks_as_pictures(root: Path, names: list[str], tmp_
     out = tmp_path / "out"
     run(*command, "--output_dir", out, "--box_from", "mask", "--mask_threshold", "0.4", "--save_masks")
     masks = [
-        cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted((tracker_in(out) / f"refined/masks/{names[0]}").iterdir())
+        cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        for path in sorted((tracker_in(out) / f"refined/masks/{names[0]}").iterdir())
     ]
     boxes_xywh = read_rows(tracker_in(out) / "refined" / f"{names[0]}.txt")
     assert len(masks) == NUM_FRAMES - 1 == len(boxes_xywh) - 1
@@ -424,7 +429,10 @@ def test_a_geometry_in_place_of_the_checkpoints(root: Path, names: list[str], tm
     for geometry in ("exact", "original"):
         run(*command, "--output_dir", tmp_path / geometry, "--geometry", geometry)
     run(*command, "--output_dir", tmp_path / "own")
-    boxes = {name: read_rows(tracker_in(tmp_path / name) / "refined" / f"{names[0]}.txt") for name in ("exact", "original", "own")}
+    boxes = {
+        name: read_rows(tracker_in(tmp_path / name) / "refined" / f"{names[0]}.txt")
+        for name in ("exact", "original", "own")
+    }
     np.testing.assert_array_equal(boxes["own"], boxes["exact"])
     assert np.abs(boxes["original"] - boxes["exact"]).max() > 0.1
 

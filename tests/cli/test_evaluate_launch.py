@@ -133,9 +133,7 @@ def test_sequences_are_shared_out_evenly() -> None:
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "bash"}, False),
     ],
 )
-def test_a_launcher_is_recognized(
-    variables: dict[str, str], launched: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launcher_is_recognized(variables: dict[str, str], launched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("SLURM_", "TORCHELASTIC_"))]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
