@@ -23,7 +23,7 @@ from alpharefine.evaluation.run import MIN_FEEDBACK_SCORE, RunSettings, WhenLost
 from alpharefine.evaluation.run_folder import write_whole
 from alpharefine.evaluation.score import RunScore
 from alpharefine.evaluation.sequences import SequenceSet
-from alpharefine.inference.refiner import Precision
+from alpharefine.inference.options import ComputePrecision
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.metrics import PROTOCOLS, Protocol
 from alpharefine.report.tables import format_table, format_trackers, missing_sequences
@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--geometry", choices=get_args(GeometryName), help="in place of the one that the checkpoint was trained in")
     add(
         "--precision",
-        choices=get_args(Precision),
+        choices=get_args(ComputePrecision),
         help="bits that the refiner computes in (default: auto, 16 on a graphics card in the geometry exact, else 32)",
     )
     add("--box_from", choices=("corner", "mask"), help="the head that the box is taken from (default: corner)")

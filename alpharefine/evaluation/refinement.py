@@ -8,7 +8,7 @@ import torch
 
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.evaluation.run import RunSettings, choose_min_feedback_score
-from alpharefine.inference.refiner import choose_box_head, choose_precision
+from alpharefine.inference.options import resolve_box_head, resolve_precision
 
 
 def settle_refinement(settings: RunSettings) -> tuple[RunSettings, str]:
@@ -29,11 +29,11 @@ def settle_refinement(settings: RunSettings) -> tuple[RunSettings, str]:
     settled = replace(
         settings,
         geometry=network.geometry,
-        precision=choose_precision(
+        precision=resolve_precision(
             settings.precision, "cuda" if torch.cuda.is_available() else "cpu", network.geometry
         ),
-        box_from=choose_box_head(settings.box_from, network.heads),
+        box_from=resolve_box_head(settings.box_from, network.heads),
         min_feedback_score=choose_min_feedback_score(settings, network.geometry),
     )
     doubts = f"{loaded.doubts}\n" if loaded.doubts else ""
-    return settled, f"{settings.ckpt}: {loaded.description}; {loaded.parts}\n{doubts}"
+    return settled, f"{settings.ckpt}: {loaded.description}; {network.config}\n{doubts}"

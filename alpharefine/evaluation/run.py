@@ -19,7 +19,8 @@ from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.processes import run_in_processes
 from alpharefine.evaluation.sequences import EvaluationSequence
-from alpharefine.inference.refiner import BoxFrom, Precision, Refinement, Refiner
+from alpharefine.inference.options import BoxSource, ComputePrecision
+from alpharefine.inference.refiner import Refinement, Refiner
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.trackers import SELF_TRACKERS, Tracker, TrackerSource, load_tracker
 from alpharefine.trackers.base import Track, TrackState
@@ -73,8 +74,8 @@ class RunSettings:
     data_root: str | None = None
     annotations_dir: str | None = None
     geometry: GeometryName | None = None
-    precision: Precision = "auto"
-    box_from: BoxFrom = "auto"
+    precision: ComputePrecision = "auto"
+    box_from: BoxSource = "auto"
     mask_threshold: float = MASK_THRESHOLD
     flip_test: bool = False
     save_masks: bool = False
@@ -119,7 +120,7 @@ def load_refiner(settings: RunSettings, ckpt: str, device: str) -> Refiner:
         )
     except ValueError as error:
         raise UserError(f"{error} Give another checkpoint, or leave `--box_from` out.") from error
-    if settings.save_masks and "mask" not in refiner.network.heads:
+    if settings.save_masks and "mask" not in refiner.heads:
         raise UserError("`--save_masks`: the network has no mask head; leave it out.")
     return refiner
 
@@ -175,7 +176,7 @@ class Pipeline:
         if settings.tracker in SELF_TRACKERS and not self.feedback:
             raise UserError(f"`--no-feedback`: {settings.tracker} moves by the refined box alone; leave it out.")
         self._draws_from_masks = settings.save_masks and self.refiner is not None and self.refiner.box_head == "mask"
-        geometry = None if self.refiner is None else self.refiner.network.geometry
+        geometry = None if self.refiner is None else self.refiner.geometry
         self.min_feedback_score = choose_min_feedback_score(settings, geometry)
 
     def frame_paths(self, sequence: EvaluationSequence) -> list[Path] | None:
