@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alpharefine import Refiner
 from alpharefine.boxes import xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.crops import OriginalWindow, OriginalWindowBack, Window
-from alpharefine.models import AlphaRefineNet
+from alpharefine.models import AlphaRefineNet, NetworkConfig
 
 NAN, INF = float("nan"), float("inf")
 
@@ -251,7 +250,7 @@ class TestOriginalWindowBack:
         ours, theirs = OriginalWindowBack.around(box_xywh), OriginalWindow.around(box_xywh)
         assert type(ours) is OriginalWindowBack
         np.testing.assert_array_equal(ours.cut(random_image(), 16), theirs.cut(random_image(), 16))
-        assert not Refiner(AlphaRefineNet("resnet18", geometry="original_window"), "cpu").network.corner_head.grid[1]
+        assert not AlphaRefineNet(NetworkConfig("resnet18", geometry="original_window")).corner_head.grid.reaches_end
 
 
 class TestPaste:

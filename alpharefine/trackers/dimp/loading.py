@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from alpharefine.checkpoints.files import Record, read_torch_file
+from alpharefine.checkpoints.files import ForeignObject, read_torch_file
 from alpharefine.checkpoints.fit import require_fit
 from alpharefine.errors import UserError
 from alpharefine.trackers.dimp.atom import ATOMTracker
@@ -158,7 +158,7 @@ _MAKERS = {name: partial(_make, name) for name in (*NETWORKS, "atom")}
 
 
 def _recorded(constructor: object, name: str, path: Path) -> dict[str, Any]:
-    values = getattr(constructor, "kwds", None) if isinstance(constructor, Record) else None
+    values = getattr(constructor, "kwds", None) if isinstance(constructor, ForeignObject) else None
     if not isinstance(values, dict):
         return {}
     for key, value in _REQUIRED.items():

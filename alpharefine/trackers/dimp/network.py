@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from alpharefine.models import IMAGENET_MEAN, IMAGENET_STD, make_trunk
+from alpharefine.models import IMAGENET_MEAN, IMAGENET_STD, build_backbone
 from alpharefine.trackers.dimp.filters import FilterInitializer, InstanceL2Norm
 from alpharefine.trackers.dimp.iou_net import IoUNet
 from alpharefine.trackers.dimp.optimizers import FilterOptimizer
@@ -42,7 +42,7 @@ class BoxNet(nn.Module):
 
     def __init__(self, backbone: TrackerBackbone) -> None:
         super().__init__()
-        self.feature_extractor = make_trunk(backbone)
+        self.feature_extractor = build_backbone(backbone)
         self.bb_regressor = IoUNet(self.feature_extractor.channels[2:])
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
