@@ -42,7 +42,7 @@ demo: install
 lock:
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/python -m pip install --quiet --upgrade setuptools
+	.lock-venv/bin/python -m pip install --quiet hatchling editables
 	.lock-venv/bin/python -m pip install --quiet -e '.[dev,trax]'
 	.lock-venv/bin/python -m pip freeze --all --exclude-editable | grep -v '^pip==' \
 		| sed -E -e '/^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/' -e '/^vot-trax/ s/$$/ ; platform_machine == "x86_64"/' > .lock-venv/requirements.lock

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from alpharefine.boxes import clip_as_original, clip_to_image
-
-GeometryName = Literal["exact", "original", "original_window"]
+from alpharefine.options import GeometryName
 
 CROP_SIZE = 256
 """Side length of the square crop in pixels (Alpha-Refine, section 4.1)."""

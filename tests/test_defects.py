@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from alpharefine.evaluation.sequences import SequenceSet
 from PIL import Image
 
 import train
@@ -24,7 +25,6 @@ from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.pairs import EpochSampler, PairDataset, PairSource
 from alpharefine.errors import UserError
 from alpharefine.evaluation.run import Pipeline, RunSettings
-from alpharefine.evaluation.sequences import SequenceSet
 from alpharefine.masks import mask_to_box
 from alpharefine.models import AlphaRefineNet, Corners, Grid, soft_argmax
 from alpharefine.models.heads import BoxHead

@@ -1,4 +1,4 @@
-"""Text files of a folder and of the archives in it, read one after the other; nothing is unpacked to disk."""
+"""Iteration over the text files of a folder and of the archives in it, without unpacking to disk."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 
 MAX_FILE_SIZE = 2**26
-"""Bytes of the largest text file that is read, unpacked; a million rows of boxes are less."""
+"""Size limit of an unpacked text file in bytes; a million rows of boxes are smaller."""
 
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
-    *(RuntimeError, NotImplementedError),  # of the zip reader: a password, a compression that it does not know
+    *(RuntimeError, NotImplementedError),  # raised by zipfile for encrypted members and unknown compression methods
 )
 
 
 class TextFile(NamedTuple):
-    """A file as it was found.
+    """Text file in a folder or archive.
 
     Attributes:
-        folders: those that it lies in, below the place that was searched; an archive counts as a folder of its name
-            without suffix.
-        num_outside: how many of `folders` lead to and are the archive; 0 for a file that is in none.
-        stem: its name without ``.txt`` or ``.txt.gz``.
-        place: where it is, for messages.
-        content: what it holds, unpacked.
+        folders: Names of the folders from the searched place to the file; an archive counts as a folder named without
+            its suffixes.
+        num_outside: Number of leading `folders` up to and including the archive; 0 if the file is in no archive.
+        stem: File name without ``.txt`` or ``.txt.gz``.
+        place: Path of the file, for error messages.
+        content: Unpacked content.
     """
 
     folders: tuple[str, ...]
@@ -47,17 +47,23 @@ class TextFile(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is called like an archive of texts.
+    """Return True if a file name has the suffix of an archive.
+
+    Args:
+        path: Path of the file.
 
     >>> [is_archive(Path(name)) for name in ("results_ATOM.tar.xz", "airplane-1.txt.gz", "dimp50.pth.tar")]
     [True, False, False]
     """
     name = path.name.lower()
-    return name.endswith(ARCHIVE_SUFFIXES) and not name.endswith(".pth.tar")  # a checkpoint, in spite of its name
+    return name.endswith(ARCHIVE_SUFFIXES) and not name.endswith(".pth.tar")  # a checkpoint, despite its suffix
 
 
 def archive_stem(path: Path) -> str:
-    """The name of an archive without its suffixes, or of anything else as it is.
+    """Return the file name of an archive without its suffixes; other names are returned unchanged.
+
+    Args:
+        path: Path of the archive.
 
     >>> archive_stem(Path("results_ATOM.tar.xz")), archive_stem(Path("siam.fc"))
     ('results_ATOM', 'siam.fc')
@@ -66,15 +72,15 @@ def archive_stem(path: Path) -> str:
 
 
 def text_files(place: Path) -> Iterator[TextFile]:
-    """Every ``.txt`` and ``.txt.gz`` below a folder or in an archive, and in the archives below the folder.
+    """Yield every ``.txt`` and ``.txt.gz`` file in a folder, its subfolders and their archives, or in one archive.
 
-    Hidden files and folders are left out, and of archives links and names with ``..``.
+    Hidden files and folders are skipped, and so are links and names with ``..`` in archives.
 
     Args:
-        place: the folder or archive.
+        place: Path of the folder or archive.
 
     Raises:
-        UserError: if an archive or a compressed file is damaged, a file is larger than `MAX_FILE_SIZE`, or a folder
+        UserError: If an archive or a compressed file is damaged, a file is larger than `MAX_FILE_SIZE`, or a folder
             cannot be read.
     """
     if not place.is_dir():
@@ -98,18 +104,18 @@ def text_files(place: Path) -> Iterator[TextFile]:
 
 
 def _refuse_folder(error: OSError) -> None:
-    raise UserError(f"{error.filename} cannot be read ({error.strerror}); give the rights to it, or leave it out.")
+    raise UserError(f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it.")
 
 
 def read_text_file(path: Path, folders: tuple[str, ...] = ()) -> TextFile:
-    """Read a ``.txt`` or ``.txt.gz``.
+    """Read a ``.txt`` or ``.txt.gz`` file.
 
     Args:
-        path: of the file.
-        folders: see `TextFile`.
+        path: Path of the file.
+        folders: Names of the folders that lead to the file; see `TextFile`.
 
     Raises:
-        UserError: if it is damaged or larger than `MAX_FILE_SIZE`.
+        UserError: If the file is damaged or larger than `MAX_FILE_SIZE`.
     """
     with path.open("rb") as file:
         return TextFile(folders, 0, _stem(path.name, TEXT_SUFFIXES), str(path), _content(file, str(path)))
@@ -147,7 +153,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _content(file: IO[bytes], place: str) -> bytes:
-    """What a file holds, read no further than it may be large."""
+    """Read and unpack a file up to the size limit."""
     try:
         if place.endswith(".gz"):
             with gzip.open(file) as unpacked:
@@ -155,14 +161,14 @@ def _content(file: IO[bytes], place: str) -> bytes:
         else:
             content = file.read(MAX_FILE_SIZE + 1)
     except _DAMAGED as error:
-        raise UserError(f"{place} cannot be read ({_reason(error)}); get it again.") from error
+        raise UserError(f"{place} cannot be read ({_reason(error)}); download it again.") from error
     if len(content) > MAX_FILE_SIZE:
-        raise UserError(f"{place} is larger than {MAX_FILE_SIZE >> 20} MiB and no file of boxes; leave it out.")
+        raise UserError(f"{place} is larger than {MAX_FILE_SIZE >> 20} MiB, which no file of boxes is; remove it.")
     return content
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a reader says."""
+    """Return the first line of an error message."""
     return str(error).partition("\n")[0].rstrip(":") or type(error).__name__
 
 

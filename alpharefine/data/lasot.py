@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from alpharefine.boxes import is_valid
+from alpharefine.data.frames import list_frames
 from alpharefine.data.reader import Reader, SequenceRecord, require_choice, require_equal_counts
 from alpharefine.data.text import read_flags, read_names, read_rows
 from alpharefine.errors import UserError
@@ -125,7 +126,7 @@ class LaSOT(Reader):
             UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
         """
         folder = self.folder(name)
-        frames = [path.name for path in self.frames(name)]
+        frames = self.frame_names(name)
         boxes_xywh = read_rows(folder / "groundtruth.txt")
         occluded, out_of_view = read_flags(folder / "full_occlusion.txt"), read_flags(folder / "out_of_view.txt")
         require_equal_counts(
@@ -137,19 +138,16 @@ class LaSOT(Reader):
         )
         return frames, boxes_xywh, occluded | out_of_view
 
-    def frames(self, name: str) -> list[Path]:
-        """Return the paths of the frames of a sequence, in order.
+    def frame_names(self, name: str) -> list[str]:
+        """Return the file names of the frames of a sequence in temporal order.
 
         Args:
             name: Name of the sequence.
 
         Raises:
-            UserError: If the folder of the frames does not exist.
+            UserError: If the folder of the frames is missing or has no frames.
         """
-        folder = self.folder(name) / "img"
-        if not folder.is_dir():
-            raise UserError(f"LaSOT: frame folder {folder} does not exist; restore the sequence from its archive.")
-        return sorted(path for path in folder.iterdir() if path.suffix == ".jpg")
+        return list_frames(self.folder(name) / "img")
 
     def frame_path(self, name: str, frame_name: str) -> Path:
         """Return the path of a frame.

@@ -1,4 +1,8 @@
-"""Text files of numbers: the annotations and the published results of every data set are read by one function."""
+"""Text files of numbers, flags and names: one grammar for the annotations and the results of every data set.
+
+Plain decimal numbers with one separator between them, which nearly all files hold, are decoded by array operations.
+Anything else is read line by line, which also finds the row that an error message names.
+"""
 
 from __future__ import annotations
 
@@ -11,58 +15,135 @@ from alpharefine.errors import UserError
 
 _SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 
+_GAP, _NEWLINE, _DOT, _MINUS, _ZERO, _ONE, _OTHER = b" \n.-01\xff"
+
+_PLAIN = bytes(byte if byte in b"0123456789.-\n" else _GAP if byte in b",;\t " else _OTHER for byte in range(256))
+"""Translation table of rows of plain numbers: every separator within a row becomes a space."""
+
+_FLAGS = bytes(byte if byte in b"01" else _GAP if byte in b",\t\r\n " else _OTHER for byte in range(256))
+"""Translation table of flags: every separator becomes a space."""
+
+_MAX_DIGITS = 15
+"""Largest number of digits that a float64 holds exactly, whatever the digits are."""
+
+_POWERS = np.array([float(10**power) for power in range(_MAX_DIGITS + 1)])
+
 
 def read_rows(path: Path, columns: int = 4) -> np.ndarray:
     """Read a text file that holds the same number of numbers on each line.
 
-    Numbers may be integers or floats, NaN too, parted by commas, semicolons, tabs or spaces. Empty lines at the end are
-    left out.
+    Numbers are integers or decimals, including NaN and infinity, separated by commas, semicolons, tabs or spaces. Empty
+    lines at the end are ignored.
 
     Args:
-        path: the file.
-        columns: how many numbers a line holds.
+        path: Path of the file.
+        columns: Number of numbers on a line.
 
     Returns:
         ``(N, columns)`` float64.
 
     Raises:
-        UserError: if the file is missing, is not text, or a line does not hold that many numbers.
+        UserError: If the file is missing, is not text, or a line does not hold `columns` numbers.
     """
-    return parse_rows(_read(path), str(path), columns)
+    return parse_rows(read_text(path), str(path), columns)
 
 
 def parse_rows(text: str, place: str, columns: int = 4, first_row: int = 1) -> np.ndarray:
-    r"""The numbers of a text like those of `read_rows`.
+    r"""Parse a text that holds the same number of numbers on each line; see `read_rows`.
 
     Args:
-        text: what a file holds.
-        place: where the text is from, for messages.
-        columns: how many numbers a line holds.
-        first_row: the number of the first line, for messages.
+        text: Content of a file.
+        place: Origin of the text, for error messages.
+        columns: Number of numbers on a line.
+        first_row: Number of the first line, for error messages.
 
     Returns:
         ``(N, columns)`` float64.
 
     Raises:
-        UserError: if a line does not hold that many numbers.
+        UserError: If a line does not hold `columns` numbers.
 
     >>> parse_rows("1,2\n3\t4.5\n", "here", columns=2).tolist()
     [[1.0, 2.0], [3.0, 4.5]]
     """
-    lines = text.rstrip().splitlines()
-    rows = [_SEPARATOR.split(line.strip()) for line in lines]
-    for number, row in enumerate(rows):
-        if len(row) != columns or not all(_is_number(value) for value in row):
-            received = lines[number].strip()[:80]
-            raise UserError(
-                f"{place}, row {number + first_row}: a row must be {columns} numbers, got {received!r}; correct the "
-                "file."
-            )
-    return np.array(rows, dtype=np.float64).reshape(-1, columns)
+    text = text.rstrip()
+    if not text:
+        return np.empty((0, columns))
+    values = _plain_numbers(text, columns)
+    if values is None:
+        rows = enumerate(text.splitlines(), first_row)
+        values = np.array([_parse_row(line.strip(), f"{place}, row {number}", columns) for number, line in rows])
+    return values.reshape(-1, columns)
+
+
+def _plain_numbers(text: str, columns: int) -> np.ndarray | None:
+    """Decode rows of decimal numbers without exponents that single separators part; None for any other text."""
+    data = (text + "\n").replace("\r\n", "\n").encode().translate(_PLAIN)
+    if _OTHER in data:
+        return None
+    chars = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(chars <= _GAP)
+    row_ends = chars[ends[columns - 1 :: columns]]
+    if len(ends) % columns or data.count(_NEWLINE) != len(row_ends) or (row_ends != _NEWLINE).any():
+        return None
+    values = _whole_numbers(data.translate(None, b".-"))
+    if values is not None and _DOT in data:
+        values = _shift_points(values, np.flatnonzero(chars == _DOT), ends)
+    if values is not None and _MINUS in data:
+        values = _negate(values, np.flatnonzero(chars == _MINUS), ends)
+    return values
+
+
+def _whole_numbers(data: bytes) -> np.ndarray | None:
+    """Decode numbers of digits alone, each followed by one separator; None if one has no digit or too many."""
+    chars = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(chars <= _GAP)
+    lengths = np.diff(ends, prepend=-1) - 1
+    if lengths.min() < 1 or lengths.max() > _MAX_DIGITS:
+        return None
+    values = np.zeros(len(ends))
+    for place in range(lengths.max()):
+        digits = (chars[ends - 1 - place] - _ZERO) * (lengths > place)
+        values += digits * _POWERS[place]
+    return values
+
+
+def _shift_points(values: np.ndarray, dots: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
+    """Divide whole numbers by the power of ten that their decimal points ask for; None if one has two points.
+
+    The quotient of two exact numbers is rounded once, so it is the number that `float` returns.
+    """
+    indices = np.searchsorted(ends, dots)
+    if (np.diff(indices) == 0).any():
+        return None
+    values[indices] /= _POWERS[ends[indices] - dots - 1]
+    return values
+
+
+def _negate(values: np.ndarray, minuses: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
+    """Negate the numbers that begin with a minus sign; None if one stands elsewhere."""
+    indices = np.searchsorted(ends, minuses)
+    if (minuses != np.where(indices > 0, ends[indices - 1] + 1, 0)).any():
+        return None
+    values[indices] *= -1.0
+    return values
+
+
+def _parse_row(line: str, place: str, columns: int) -> list[float]:
+    try:
+        row = [float(value) for value in _SEPARATOR.split(line)]
+    except ValueError:
+        row = []
+    if len(row) != columns:
+        raise UserError(f"{place}: a row must be {columns} numbers, got {line[:80]!r}; correct the file.")
+    return row
 
 
 def folder_name(text: str) -> str:
-    """A text as the name of a folder: one word of letters, digits and ``_.+-``, no path.
+    """Convert a text to the name of a folder: one word of letters, digits and ``_.+-``, no path.
+
+    Args:
+        text: Any text.
 
     >>> folder_name("self:2"), folder_name("cmd:python3 mine.py --fast"), folder_name("../SiamRPN++")
     ('self_2', 'cmd_python3_mine.py_--fast', 'SiamRPN++')
@@ -71,10 +152,14 @@ def folder_name(text: str) -> str:
 
 
 def decode_text(content: bytes, place: str) -> str:
-    """The text that a file holds, UTF-8 with or without a byte order mark.
+    """Decode UTF-8 with or without a byte order mark.
+
+    Args:
+        content: Content of a file.
+        place: Origin of the content, for error messages.
 
     Raises:
-        UserError: if it is not text.
+        UserError: If the content is not UTF-8.
     """
     try:
         return content.decode("utf-8-sig")
@@ -83,51 +168,54 @@ def decode_text(content: bytes, place: str) -> str:
 
 
 def read_flags(path: Path) -> np.ndarray:
-    """Read flags 0 and 1, parted by commas or standing one in a line.
+    """Read flags 0 and 1, separated by commas, spaces or line breaks.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Returns:
         ``(N,)`` bool.
 
     Raises:
-        UserError: if the file is missing, is not text, or holds anything else.
+        UserError: If the file is missing, is not text, or holds anything else.
     """
-    flags = _read(path).replace(",", " ").split()
+    text = read_text(path)
+    data = text.encode().translate(_FLAGS)
+    chars = np.frombuffer(data, dtype=np.uint8)
+    is_flag = chars != _GAP
+    if _OTHER not in data and not (is_flag[1:] & is_flag[:-1]).any():
+        return np.asarray(chars[is_flag] == _ONE)
+    flags = text.replace(",", " ").split()
     strange = next((flag for flag in flags if flag not in ("0", "1")), None)
     if strange is not None:
         raise UserError(f"{path}: a flag must be 0 or 1, got {strange!r}; correct the file.")
-    return np.array(flags, dtype=np.int64).astype(bool)
+    return np.array([flag == "1" for flag in flags])
 
 
 def read_names(path: Path) -> list[str]:
     """Read a list of names, one a line.
 
     Args:
-        path: the file.
-
-    Returns:
-        The names.
+        path: Path of the file.
 
     Raises:
-        UserError: if the file is missing, is not text, or names nothing.
+        UserError: If the file is missing, is not text, or names nothing.
     """
-    names = _read(path).split()
+    names = read_text(path).split()
     if not names:
         raise UserError(f"{path}: this list names no sequence; it must name at least one.")
     return names
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a text file, UTF-8 with or without a byte order mark.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        UserError: If the file is missing or is not text.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; restore it, or give the folder that holds it.")
     return decode_text(path.read_bytes(), str(path))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -6,12 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from alpharefine.crops import GeometryName
-
-WhenLost = Literal["refine", "report", "keep"]
-BoxSource = Literal["auto", "corner", "mask"]
-ComputePrecision = Literal["auto", "32", "16", "bf16"]
-ProtocolName = Literal["auto", "lasot", "pysot", "pytracking", "pytracking_valid", "got10k"]
+from alpharefine.options import BoxSource, ComputePrecision, GeometryName, Protocol, WhenLost
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ class OutputConfig:
     """
 
     dir: Path | None = None
-    protocol: ProtocolName = "auto"
+    protocol: Protocol | Literal["auto"] = "auto"
     compare: bool = False
 
 

@@ -1,4 +1,4 @@
-"""One job after the other, in this process or in several, each with a graphics card where there is one."""
+"""Execution of jobs in one process or in several, each with a GPU where there is one."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ ResultOut = TypeVar("ResultOut", covariant=True)
 
 
 class Runner(Protocol[JobIn, ResultOut]):
-    """What does the jobs: networks that are loaded once."""
+    """Executes jobs with networks that are loaded once."""
 
     def run_all(self, jobs: Iterable[JobIn]) -> Iterator[ResultOut]:
-        """Do jobs and yield what came of each, in their order or another."""
+        """Execute jobs and yield the result of each, in any order."""
 
 
 def run_in_processes(
-    make_runner: Callable[[str], Runner[Job, Result]], jobs: Iterable[Job], num_processes: int = 1
+    make_runner: Callable[[str], Runner[Job, Result]], jobs: Iterable[Job], num_processes: int = 1, device: str = "auto"
 ) -> Iterator[Result]:
-    """Do jobs and yield the result of each as it is done.
+    """Execute jobs and yield the result of each as it completes.
 
     Args:
-        make_runner: makes a runner from the name of a device. To be pickled, for more than one process.
-        jobs: what to do.
-        num_processes: 1 does all in this process, more each take whole jobs; process i uses graphics card i modulo
-            their number, where there are any.
+        make_runner: Function from the name of a device to a runner; it is pickled if there are several processes.
+        jobs: Jobs in the order in which they start.
+        num_processes: Number of processes; 1 executes all jobs in this one. Process i uses GPU i modulo their number.
+        device: Device of a single process.
 
     Raises:
-        Exception: the first that a job raised, after the results of those being done have been yielded.
+        Exception: The first exception of a job, after the results of the jobs in progress have been yielded.
     """
     if num_processes == 1:
-        yield from make_runner("auto").run_all(jobs)
+        yield from make_runner(device).run_all(jobs)
         return
     context = multiprocessing.get_context("spawn")
     ranks = context.Queue()
@@ -77,7 +77,7 @@ class _Worker(NamedTuple):
 
 
 _worker: list[_Worker] = []
-"""What this process was started with."""
+"""Arguments of this worker process."""
 
 
 def _start_worker(

@@ -1,12 +1,11 @@
-"""Published boxes of any number of trackers to files: refined in batches, for nothing is fed back.
+"""Run stage over published boxes of any number of trackers, refined in batches because nothing is fed back.
 
-A frame is read once for all trackers; a batch holds boxes of several trackers, frames and, where they are short,
+Each frame is decoded once for all trackers. A batch holds boxes of several trackers, frames and, if these are short,
 sequences.
 """
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,38 +17,36 @@ from typing import NamedTuple
 import numpy as np
 
 from alpharefine.boxes import is_valid
+from alpharefine.checkpoints.loading import LoadedCheckpoint
 from alpharefine.data.images import read_image
 from alpharefine.errors import UserError
-from alpharefine.evaluation.processes import run_in_processes
+from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.run import (
     TIME_COLUMNS,
-    RunSettings,
     SequenceResult,
     encode_mask,
     load_refiner,
     mask_region,
     require_inside,
-    require_possible,
 )
-from alpharefine.evaluation.sequences import EvaluationSequence
+from alpharefine.evaluation.settings import RefinementSettings
 from alpharefine.inference.refiner import Refinement, Template
 
 BATCH_SIZE = 32
-"""Boxes that the network sees at once."""
+"""Number of boxes in a forward pass."""
 
 _NUM_READERS, _NUM_AHEAD = 4, 16
-"""Threads that decode frames while the network runs, and frames that they are ahead of it."""
-
+"""Number of threads that decode frames during the forward passes, and of frames that they decode ahead."""
 
 _DECODE, _REFINE = TIME_COLUMNS.index("decode"), TIME_COLUMNS.index("refine")
 
 
 class ReplayJob(NamedTuple):
-    """A sequence, and the boxes to refine in it.
+    """Boxes to refine in one sequence.
 
     Attributes:
-        sequence: with its frames.
-        boxes_xywh: ``(N, 4)`` in image pixels, a row a frame, by the name of the tracker.
+        sequence: Sequence with its frames.
+        boxes_xywh: ``(N, 4)`` boxes in image pixels, a row a frame, by tracker.
     """
 
     sequence: EvaluationSequence
@@ -57,11 +54,11 @@ class ReplayJob(NamedTuple):
 
 
 class ReplayResult(NamedTuple):
-    """What came of a job.
+    """Refined boxes of one sequence.
 
     Attributes:
-        sequence_name: of the sequence.
-        results: boxes, times and masks by the name of the tracker. What frames took is shared out among the boxes.
+        sequence_name: Name of the sequence.
+        results: Boxes, times and masks by tracker; the time of shared work is divided among the trackers.
     """
 
     sequence_name: str
@@ -69,35 +66,47 @@ class ReplayResult(NamedTuple):
 
 
 def unrefined(boxes_xywh: np.ndarray) -> SequenceResult:
-    """The result of a tracker alone: its boxes ``(N, 4)``, for which nothing is to be done."""
+    """Return published boxes as a result without computing time.
+
+    Args:
+        boxes_xywh: ``(N, 4)`` boxes in image pixels.
+    """
     return SequenceResult(boxes_xywh, np.zeros((len(boxes_xywh), len(TIME_COLUMNS))))
 
 
-class Replay:
-    """A refiner, loaded once, that refines published boxes in any number of sequences.
+class ReplayRunner:
+    """A refiner, loaded once, for published boxes in any number of sequences.
 
     Args:
-        settings: what to run; `ckpt` must be given.
-        device: of the refiner.
-        batch_size: boxes that the network sees at once.
+        settings: Refinement settings.
+        device: Device of the refiner.
+        checkpoint: Content of the refiner's checkpoint, if it was read already.
+        batch_size: Number of boxes in a forward pass.
 
     Raises:
-        UserError: if the checkpoint is missing or unfit, or settings do not go together.
+        UserError: If the checkpoint is missing or is not a refinement network.
     """
 
-    def __init__(self, settings: RunSettings, device: str = "auto", batch_size: int = BATCH_SIZE) -> None:
-        assert settings.ckpt is not None
-        require_possible(settings, accepts_feedback=False, gives_score=False)
-        self.refiner = load_refiner(settings, settings.ckpt, device)
+    def __init__(
+        self,
+        settings: RefinementSettings,
+        device: str = "auto",
+        checkpoint: LoadedCheckpoint | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        self.refiner = load_refiner(settings, device, checkpoint)
         self._mask_threshold = settings.mask_threshold if settings.save_masks else None
-        self._draws_from_masks = settings.save_masks and self.refiner.box_head == "mask"
+        self._draws_from_masks = settings.saves_box_masks
         self._batch_size = batch_size
 
     def run_all(self, jobs: Iterable[ReplayJob]) -> Iterator[ReplayResult]:
-        """Refine the boxes of each job and yield the jobs in their order, each as it is done.
+        """Refine the boxes of jobs and yield each result, in the order of the jobs.
+
+        Args:
+            jobs: Sequences and boxes.
 
         Raises:
-            UserError: if a frame does not decode or the first box lies outside of its frame, after the jobs before have
+            UserError: If a frame does not decode or a first box lies outside of its frame, after the earlier jobs have
                 been yielded.
         """
         running: deque[_Running] = deque()
@@ -125,8 +134,9 @@ class Replay:
             raise failure
 
     def _boxes(self, sequence: EvaluationSequence, running: _Running) -> Iterator[list[_Box]]:
-        """The boxes to refine, frame by frame."""
-        frames = _decoded(require_frames(sequence))
+        """Yield the boxes to refine, frame by frame."""
+        assert sequence.frame_paths is not None
+        frames = _decoded(sequence.frame_paths)
         first, decode_ms = next(frames)
         require_inside(sequence.name, sequence.truth.boxes_xywh[0], first)
         start = perf_counter()
@@ -151,7 +161,7 @@ class Replay:
             box.running.keep(box, refinement, refine_ms)
 
     def _with_masks(self, boxes: list[_Box], refinements: list[Refinement]) -> list[Refinement]:
-        """The refinements, those with a target with the mask of the window about the refined box."""
+        """Add masks of the windows around the refined boxes."""
         found = [i for i, refinement in enumerate(refinements) if refinement.refined]
         masks = self.refiner.segment_many(
             [boxes[i].frame for i in found],
@@ -165,7 +175,7 @@ class Replay:
 
 
 class _Running:
-    """A sequence in work: its boxes are replaced by refined ones as these come."""
+    """A sequence in progress, whose boxes are replaced by refined ones as these arrive."""
 
     def __init__(self, job: ReplayJob, mask_threshold: float | None) -> None:
         self._name = job.sequence.name
@@ -177,7 +187,7 @@ class _Running:
         self.num_open = 0
 
     def boxes(self, frame_index: int, frame: np.ndarray, template: Template) -> list[_Box]:
-        """The boxes to refine in a frame, which are then open."""
+        """Return the boxes to refine in a frame and count them as open."""
         boxes = []
         for tracker, result in self._results.items():
             box_xywh = result.boxes_xywh[frame_index]
@@ -189,7 +199,7 @@ class _Running:
         return boxes
 
     def keep(self, box: _Box, refinement: Refinement, refine_ms: float) -> None:
-        """Take the answer for a box that was open."""
+        """Store the refinement of an open box."""
         result = self._results[box.tracker]
         if refinement.refined:
             result.boxes_xywh[box.frame_index] = refinement.box_xywh
@@ -202,13 +212,13 @@ class _Running:
             self._masks[tracker][frame_index - 1] = encode_mask(mask, frame.shape[:2], self._mask_threshold)
 
     def add_times(self, frame_index: int, decode_ms: float, template_ms: float = 0.0) -> None:
-        """Share out among the trackers what was done once for all of them."""
+        """Divide the time of shared work among the trackers."""
         for result in self._results.values():
             result.times_ms[frame_index, _DECODE] += decode_ms / len(self._results)
             result.times_ms[frame_index, _REFINE] += template_ms / len(self._results)
 
     def result(self) -> ReplayResult:
-        """What has come of the sequence."""
+        """Return the refined boxes of the sequence."""
         assert self.num_open == 0
         if self._mask_threshold is None:
             return ReplayResult(self._name, self._results)
@@ -217,7 +227,7 @@ class _Running:
 
 
 class _Box(NamedTuple):
-    """A box to refine."""
+    """One box to refine."""
 
     running: _Running
     tracker: str
@@ -227,19 +237,8 @@ class _Box(NamedTuple):
     template: Template
 
 
-def require_frames(sequence: EvaluationSequence) -> list[Path]:
-    """The frames of a sequence.
-
-    Raises:
-        UserError: if there are only annotations.
-    """
-    if sequence.frame_paths is None:
-        raise UserError(f"`--tracker replay` with `--ckpt` looks at the frames of {sequence.name}: give `--data_root`.")
-    return sequence.frame_paths
-
-
 def _decoded(paths: Iterable[Path]) -> Iterator[tuple[np.ndarray, float]]:
-    """Frames in their order, and the milliseconds that each took; the next ones are read in the meantime."""
+    """Yield frames in order with their decoding times in milliseconds; later frames are decoded ahead."""
     ahead: deque[Future[tuple[np.ndarray, float]]] = deque()
     with ThreadPoolExecutor(_NUM_READERS) as pool:
         for path in paths:
@@ -253,19 +252,3 @@ def _decoded(paths: Iterable[Path]) -> Iterator[tuple[np.ndarray, float]]:
 def _timed_image(path: Path) -> tuple[np.ndarray, float]:
     start = perf_counter()
     return read_image(path), 1e3 * (perf_counter() - start)
-
-
-def replay_sequences(
-    settings: RunSettings, jobs: Iterable[ReplayJob], num_processes: int = 1
-) -> Iterator[ReplayResult]:
-    """Refine published boxes and yield each sequence as it is done.
-
-    Args:
-        settings: what to run; `ckpt` must be given.
-        jobs: sequences, and the trackers' boxes in them.
-        num_processes: see `run_in_processes`; the boxes do not depend on it, but for rounding.
-
-    Raises:
-        UserError: see `Replay.run_all`.
-    """
-    yield from run_in_processes(functools.partial(Replay, settings), jobs, num_processes)

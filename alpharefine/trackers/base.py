@@ -1,9 +1,7 @@
-"""What a base tracker is: the protocol between the trackers and the evaluation."""
+"""Protocols between base trackers, refiners and the evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -11,7 +9,7 @@ import numpy as np
 
 
 class TrackState(StrEnum):
-    """How sure a tracker is that it still sees its target."""
+    """State that a tracker reports for a frame."""
 
     NORMAL = "normal"
     UNCERTAIN = "uncertain"
@@ -20,12 +18,12 @@ class TrackState(StrEnum):
 
 
 class Track(NamedTuple):
-    """The answer for one frame.
+    """Result of a tracker for one frame.
 
     Attributes:
-        box_xywh: ``(4,)`` float64 in image pixels.
-        score: confidence in 0..1, NaN where the tracker has none.
-        state: how sure the tracker is; with `NOT_FOUND` the box is the last one known.
+        box_xywh: Box of the target, ``(4,)`` float64 in image pixels.
+        score: Confidence, usually in 0..1; NaN if the tracker has none.
+        state: State of the tracker. In state `NOT_FOUND`, `box_xywh` is the last known box.
     """
 
     box_xywh: np.ndarray
@@ -34,54 +32,61 @@ class Track(NamedTuple):
 
 
 class Tracker(Protocol):
-    """Follows one target through one sequence. Frames are RGB uint8 ``(H, W, 3)``, boxes ``(4,)`` in image pixels."""
+    """Single-object tracker in one sequence.
 
-    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
-
-    def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame."""
-
-    def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the last box, about which the next frame is searched; the model of the target stays as it is."""
-
-
-@dataclass(frozen=True)
-class TrackerSource:
-    """A tracker by name, its networks and files read and checked: opens a tracker for each sequence.
-
-    Attributes:
-        name: as asked for.
-        accepts_feedback: whether the next frame depends on the box given to `Tracker.set_box`.
-        needs_frames: whether the tracker looks at the pixels of the frames.
-        gives_score: whether `Track.score` is a number.
-        open: makes the tracker of one sequence from its name and its ground truth ``(N, 4)`` xywh in image pixels, one
-            row a frame; the oracles alone look at the values.
-        opens_files: whether the tracker reads the frames' files by itself, so that nobody has to for its sake.
+    Frames are RGB uint8 ``(H, W, 3)``; boxes are ``(4,)`` xywh in image pixels. A class may inherit from this protocol
+    to get the default `close`.
     """
 
-    name: str
-    accepts_feedback: bool
-    needs_frames: bool
-    gives_score: bool
-    open: Callable[[str, np.ndarray], Tracker]
-    opens_files: bool = False
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame of the sequence, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
+
+    def track(self, frame: np.ndarray) -> Track:
+        """Locate the target in the next frame.
+
+        Args:
+            frame: Next frame of the sequence, ``(H, W, 3)`` RGB uint8.
+        """
+        raise NotImplementedError
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        """Replace the last box, around which the next frame is searched; the target model does not change.
+
+        Trackers that do not accept feedback ignore the call.
+
+        Args:
+            box_xywh: Box of the target in the last frame, ``(4,)`` in image pixels.
+        """
+
+    def close(self) -> None:
+        """Release the resources of the sequence, such as a process. `initialize` may be called again afterwards."""
+        return  # so that the method is not abstract: most trackers have nothing to release
 
 
 class Refined(Protocol):
-    """What a refiner returns: a box, among other things."""
+    """Result of a refiner for one box."""
 
     @property
     def box_xywh(self) -> np.ndarray:
-        """``(4,)`` in image pixels."""
+        """Refined box, ``(4,)`` in image pixels."""
 
     @property
     def refined(self) -> bool:
-        """Whether the target was found; else the box is the one that was given, or near it."""
+        """True if the refiner found the target; otherwise `box_xywh` is close to the input box."""
 
 
 class BoxRefiner(Protocol):
-    """A refiner that has learnt its target already."""
+    """Refiner that is already initialized with a target."""
 
     def refine(self, frame: np.ndarray, box_xywh: np.ndarray) -> Refined:
-        """Make the box ``(4,)`` xywh precise in an RGB frame."""
+        """Refine a box.
+
+        Args:
+            frame: Frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box to refine, ``(4,)`` in image pixels.
+        """

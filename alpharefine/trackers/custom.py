@@ -1,36 +1,42 @@
-"""Anybody's own tracker, named by its import path."""
+"""Custom trackers: classes outside this package, named by their import path."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alpharefine.errors import UserError
-from alpharefine.trackers.base import Track, Tracker, TrackerSource, TrackState
+from alpharefine.trackers.base import Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 
 _METHODS = ("initialize", "track", "set_box")
 
 
-class CheckedTracker:
-    """Passes calls on to a foreign tracker, with boxes that it may change, and checks what it returns.
+class CheckedTracker(Tracker):
+    """Forwards calls to a custom tracker with copies of the boxes, and checks its results.
 
     Args:
-        name: import path of the tracker's class, for messages.
-        tracker: follows the protocol `Tracker`; `track` may also return a plain ``(box, score, state)``.
+        name: Import path of the tracker's class, for messages.
+        tracker: Object with the methods of `Tracker`. `track` may return a plain tuple ``(box, score, state)``; `close`
+            is optional.
     """
 
-    def __init__(self, name: str, tracker: Tracker) -> None:
+    def __init__(self, name: str, tracker: Any) -> None:
         self._name = name
         self._tracker = tracker
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self._tracker.initialize(frame, np.array(box_xywh))
 
     def set_box(self, box_xywh: np.ndarray) -> None:
@@ -38,10 +44,10 @@ class CheckedTracker:
         self._tracker.set_box(np.array(box_xywh))
 
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame.
+        """Locate the target in the next frame.
 
         Raises:
-            UserError: if the answer is not four numbers, a score and a state.
+            UserError: If the result is not a tuple of four numbers, a score and a state.
         """
         answer: Any = self._tracker.track(frame)
         try:
@@ -53,43 +59,52 @@ class CheckedTracker:
             raise UserError(self._wrong(answer))
         return track
 
+    def close(self) -> None:
+        """Close the custom tracker if its class has a method `close`."""
+        close = getattr(self._tracker, "close", None)
+        if callable(close):
+            close()
+
     def _wrong(self, answer: object) -> str:
         return (
-            f"--tracker {self._name}: `track` must return a `Track` or a tuple (box_xywh of 4 numbers, score, state), "
-            f"the state one of {', '.join(TrackState)}; got {answer!r}. Correct the class."
+            f"--tracker {self._name}: `track` must return a `Track` or a tuple (box_xywh of 4 numbers, score, state) "
+            f"with a state of {', '.join(TrackState)}; got {answer!r}. Correct the class."
         )
 
 
-def custom_source(name: str, weights: Sequence[Path]) -> TrackerSource:
-    """Import a class and make one tracker of it, used for all sequences one after the other.
+def load(request: TrackerRequest) -> LoadedTracker:
+    """Import a class and create one tracker, which follows all sequences one after the other.
 
     Args:
-        name: ``package.module:Class``.
-        weights: handed to the class, if there are any.
+        request: Request with the name ``package.module:Class``; the class is called with the paths of the weight files.
 
     Raises:
-        UserError: if there is no such module or class, it lacks a method of `Tracker`, or it does not take the weights.
+        UserError: If the module or class does not exist, the class lacks a method of `Tracker`, or it does not accept
+            the weight files.
     """
-    tracker_class = _import_class(name)
+    tracker_class = _import_class(request.name)
     try:
-        inspect.signature(tracker_class).bind(*weights)
+        inspect.signature(tracker_class).bind(*request.weights)
     except TypeError as error:
         raise UserError(
-            f"--tracker {name}: `{tracker_class.__name__}` cannot be made from {len(weights)} files ({error}); it is "
-            "called with the paths of --tracker_weights, each an argument."
+            f"--tracker {request.name}: `{tracker_class.__name__}` cannot be made from {len(request.weights)} files "
+            f"({error}); it is called with the paths of --tracker_weights, one argument each."
         ) from error
-    tracker = CheckedTracker(name, tracker_class(*weights))
-    return TrackerSource(name, accepts_feedback=True, needs_frames=True, gives_score=True, open=lambda *_: tracker)
+    tracker = CheckedTracker(request.name, tracker_class(*request.weights))
+    return LoadedTracker(lambda _: tracker)
 
 
-def code_file(name: str) -> Path | None:
-    """The file that holds the class ``package.module:Class``; None if there is none.
+def code_files(name: str) -> list[Path]:
+    """Return the file that defines the class of a tracker; none if the class has no file.
+
+    Args:
+        name: Import path ``package.module:Class``.
 
     Raises:
-        UserError: if there is no such class.
+        UserError: If the class does not exist or lacks a method of `Tracker`.
     """
-    found = getattr(sys.modules[_import_class(name).__module__], "__file__", None)
-    return None if found is None else Path(found)
+    path = getattr(sys.modules[_import_class(name).__module__], "__file__", None)
+    return [] if path is None else [Path(path)]
 
 
 def _import_class(name: str) -> type[Any]:
@@ -98,8 +113,8 @@ def _import_class(name: str) -> type[Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UserError(
-            f"--tracker {name}: `{module_name}` cannot be imported ({error}); give package.module:Class, "
-            "with the package installed or in the folder that the command is run from."
+            f"--tracker {name}: `{module_name}` cannot be imported ({error}); give package.module:Class, with the "
+            "package installed or in the current folder."
         ) from error
     tracker_class = getattr(module, class_name, None)
     if not isinstance(tracker_class, type):

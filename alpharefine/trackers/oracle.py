@@ -1,39 +1,41 @@
-"""Oracles: base trackers that know half of the truth, to tell apart what the refiner does for position and for size.
+"""Oracles: base trackers that know a part of the ground truth. They separate the errors of position and of size.
 
-`OracleTracker` knows nothing else; `CentredTracker` is any other tracker, put back on its target after every frame.
+`OracleTracker` has no appearance model. `CenteredTracker` is another tracker that is moved to the true center after
+every frame.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from alpharefine.boxes import clip_to_image, is_valid, xywh_to_xyxy, xyxy_to_xywh
-from alpharefine.errors import UserError
-from alpharefine.trackers.base import Track, Tracker, TrackerSource, TrackState
-
-CENTRED = "oracle:"
-"""What the name of a tracker begins with that is put back on its target after every frame."""
+from alpharefine.trackers.base import Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TrackedSequence, TrackerRequest
 
 
-class OracleTracker:
-    """The true centre with the last size, or the true size about the last centre.
+class OracleTracker(Tracker):
+    """Combines the true center with the last size, or the true size with the last center.
 
-    Where the ground truth is no box, the target is not found and the last box stays.
+    In frames without a valid ground-truth box, the last box is returned in state `NOT_FOUND`.
 
     Args:
-        boxes_xywh: ``(N, 4)`` ground truth in image pixels; the first row belongs to the frame of `initialize`.
-        knows: which half is the truth.
+        boxes_xywh: Ground truth, ``(N, 4)`` in image pixels; the first row belongs to the frame of `initialize`.
+        knows: Part of the box that is taken from the ground truth.
     """
 
-    def __init__(self, boxes_xywh: np.ndarray, knows: Literal["centre", "size"]) -> None:
+    def __init__(self, boxes_xywh: np.ndarray, knows: Literal["center", "size"]) -> None:
         self._boxes_xywh = np.asarray(boxes_xywh, dtype=np.float64)
         self._knows = knows
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:  # noqa: ARG002 - the protocol's
-        """Go back to the first frame."""
+        """Return to the first frame.
+
+        Args:
+            frame: Not used.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self._index = 0
         self.set_box(box_xywh)
 
@@ -42,37 +44,26 @@ class OracleTracker:
         self._box_xywh = np.array(box_xywh, dtype=np.float64)
 
     def track(self, frame: np.ndarray) -> Track:  # noqa: ARG002 - the protocol's
-        """The known half of the next frame's truth with the other half of the last box."""
+        """Return the known part of the next ground-truth box, combined with the other part of the last box."""
         self._index += 1
         true_xywh = self._boxes_xywh[self._index]
         if not is_valid(true_xywh):
             return Track(self._box_xywh.copy(), float("nan"), TrackState.NOT_FOUND)
-        centred, sized = (true_xywh, self._box_xywh) if self._knows == "centre" else (self._box_xywh, true_xywh)
-        centre, size = centred[:2] + 0.5 * centred[2:], sized[2:]
-        self._box_xywh = np.concatenate([centre - 0.5 * size, size])
+        of_center, of_size = (true_xywh, self._box_xywh) if self._knows == "center" else (self._box_xywh, true_xywh)
+        center, size = of_center[:2] + 0.5 * of_center[2:], of_size[2:]
+        self._box_xywh = np.concatenate([center - 0.5 * size, size])
         return Track(self._box_xywh.copy(), float("nan"), TrackState.NORMAL)
 
 
-def oracle_source(name: str, knows: Literal["centre", "size"]) -> TrackerSource:
-    """An oracle that knows the true centre or the true size."""
-    return TrackerSource(
-        name,
-        accepts_feedback=True,
-        needs_frames=False,
-        gives_score=False,
-        open=lambda _, boxes_xywh: OracleTracker(boxes_xywh, knows),
-    )
+class CenteredTracker(Tracker):
+    """Tracker that searches around the true center in every frame, as after perfect localization.
 
-
-class CentredTracker:
-    """A tracker that looks for its target about the true centre in every frame: what perfect localisation would give.
-
-    Its boxes are its own, inside the picture, with sides of at least 10 px (or the picture's own). Where the
-    ground truth is no box, it goes on from where it was.
+    The boxes are those of the inner tracker, clipped to the image, with sides of at least 10 px (or the size of the
+    image). In frames without a valid ground-truth box, the inner tracker is not moved.
 
     Args:
-        tracker: the one that is put back.
-        boxes_xywh: ``(N, 4)`` ground truth in image pixels; the first row belongs to the frame of `initialize`.
+        tracker: Inner tracker, which accepts feedback.
+        boxes_xywh: Ground truth, ``(N, 4)`` in image pixels; the first row belongs to the frame of `initialize`.
     """
 
     def __init__(self, tracker: Tracker, boxes_xywh: np.ndarray) -> None:
@@ -80,12 +71,17 @@ class CentredTracker:
         self._boxes_xywh = np.asarray(boxes_xywh, dtype=np.float64)
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self._index = 0
         self._tracker.initialize(frame, box_xywh)
 
     def track(self, frame: np.ndarray) -> Track:
-        """The tracker's own box; its centre is the truth's after that, its size stays."""
+        """Return the inner tracker's box, and move that tracker to the true center; its size does not change."""
         self._index += 1
         track = self._tracker.track(frame)
         if not is_valid(track.box_xywh):
@@ -96,23 +92,43 @@ class CentredTracker:
         return track._replace(box_xywh=xyxy_to_xywh(clipped_xyxy))
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the size of the last box; the centre is the truth's, where there is one."""
+        """Replace the size of the last box; the center is the true one if the ground truth is valid."""
         true_xywh = self._boxes_xywh[self._index]
-        centred = true_xywh if is_valid(true_xywh) else np.asarray(box_xywh, dtype=np.float64)
+        of_center = true_xywh if is_valid(true_xywh) else np.asarray(box_xywh, dtype=np.float64)
         size = np.asarray(box_xywh[2:], dtype=np.float64)
-        self._tracker.set_box(np.concatenate([centred[:2] + 0.5 * centred[2:] - 0.5 * size, size]))
+        self._tracker.set_box(np.concatenate([of_center[:2] + 0.5 * of_center[2:] - 0.5 * size, size]))
+
+    def close(self) -> None:
+        """Close the inner tracker."""
+        self._tracker.close()
 
 
-def centred_source(source: TrackerSource) -> TrackerSource:
-    """The tracker of another source, put back on its target after every frame.
+def load_center(request: TrackerRequest) -> LoadedTracker:  # noqa: ARG001 - the signature of `TrackerEntry.load`
+    """Load the oracle that knows the true center.
 
-    Raises:
-        UserError: if it cannot be put anywhere.
+    Args:
+        request: Request for the tracker.
     """
-    if not source.accepts_feedback:
-        raise UserError(f"--tracker {CENTRED}{source.name}: {source.name} cannot be told where its target is.")
-    return replace(
-        source,
-        name=f"{CENTRED}{source.name}",
-        open=lambda name, boxes_xywh: CentredTracker(source.open(name, boxes_xywh), boxes_xywh),
-    )
+    return LoadedTracker(lambda sequence: OracleTracker(sequence.truth_xywh, "center"))
+
+
+def load_size(request: TrackerRequest) -> LoadedTracker:  # noqa: ARG001 - the signature of `TrackerEntry.load`
+    """Load the oracle that knows the true size.
+
+    Args:
+        request: Request for the tracker.
+    """
+    return LoadedTracker(lambda sequence: OracleTracker(sequence.truth_xywh, "size"))
+
+
+def center_on_truth(inner: LoadedTracker) -> LoadedTracker:
+    """Return a tracker that is moved to the true center after every frame.
+
+    Args:
+        inner: Tracker that accepts feedback.
+    """
+
+    def make(sequence: TrackedSequence) -> Tracker:
+        return CenteredTracker(inner.make(sequence), sequence.truth_xywh)
+
+    return LoadedTracker(make)

@@ -1,172 +1,141 @@
-"""Base trackers by name.
+"""Trackers by name: those of this package and those that other packages register.
 
-| name | what it is | weights (`--tracker_weights`, in this order) | feedback | looks at frames |
-| --- | --- | --- | --- | --- |
-| `dimp` | SuperDiMP, the base of ARDiMP; the same as `super_dimp` | the official file, or its folder | yes | yes |
-| `dimp18`, `dimp50`, `prdimp18`, `prdimp50`, `super_dimp`, `super_dimp_simple` | DiMP, PrDiMP | the same | yes | yes |
-| `atom` | ATOM | the same | yes | yes |
-| `siamrpnpp`, `siamrpnpp-lt` | SiamRPN++ with ResNet-50, short-term and long-term | the same | yes | yes |
-| `siamrpnpp-otb`, `siamrpnpp-mobilev2`, `siamrpnpp-alex`, `siamrpnpp-alex-otb` | SiamRPN++ | the same | yes | yes |
-| `nano` | NanoTrack v2, the boxes of `cv2.TrackerNano` | backbone, head | yes | yes |
-| `vit` | VitTrack, the boxes of `cv2.TrackerVit` | vittrack | yes | yes |
-| `dasiamrpn` | DaSiamRPN, the boxes of `cv2.TrackerDaSiamRPN` | model, kernel_cls1, kernel_r1 | yes | yes |
-| `mil` | `cv2.TrackerMIL` | none | yes | yes |
-| `replay` | published boxes, `<sequence>.txt` in `--results_dir` | none | no | no |
-| `oracle` | the true centre, the size fed back | none | yes | no |
-| `oracle-size` | the true size, the centre fed back | none | yes | no |
-| `self` | the last box: the refiner fed its own box | none | yes | no |
-| `self:2` | like `self`, refined once before it is returned | none | yes | yes |
-| `oracle:` and a name | one of those above `replay`, put on the true centre after every frame | its own | yes | yes |
-| `cmd:program arguments` | a program that speaks TraX, in a process of its own | none | no | yes |
-| `package.module:Class` | your own class with the methods of `Tracker` | any: the class gets the paths | yes | yes |
+A package registers a tracker through an entry point of the group `ENTRY_POINT_GROUP`, whose name is that of the tracker
+and whose object is a `TrackerEntry`, or a function without arguments that returns one:
+
+    [project.entry-points."alpharefine.trackers"]
+    my_tracker = "my_package.alpharefine:ENTRY"
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from alpharefine.errors import UserError
-from alpharefine.trackers import dasiamrpn, nano, siamrpnpp, vit
-from alpharefine.trackers.base import BoxRefiner, TrackerSource
-from alpharefine.trackers.custom import custom_source
-from alpharefine.trackers.dimp.loading import NETWORKS, online_source
-from alpharefine.trackers.mil import MILTracker
-from alpharefine.trackers.networks import network_source
-from alpharefine.trackers.oracle import CENTRED, centred_source, oracle_source
-from alpharefine.trackers.replay import replay_source
-from alpharefine.trackers.self_refinement import SelfTracker
-from alpharefine.trackers.trax import SCHEME, TimeLimits, trax_source
-from alpharefine.trackers.weights import resolve_weights
+from alpharefine.trackers.builtin import CUSTOM, ENTRIES
+from alpharefine.trackers.entry import TrackerEntry, no_code_files, refuse
 
-TRACKER_NAMES = (
-    *("dimp", *NETWORKS, "atom"),
-    *siamrpnpp.VARIANTS,
-    *("nano", "vit", "dasiamrpn", "mil"),
-    *("replay", "oracle", "oracle-size", "self", "self:2"),
-)
-"""The names that `load_tracker` knows, beside ``cmd:program arguments`` and ``package.module:Class``."""
-
-SELF_TRACKERS = ("self", "self:2")
-"""Those that are nothing without a refiner."""
-
-_NETWORK_TRACKERS = {
-    "nano": (nano.NanoTracker, nano.ROLES),
-    "vit": (vit.VitTracker, vit.ROLES),
-    "dasiamrpn": (dasiamrpn.DaSiamRPNTracker, dasiamrpn.ROLES),
-}
-_OFFICIAL_TRACKERS: dict[str, Callable[[str, Path, str], TrackerSource]] = {
-    **dict.fromkeys(("dimp", *NETWORKS, "atom"), online_source),
-    **dict.fromkeys(siamrpnpp.VARIANTS, siamrpnpp.siamrpnpp_source),
-}
-"""Those whose authors published one file: read from its path, onto a device."""
-
-_CENTRED_TRACKERS = (*_OFFICIAL_TRACKERS, *_NETWORK_TRACKERS, "mil")
-"""Those that can be put back on their target."""
+ENTRY_POINT_GROUP = "alpharefine.trackers"
+"""Group of entry points under which other packages register their trackers."""
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-def is_import_path(name: str) -> bool:
-    """Whether a tracker's name is ``package.module:Class``.
-
-    >>> is_import_path("my.module:Tracker"), is_import_path("cmd:python"), is_import_path("self:2")
-    (True, False, False)
-    """
-    return not name.startswith((SCHEME, CENTRED)) and _IMPORT_PATH.fullmatch(name) is not None
+_Points = dict[str, list[EntryPoint]]
+"""Entry points of other packages by the name of the tracker."""
 
 
-def load_tracker(
-    name: str,
-    *,
-    weights: Sequence[Path] = (),
-    results_dir: Path | None = None,
-    refiner: BoxRefiner | None = None,
-    device: str = "auto",
-    limits: TimeLimits | None = None,
-) -> TrackerSource:
-    """Find a base tracker by its name, read its networks and check its arguments.
+def find_tracker(name: str) -> TrackerEntry:
+    """Return the entry of a tracker.
 
     Args:
-        name: one of `TRACKER_NAMES`, ``oracle:`` and one of these, ``cmd:program arguments`` or
-            ``package.module:Class``.
-        weights: files, see the table at the top of this module.
-        results_dir: folder of result files, for `replay` alone.
-        refiner: the one that the boxes will be refined with; `self` and `self:2` need it, the others do without.
-        device: of networks in PyTorch; ``auto`` takes the graphics card where there is one.
-        limits: how long the program of a ``cmd:`` may take; None for the usual ones.
+        name: Name of a tracker, ``cmd:program arguments``, ``oracle:<name>``, or ``package.module:Class``.
 
     Raises:
-        UserError: if the name is unknown, or an argument is missing, does not belong to this tracker or cannot be read.
+        UserError: If the name is unknown or ambiguous, or the package that registers it is broken.
     """
-    if name.startswith(CENTRED):
-        if name.removeprefix(CENTRED) not in _CENTRED_TRACKERS:
-            raise UserError(
-                f"--tracker {name} must be {CENTRED} and one of {', '.join(_CENTRED_TRACKERS)}; correct it."
-            )
-        inner = name.removeprefix(CENTRED)
-        return centred_source(load_tracker(inner, weights=weights, results_dir=results_dir, device=device))
-    is_custom = is_import_path(name)
-    is_command = name.startswith(SCHEME)
-    if name not in TRACKER_NAMES and not is_custom and not is_command:
-        raise UserError(_unknown(name))
-    if weights and not is_custom and name not in _NETWORK_TRACKERS | _OFFICIAL_TRACKERS:
-        given = ",".join(str(path) for path in weights)
-        raise UserError(f"--tracker {name} takes no weights, got --tracker_weights {given}; leave them out.")
-    if results_dir is not None and name != "replay":
+    points = _entry_points()
+    entry = _registered(name, points)
+    if entry is not None and not entry.is_family:
+        return entry
+    for prefix in (*(entry.name for entry in ENTRIES), *points):
+        family = _registered(prefix, points) if name.startswith(prefix) else None
+        if family is not None and family.is_family:
+            return _member(family, name, points)
+    if _IMPORT_PATH.fullmatch(name):
+        return replace(CUSTOM, name=name)
+    raise UserError(_unknown(name))
+
+
+def tracker_entries() -> tuple[TrackerEntry, ...]:
+    """Return the entries of all trackers and families, in the order of the documentation.
+
+    A tracker of another package that cannot be used has an entry whose summary and `load` give the reason.
+    """
+    points = _entry_points()
+    return (*ENTRIES, *(_entry_or_reason(name, points) for name in points))
+
+
+def tracker_names() -> tuple[str, ...]:
+    """Return the names of all trackers as a user writes them, without importing the packages that register them."""
+    return (*(entry.usage for entry in ENTRIES), *_entry_points())
+
+
+def _registered(name: str, points: _Points) -> TrackerEntry | None:
+    """Return the entry that is registered under exactly this name; None if there is none."""
+    outside = points.get(name, [])
+    ours = next((entry for entry in ENTRIES if entry.name == name), None)
+    if outside and (ours is not None or len(outside) > 1):
+        sources = [*(["alpharefine"] if ours is not None else []), *map(_described, outside)]
         raise UserError(
-            f"--results_dir is for --tracker replay, got {results_dir} with --tracker {name}; leave it out."
+            f"--tracker {name} is registered by {' and by '.join(sources)}; uninstall the package that you do not use."
         )
-
-    if name in _OFFICIAL_TRACKERS:
-        (path,) = resolve_weights(name, weights)
-        return _OFFICIAL_TRACKERS[name](name, path, device)
-    if name in _NETWORK_TRACKERS:
-        return network_source(name, *_NETWORK_TRACKERS[name], weights)
-    if is_custom:
-        return custom_source(name, weights)
-    if is_command:
-        return trax_source(name, limits or TimeLimits())
-    return _plain_source(name, results_dir, refiner)
+    return _load_point(outside[0]) if outside else ours
 
 
-def _plain_source(name: str, results_dir: Path | None, refiner: BoxRefiner | None) -> TrackerSource:
-    match name:
-        case "mil":
-            return TrackerSource(
-                name, accepts_feedback=True, needs_frames=True, gives_score=False, open=lambda *_: MILTracker()
-            )
-        case "oracle":
-            return oracle_source(name, knows="centre")
-        case "oracle-size":
-            return oracle_source(name, knows="size")
-        case "replay":
-            if results_dir is None:
-                raise UserError(
-                    "--tracker replay needs --results_dir, a folder with <sequence>.txt files; none was given."
-                )
-            return replay_source(results_dir)
-        case _:
-            return _self_source(name, refiner)
+def _member(family: TrackerEntry, name: str, points: _Points) -> TrackerEntry:
+    if family.derive is None:
+        return replace(family, name=name)
+    inner_name = name.removeprefix(family.name)
+    inner = _registered(inner_name, points)
+    derived = None if inner is None else family.derive(inner)
+    if derived is None:
+        suitable = [entry.name for entry in ENTRIES if family.derive(entry) is not None]
+        raise UserError(
+            f"--tracker {name} must be {family.name} and one of {', '.join(suitable)}, got {inner_name!r}; correct it."
+        )
+    return derived
 
 
-def _self_source(name: str, refiner: BoxRefiner | None) -> TrackerSource:
-    if refiner is None:
-        raise UserError(f"--tracker {name} needs --ckpt: it is the refiner fed its own box; none was given.")
-    inner = refiner if name == "self:2" else None
-    return TrackerSource(
-        name,
-        accepts_feedback=True,
-        needs_frames=inner is not None,
-        gives_score=False,
-        open=lambda *_: SelfTracker(inner),
-    )
+def _entry_points() -> _Points:
+    points: _Points = {}
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        points.setdefault(point.name, []).append(point)
+    return points
+
+
+def _load_point(point: EntryPoint) -> TrackerEntry:
+    try:
+        loaded = point.load()
+        entry = loaded() if callable(loaded) else loaded
+    except Exception as error:  # any error of foreign code, which must not break the other trackers
+        raise UserError(
+            f"--tracker {point.name}: {_described(point)} cannot be loaded ({type(error).__name__}: {error}); repair "
+            "or uninstall that package."
+        ) from error
+    if not isinstance(entry, TrackerEntry) or entry.name != point.name:
+        got = f"an entry named {entry.name!r}" if isinstance(entry, TrackerEntry) else repr(entry)
+        raise UserError(
+            f"--tracker {point.name}: {_described(point)} must be a `TrackerEntry` named {point.name!r}, or a function "
+            f"that returns one, got {got}; correct that package."
+        )
+    if entry.code_files is not no_code_files:
+        return entry
+    path = getattr(sys.modules[point.module], "__file__", None)
+    return replace(entry, code_files=lambda _: [] if path is None else [Path(path)])
+
+
+def _described(point: EntryPoint) -> str:
+    package = "" if point.dist is None else f" of {point.dist.name}"
+    return f"`{point.value}`{package}"
+
+
+def _entry_or_reason(name: str, points: _Points) -> TrackerEntry:
+    try:
+        entry = _registered(name, points)
+    except UserError as error:
+        return TrackerEntry(name=name, summary=f"not available: {error}", load=refuse(str(error)))
+    assert entry is not None, "called with the names of entry points only"
+    return entry
 
 
 def _unknown(name: str) -> str:
-    available = f"{', '.join(TRACKER_NAMES)}, cmd:program arguments and package.module:Class"
-    close = difflib.get_close_matches(name, TRACKER_NAMES, n=1)
+    names = tracker_names()
+    close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    return f"--tracker {name} is no known tracker.{hint} Available are {available}."
+    return f"--tracker {name} is no known tracker.{hint} Available are {', '.join(names)}."

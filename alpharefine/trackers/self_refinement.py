@@ -1,24 +1,30 @@
-"""Self: no base tracker at all; the refiner is fed its own last box."""
+"""Self-refinement: no base tracker; the refiner takes its own last box as input."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from alpharefine.trackers.base import BoxRefiner, Track, TrackState
+from alpharefine.trackers.base import BoxRefiner, Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 
 
-class SelfTracker:
-    """Proposes the last box for the next frame, refined once already where a refiner is given.
+class SelfTracker(Tracker):
+    """Returns the last box for the next frame.
 
     Args:
-        refiner: makes a first pass inside of `track`, having been shown the target by the caller. None for no pass.
+        refiner: Refiner, initialized by the caller, that refines the last box once in `track`; None for no such pass.
     """
 
     def __init__(self, refiner: BoxRefiner | None = None) -> None:
         self._refiner = refiner
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:  # noqa: ARG002 - the protocol's
-        """Take the first box."""
+        """Store the first box.
+
+        Args:
+            frame: Not used.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self.set_box(box_xywh)
 
     def set_box(self, box_xywh: np.ndarray) -> None:
@@ -26,9 +32,27 @@ class SelfTracker:
         self._box_xywh = np.array(box_xywh, dtype=np.float64)
 
     def track(self, frame: np.ndarray) -> Track:
-        """The last box."""
+        """Return the last box, refined once if there is a refiner that finds the target."""
         if self._refiner is not None:
             refinement = self._refiner.refine(frame, self._box_xywh)
             if refinement.refined:
                 self.set_box(refinement.box_xywh)
         return Track(self._box_xywh.copy(), float("nan"), TrackState.NORMAL)
+
+
+def load_once(request: TrackerRequest) -> LoadedTracker:  # noqa: ARG001 - the signature of `TrackerEntry.load`
+    """Load the tracker that returns the last box; the evaluation refines it.
+
+    Args:
+        request: Request for the tracker.
+    """
+    return LoadedTracker(lambda _: SelfTracker())
+
+
+def load_twice(request: TrackerRequest) -> LoadedTracker:
+    """Load the tracker that refines the last box; the evaluation refines it again.
+
+    Args:
+        request: Request with the refiner of the evaluation.
+    """
+    return LoadedTracker(lambda _: SelfTracker(request.refiner))

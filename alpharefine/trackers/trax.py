@@ -1,8 +1,8 @@
-"""Any program that speaks TraX as a base tracker: ``cmd:"program --with arguments"``.
+"""TraX client: a base tracker in a process of its own, ``cmd:"program --with arguments"``.
 
-The protocol is that of Cehovin, "TraX: The visual Tracking eXchange Protocol and Library", Neurocomputing 2017. Every
-sequence has a program of its own, so that no box depends on what was run before. The protocol has no message to replace
-a box without learning the target anew, so nothing can be fed back.
+The protocol is described in Cehovin, "TraX: The visual Tracking eXchange Protocol and Library", Neurocomputing 2017.
+Each sequence starts a new process, so that its boxes do not depend on other sequences. The protocol has no message that
+replaces a box without a new initialization, so these trackers do not accept feedback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import shlex
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -19,7 +18,8 @@ import numpy as np
 
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
-from alpharefine.trackers.base import Track, TrackerSource, TrackState
+from alpharefine.trackers.base import Track, Tracker, TrackState
+from alpharefine.trackers.entry import LoadedTracker, TimeLimits, TrackedSequence, TrackerRequest
 from alpharefine.trackers.line_process import LineProcess, ProgramEndedError
 from alpharefine.trackers.trax_messages import (
     PREFIX,
@@ -34,52 +34,42 @@ from alpharefine.trackers.trax_messages import (
     parse_region,
 )
 
-SCHEME = "cmd:"
-"""What the name of such a tracker begins with."""
-
-_REGION_APART = 4  # the version from which `initialize` has the region alone and a `frame` brings the picture
+_SCHEME = "cmd:"
+_SEPARATE_FRAME_VERSION = 4  # from this version on, `initialize` has the region only and a `frame` message follows
 _QUIT_GRACE_S = 5.0
-_CRASH_GRACE_S = 2.0  # between the end of its output and its own
+_CRASH_GRACE_S = 2.0  # between the end of the program's output and the end of the program
 
 
-@dataclass(frozen=True)
-class TimeLimits:
-    """How long a program may take.
-
-    Attributes:
-        startup_s: from its start to its answer to the first frame.
-        frame_s: for each frame after that.
-    """
-
-    startup_s: float = 120.0
-    frame_s: float = 30.0
-
-
-class TraxTracker:
-    """The client of one program in one sequence.
+class TraxTracker(Tracker):
+    """Client of one program in one sequence.
 
     Args:
-        name: of the tracker, for messages.
-        command: the program and its arguments.
-        limits: how long it may take.
-
-    Attributes:
-        frame_paths: the files of the frames, where there are any: the program is then shown the files, and the pixels
-            only if it asks for those.
+        name: Name of the tracker, for messages.
+        command: Words of the command line of the program.
+        limits: Time limits of the program.
+        frame_paths: Paths of the frames. The program gets the paths, or the pixels if it asks for them. None if the
+            sequence has no files.
     """
 
-    def __init__(self, name: str, command: Sequence[str], limits: TimeLimits) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], limits: TimeLimits, frame_paths: Sequence[Path] | None = None
+    ) -> None:
         self._name = name
         self._command = command
         self._limits = limits
+        self._frame_paths = frame_paths
         self._process: LineProcess | None = None
-        self.frame_paths: Sequence[Path] | None = None
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Start the program and show it the target.
+        """Start the program and send it the target.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8; empty if the sequence has files.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
 
         Raises:
-            SequenceError: if it cannot be started, crashes, hangs, or says or takes nothing that is understood here.
+            SequenceError: If the program cannot be started, crashes, exceeds a time limit, or sends or accepts no
+                message that is supported here.
         """
         self.close()
         self._index, self._last_xywh = 0, np.array(box_xywh, dtype=np.float64)
@@ -91,17 +81,17 @@ class TraxTracker:
         hello = self._ask("", "hello", self._limits.startup_s)
         self._formats = _list_of(hello.properties.get("trax.image", "path"))
         region, image = self._region(hello, box_xywh), self._image(frame)
-        if _version(hello) >= _REGION_APART:
+        if _version(hello) >= _SEPARATE_FRAME_VERSION:
             request = format_message("initialize", region) + format_message("frame", image)
         else:
             request = format_message("initialize", image, region)
         self._ask(request, "state", self._limits.startup_s - (monotonic() - started))
 
     def track(self, frame: np.ndarray) -> Track:
-        """The program's box in the next frame; its score is the ``confidence`` that it gives, if it does.
+        """Return the program's box in the next frame; the score is the ``confidence`` in its answer, or NaN.
 
         Raises:
-            SequenceError: if it crashes, hangs, or answers with something that is no box.
+            SequenceError: If the program crashes, exceeds a time limit, or answers with something that is not a box.
         """
         self._index += 1
         state = self._ask(format_message("frame", self._image(frame)), "state", self._limits.frame_s)
@@ -115,10 +105,10 @@ class TraxTracker:
         return Track(self._last_xywh.copy(), _confidence(state), TrackState.NORMAL if found else TrackState.NOT_FOUND)
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Nothing changes: the protocol has no message for it."""
+        """Do nothing: the protocol has no message for feedback."""
 
     def close(self) -> None:
-        """Let the program end, or end it."""
+        """Ask the program to quit, and kill it if it does not."""
         if self._process is not None:
             self._process.end(format_message("quit"), _QUIT_GRACE_S)
             self._process = None
@@ -132,7 +122,7 @@ class TraxTracker:
         raise self._failure(f"takes the target as {' or '.join(regions)} only; it must take rectangles or polygons")
 
     def _image(self, frame: np.ndarray) -> str:
-        path = None if self.frame_paths is None else self.frame_paths[self._index]
+        path = None if self._frame_paths is None else self._frame_paths[self._index]
         if path is not None and "path" in self._formats:
             return image_of_path(path)
         if "memory" in self._formats:
@@ -140,12 +130,12 @@ class TraxTracker:
         if path is not None and {"data", "buffer"} & set(self._formats):
             return image_of_file(path)
         raise self._failure(
-            f"takes pictures as {' or '.join(self._formats)} only; it must take paths, or memory where "
-            "there are no files"
+            f"takes images as {' or '.join(self._formats)} only; it must take paths, or memory if the sequence has no "
+            "files"
         )
 
     def _ask(self, request: str, expected: str, limit_s: float) -> Message:
-        assert self._process is not None, "the evaluation initialises a tracker first"
+        assert self._process is not None, "the evaluation calls `initialize` first"
         try:
             answer = parse_message(self._process.exchange(request, limit_s))
         except ProgramEndedError:
@@ -158,55 +148,54 @@ class TraxTracker:
         if answer.name == "quit":
             raise self._failure(f"gave up ({answer.properties.get('trax.reason') or 'without a reason'})", ended=True)
         if answer.name != expected:
-            raise self._failure(f"sent {answer.name!r} where {expected!r} is due")
+            raise self._failure(f"sent {answer.name!r} in place of {expected!r}")
         return answer
 
-    def _failure(self, what: str, ended: bool = False) -> SequenceError:
-        """End the program and tell what it did."""
+    def _failure(self, event: str, ended: bool = False) -> SequenceError:
+        """End the program and return an error with the event and the program's last output."""
         assert self._process is not None
         status = self._process.end(grace_s=_CRASH_GRACE_S if ended else 0.0)
         output, self._process = self._process.last_output, None
         with_status = f" with {_described(status)}" if ended else ""
         said = "\n".join(["its last output:", *(f"    {line}" for line in output)]) if output else "it wrote nothing"
         return SequenceError(
-            f"The program of --tracker {self._name} {what}{with_status} at frame {self._index + 1}; {said}"
+            f"The program of --tracker {self._name} {event}{with_status} at frame {self._index + 1}; {said}"
         )
 
 
-def trax_source(name: str, limits: TimeLimits) -> TrackerSource:
-    """Check a command.
+def load(request: TrackerRequest) -> LoadedTracker:
+    """Check the command of a program.
 
     Args:
-        name: ``cmd:`` and the command's words, as a shell would part them.
-        limits: how long the program may take.
+        request: Request with the name ``cmd:`` and the command line, and with time limits.
 
     Raises:
-        UserError: if there is no such program.
+        UserError: If the program does not exist.
     """
-    command = command_words(name)
+    name, command = request.name, command_words(request.name)
     if shutil.which(command[0]) is None:
-        raise UserError(f"--tracker {name}: there is no program {command[0]}; give one in PATH, or its path.")
-    return TrackerSource(
-        name,
-        accepts_feedback=False,
-        needs_frames=True,
-        gives_score=True,
-        open=lambda *_: TraxTracker(name, command, limits),
-        opens_files=True,
-    )
+        raise UserError(f"--tracker {name}: no program {command[0]}; give a program in PATH, or its path.")
+
+    def make(sequence: TrackedSequence) -> Tracker:
+        return TraxTracker(name, command, request.limits, sequence.frame_paths)
+
+    return LoadedTracker(make)
 
 
 def command_words(name: str) -> list[str]:
-    """The words of the command in a tracker's name.
+    """Return the words of the command line in a tracker's name.
+
+    Args:
+        name: ``cmd:`` and the command line, quoted as in a shell.
 
     Raises:
-        UserError: if there is none, or a quote is left open.
+        UserError: If the command line is empty or has an open quote.
 
     >>> command_words('cmd:python "my tracker.py" --fast')
     ['python', 'my tracker.py', '--fast']
     """
     try:
-        words = shlex.split(name.removeprefix(SCHEME))
+        words = shlex.split(name.removeprefix(_SCHEME))
     except ValueError as error:
         raise UserError(f"--tracker {name}: {error}; write the command as in a shell.") from error
     if not words:
@@ -215,7 +204,14 @@ def command_words(name: str) -> list[str]:
 
 
 def command_files(name: str) -> list[Path]:
-    """The files that the words of a command name, which decide what it does."""
+    """Return the words of a command line that are paths of files, such as a script.
+
+    Args:
+        name: ``cmd:`` and the command line, quoted as in a shell.
+
+    Raises:
+        UserError: If the command line is empty or has an open quote.
+    """
     return [path for path in map(Path, command_words(name)) if path.is_file()]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alpharefine.data.text import read_flags, read_rows
+from alpharefine.data.text import parse_rows, read_flags, read_rows
 from alpharefine.errors import UserError
 
 
@@ -86,3 +86,50 @@ def test_a_strange_flag_is_named(tmp_path: Path) -> None:
     path.write_text("0,2,1")
     with pytest.raises(UserError, match=r"flags\.txt: a flag must be 0 or 1, got '2'"):
         read_flags(path)
+
+
+@pytest.mark.parametrize("text", ["0\n1\n01\n", "0,1,x", "0,-1", "2"])
+def test_flags_hold_zero_and_one_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "flags.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match="a flag must be 0 or 1"):
+        read_flags(path)
+
+
+def test_flags_apart_by_uncommon_whitespace_and_no_flags(tmp_path: Path) -> None:
+    path = tmp_path / "flags.txt"
+    path.write_text("0\v1\u00a01", encoding="utf-8")
+    assert read_flags(path).tolist() == [False, True, True]
+    path.write_text("\n")
+    assert read_flags(path).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *["0", "-0", "007", "-.5", "3.", "0.1", "366.0000", "-1234.5678", "123456789012345", "99999999.9999999"],
+        *["1e3", "+8", "inf", "-NaN", "1_0", "9007199254740993", "0.1234567890123456789", "\u0663"],
+    ],
+)
+def test_values_are_those_of_float(value: str) -> None:
+    rows = parse_rows(f"5,{value}\n{value},0.25", "here", columns=2)
+    np.testing.assert_array_equal(rows, [[5, float(value)], [float(value), 0.25]])
+    assert np.array_equal(np.signbit(rows[:, ::-1].diagonal()), [np.signbit(float(value))] * 2)
+
+
+@pytest.mark.parametrize("value", ["-", ".", "-.", "1.2.3", "1-2", "--1", "1.-2", "", "1e", "0x1", "1 2"])
+def test_a_malformed_value_is_found_among_plain_rows(value: str) -> None:
+    with pytest.raises(UserError, match="here, row 3: a row must be 3 numbers"):
+        parse_rows(f"1,2,3\n4,5,6\n7,{value},9\n1,2,3\n", "here", columns=3)
+
+
+def test_rows_of_unequal_lengths_that_add_up_are_refused() -> None:
+    with pytest.raises(UserError, match="here, row 11: a row must be 2 numbers, got '1,2,3'"):
+        parse_rows("1,2,3\n4\n", "here", columns=2, first_row=11)
+
+
+def test_random_decimals_are_decoded_exactly() -> None:
+    rng = np.random.default_rng(0)
+    texts = [f"{value:.{digits}f}" for value in rng.normal(0, 500, 400) for digits in (0, 1, 2, 4, 11)]
+    text = "\n".join("\t".join(texts[start : start + 4]) for start in range(0, len(texts), 4))
+    np.testing.assert_array_equal(parse_rows(text, "here").ravel(), [float(value) for value in texts])

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 
 from alpharefine import Refinement, Refiner
 from alpharefine.data.images import read_image
 from alpharefine.errors import UserError
 from alpharefine.evaluation.run import Pipeline, RunSettings, SequenceResult, check_run, run_sequences
-from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 from alpharefine.trackers import Track, TrackState
 
 NUM_FRAMES = 6

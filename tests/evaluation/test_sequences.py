@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alpharefine.evaluation.sequences import SequenceSet
 
 from alpharefine.data.images import read_image
 from alpharefine.data.lasot import official_testing_set, official_training_set
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
-from alpharefine.evaluation.sequences import SequenceSet
 
 
 @pytest.fixture

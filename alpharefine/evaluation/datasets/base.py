@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar, Literal, overload
 
 import numpy as np
 
+from alpharefine.boxes import is_valid
+from alpharefine.data.frames import first_gap, name_order
+from alpharefine.data.text import read_names
+from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
-from alpharefine.metrics import Protocol
+from alpharefine.evaluation.published import PublishedScores
+from alpharefine.options import Protocol
 
 Scoring = Literal["one_pass", "got10k", "server", "none"]
 """``one_pass``: success, precision and normalized precision; ``got10k``: AO and SR; ``server``: a submission archive;
@@ -85,45 +92,126 @@ class EvaluationSequence:
 class EvaluationDataset(ABC):
     """One benchmark in its official layout.
 
-    A subclass sets the class attributes, fills `names` in its constructor and implements `load`. It is registered by one
-    line in `alpharefine.evaluation.datasets.registry`.
+    A subclass sets the class attributes, fills `names` in its constructor, and implements `official_names` and `read`.
+    It is registered by one line in `alpharefine.evaluation.datasets.registry`.
 
     Args:
         config: Folder, split and sequences.
 
     Attributes:
+        config: Folder, split and sequences.
         names: Names of the chosen sequences, in the official order.
 
     Raises:
-        UserError: If a folder is missing, the split is unknown or no sequence is chosen.
+        UserError: If a folder is missing, the split is unknown, no sequence is chosen, or an option is given that the
+            data set does not have.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("test",)
+    """Names of the splits."""
     default_protocol: ClassVar[Protocol] = "lasot"
+    """Protocol that the published scores of the data set follow."""
     attribute_names: ClassVar[tuple[str, ...]] = ()
+    """Short names of the attributes, in the order in which they are reported."""
+    published: ClassVar[PublishedScores | None] = None
+    """Published scores for comparison, if there are any."""
+    extra_options: ClassVar[tuple[Literal["annotations_dir", "first_box"], ...]] = ()
+    """Options of `DatasetConfig` that only some data sets have."""
 
     names: list[str]
 
     @abstractmethod
-    def __init__(self, config: DatasetConfig) -> None: ...
+    def __init__(self, config: DatasetConfig) -> None:
+        for option in ("annotations_dir", "first_box"):
+            if getattr(config, option) is not None and option not in self.extra_options:
+                raise UserError(f"`--{option}` is not an option of the data set {config.name}; leave it out.")
+        if config.split not in self.splits and not Path(config.split).is_file():
+            known = ", ".join(f"'{split}'" for split in self.splits)
+            raise UserError(f"`--split` must be {known} or a file with one name a line, got '{config.split}'.")
+        self.config = config
+
+    @property
+    def root(self) -> Path:
+        """Folder of the data set.
+
+        Raises:
+            UserError: If it is not given or missing.
+        """
+        if self.config.root is None:
+            raise UserError(f"Give `--data_root`, the folder of the data set {self.config.name}.")
+        return existing_folder("--data_root", self.config.root)
+
+    @abstractmethod
+    def official_names(self) -> list[str]:
+        """Return the names of all sequences of the split ``config.split``, in the official order."""
+
+    def chosen_names(self) -> list[str]:
+        """Return `given_names`, else `official_names`.
+
+        Raises:
+            UserError: If a name is a path or occurs twice.
+        """
+        names = self.given_names() or self.official_names()
+        for name, count in Counter(names).items():
+            if count > 1 or name == ".." or Path(name).name != name:
+                fault = "is given more than once" if count > 1 else "is a path"
+                raise UserError(f"`--sequences` and `--split` take names of sequences, each once; {name} {fault}.")
+        return names
+
+    def given_names(self) -> list[str]:
+        """Return `sequences` of the configuration, else the names in its split file; empty if `split` is a split.
+
+        Raises:
+            UserError: If the split file has no names.
+        """
+        if self.config.sequences or self.config.split in self.splits:
+            return list(self.config.sequences)
+        return read_names(Path(self.config.split))
 
     @property
     def scoring(self) -> Scoring:
         """Scores that the data set defines."""
         return "one_pass"
 
-    @abstractmethod
     def load(self, name: str) -> EvaluationSequence:
-        """Read one sequence.
+        """Read one sequence and check it.
 
         Args:
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or the first frame has no target.
+            UserError: If a file is missing or malformed, frames and rows differ in number, or the first frame has no
+                target.
+        """
+        sequence = self.read(name)
+        if not len(sequence):
+            raise UserError(f"Sequence {name} has no frames; restore it, or leave it out.")
+        first_xywh = sequence.truth.boxes_xywh[0]
+        if not is_valid(first_xywh):
+            numbers = ",".join(f"{value:g}" for value in first_xywh)
+            raise UserError(
+                f"Sequence {name}: the first frame has no target (its ground truth is {numbers}). The tracker "
+                "starts from this box, so its width and height must be positive: correct it, or leave the sequence out."
+            )
+        return sequence
+
+    @abstractmethod
+    def read(self, name: str) -> EvaluationSequence:
+        """Read one sequence; frames and rows agree in number.
+
+        Args:
+            name: One of `names`.
+
+        Raises:
+            UserError: If a file is missing or malformed, or frames and rows differ in number.
         """
 
-    def pack(self, boxes_xywh: Mapping[str, np.ndarray], times_ms: Mapping[str, np.ndarray], path: Path) -> None:
+    def pack(  # for data sets that have a server
+        self,
+        boxes_xywh: Mapping[str, np.ndarray],  # noqa: ARG002
+        times_ms: Mapping[str, np.ndarray],  # noqa: ARG002
+        path: Path,  # noqa: ARG002
+    ) -> None:
         """Write the submission archive of a data set with `scoring` ``server``.
 
         Args:
@@ -135,3 +223,97 @@ class EvaluationDataset(ABC):
             UserError: If a sequence of the data set is missing or has the wrong number of boxes.
         """
         raise TypeError(f"{type(self).__name__} has no evaluation server.")
+
+
+def existing_folder(argument: str, folder: Path) -> Path:
+    """Return a folder that was given as an argument.
+
+    Args:
+        argument: Name of the argument, for the message.
+        folder: Path to check.
+
+    Raises:
+        UserError: If it is not a folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"`{argument}`: {folder} is not a folder; give an existing one.")
+    return folder
+
+
+def require_known(names: Iterable[str], official: Collection[str]) -> None:
+    """Check that names are in a fixed list.
+
+    Args:
+        names: Names of the chosen sequences.
+        official: All names of the data set.
+
+    Raises:
+        UserError: If a name is not in the list.
+    """
+    for name in names:
+        if name not in official:
+            close = get_close_matches(name, official, n=1, cutoff=0.4)
+            remedy = f"use '{close[0]}'" if close else "leave it out"
+            raise UserError(f"`--sequences`, `--split`: '{name}' is not a sequence of the data set; {remedy}.")
+
+
+def list_folders(root: Path) -> list[str]:
+    """Return the names of the visible folders in a folder, ordered by the numbers in them.
+
+    Args:
+        root: Folder of the sequences.
+
+    Raises:
+        UserError: If there is none.
+    """
+    names = (path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "@", "__MACOSX")))
+    ordered = sorted(names, key=name_order)
+    if not ordered:
+        raise UserError(f"{root} has no folders; it must have one for each sequence.")
+    return ordered
+
+
+def visible_truth(boxes_xywh: np.ndarray) -> GroundTruth:
+    """Return a ground truth whose absent frames are those without a finite box of positive size.
+
+    Args:
+        boxes_xywh: ``(N, 4)`` boxes.
+    """
+    return GroundTruth(boxes_xywh, ~is_valid(boxes_xywh))
+
+
+def first_box_truth(path: Path, first_xywh: np.ndarray, num_frames: int) -> GroundTruth:
+    """Return the ground truth of a sequence of which only the first box is public.
+
+    Args:
+        path: Path of the annotation file, for the message.
+        first_xywh: ``(1, 4)`` box of the first frame.
+        num_frames: Number of frames N.
+
+    Raises:
+        UserError: If there is not exactly one box.
+    """
+    if len(first_xywh) != 1:
+        raise UserError(f"{path} must hold one row, the box of the first frame, got {len(first_xywh)}; restore it.")
+    boxes_xywh = np.full((num_frames, 4), np.nan)
+    boxes_xywh[0] = first_xywh[0]
+    return GroundTruth(boxes_xywh, np.zeros(num_frames, dtype=bool))
+
+
+def require_one_row_a_frame(frames: FramePaths, path: Path, num_rows: int) -> None:
+    """Check that an annotation file has one row for each frame.
+
+    Args:
+        frames: Frames of a sequence.
+        path: Path of the annotation file.
+        num_rows: Number of rows in the file.
+
+    Raises:
+        UserError: If the numbers differ.
+    """
+    if num_rows != len(frames):
+        gap = first_gap(list(frames.names))
+        raise UserError(
+            f"{path} must have one row for each frame, found {num_rows} rows and {len(frames)} frames in "
+            f"{frames.folder}{gap}; restore this sequence from its archive."
+        )

@@ -1,8 +1,8 @@
-"""From an official file to a tracker."""
+"""Loading of the authors' files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +13,12 @@ from torch import Tensor
 from alpharefine.checkpoints.files import Record, read_torch_file
 from alpharefine.checkpoints.fit import require_fit
 from alpharefine.errors import UserError
-from alpharefine.trackers.base import TrackerSource
 from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.network import BoxNet, DiMPNet, TrackerBackbone
 from alpharefine.trackers.dimp.optimizers import DiMPOptimizer, FilterOptimizer, HingeOptimizer, PrDiMPOptimizer
 from alpharefine.trackers.dimp.parameters import read_atom_parameters, read_parameters
 from alpharefine.trackers.dimp.tracker import DiMPTracker
+from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 
 NETWORKS: dict[str, tuple[TrackerBackbone, type[FilterOptimizer]]] = {
     "dimp18": ("resnet18", DiMPOptimizer),
@@ -28,12 +28,12 @@ NETWORKS: dict[str, tuple[TrackerBackbone, type[FilterOptimizer]]] = {
     "super_dimp": ("resnet50", DiMPOptimizer),
     "super_dimp_simple": ("resnet50", HingeOptimizer),
 }
-"""Backbone and filter optimiser of each tracker."""
+"""Backbone and filter optimizer by the name of the tracker."""
 
 Network = TypeVar("Network", bound=BoxNet)
 
 _COUNTER = ".num_batches_tracked"
-"""Of batch norms while they are trained; old files have none."""
+"""Suffix of the counters of batch norms, which are used in training only; old files have none."""
 
 _NEVER_RUN = ("feature_extractor.layer4.", "feature_extractor.fc.")
 
@@ -46,7 +46,7 @@ _REQUIRED = {
     "clf_feat_norm": True,
     "final_conv": True,
 }
-"""Values of a file's constructor that all published networks share, and that are built in here."""
+"""Constructor arguments in a file that are the same for all published networks and are not configurable here."""
 
 _RECORDED: dict[type[FilterOptimizer], dict[str, str]] = {
     DiMPOptimizer: {},
@@ -62,61 +62,52 @@ _RECORDED: dict[type[FilterOptimizer], dict[str, str]] = {
     },
     HingeOptimizer: {"hinge_threshold": "hinge_threshold", "activation_leak": "activation_leak"},
 }
-"""Values of a file's constructor that its parameters do not hold, and our names for them."""
+"""Constructor arguments in a file that are not parameters of the network, and their names here."""
 
 
-def online_source(name: str, path: Path, device: str) -> TrackerSource:
-    """ATOM, or a tracker of the DiMP family.
+def load(request: TrackerRequest) -> LoadedTracker:
+    """Read the network of ATOM or of a tracker of the DiMP family, once for all sequences.
 
     Args:
-        name: ``atom``, one of `NETWORKS`, or ``dimp``: ``super_dimp``, which Alpha-Refine's authors refined as ARDiMP.
-        path: of the official file.
-        device: ``auto`` takes the graphics card where there is one.
+        request: Request with the tracker's official file and its name: ``atom``, one of `NETWORKS`, or ``dimp``, the
+            name of ``super_dimp`` as the base tracker of ARDiMP.
 
     Raises:
-        UserError: if the file is not that of this tracker.
+        UserError: If the file cannot be read or is not of this tracker.
     """
+    (path,), device = request.weights, request.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return TrackerSource(
-        name,
-        accepts_feedback=True,
-        needs_frames=True,
-        gives_score=True,
-        open=_atom_opener(path, device) if name == "atom" else _dimp_opener(name, path, device),
-    )
-
-
-def _atom_opener(path: Path, device: str) -> Callable[..., ATOMTracker]:
-    network, parameters = load_atom(path).to(device), read_atom_parameters()
-    return lambda *_: ATOMTracker(network, parameters)
-
-
-def _dimp_opener(name: str, path: Path, device: str) -> Callable[..., DiMPTracker]:
-    variant = "super_dimp" if name == "dimp" else name
+    if request.name == "atom":
+        box_net, atom_parameters = load_atom(path).to(device), read_atom_parameters()
+        return LoadedTracker(lambda _: ATOMTracker(box_net, atom_parameters))
+    variant = "super_dimp" if request.name == "dimp" else request.name
     network, parameters = load_dimp(variant, path).to(device), read_parameters(variant)
-    return lambda *_: DiMPTracker(network, parameters)
+    return LoadedTracker(lambda _: DiMPTracker(network, parameters))
 
 
 def load_atom(path: Path) -> BoxNet:
-    """Read ATOM's network, for use without training.
+    """Read ATOM's network for inference.
+
+    Args:
+        path: Path of the official file.
 
     Raises:
-        UserError: if the file is not of this network.
+        UserError: If the file is not of this network.
     """
     state = _fitting_state(read_torch_file(path, "--tracker_weights"), "atom", path)
     return fill(BoxNet("resnet18"), state)
 
 
 def load_dimp(name: str, path: Path) -> DiMPNet:
-    """Read a network of the DiMP family, for use without training.
+    """Read a network of the DiMP family for inference.
 
     Args:
-        name: one of `NETWORKS`.
-        path: of the official file.
+        name: Name of one of `NETWORKS`.
+        path: Path of the official file.
 
     Raises:
-        UserError: if the file is not of this network.
+        UserError: If the file is not of this network.
     """
     content = read_torch_file(path, "--tracker_weights")
     state, recorded = _fitting_state(content, name, path), _recorded(content.get("constructor"), name, path)
@@ -128,10 +119,17 @@ def load_dimp(name: str, path: Path) -> DiMPNet:
 
 
 def fill(network: Network, state: Mapping[str, Tensor]) -> Network:
-    """Fill a network with all its parameters, for use without training; counters of batch norms may be missing.
+    """Fill a network with all its parameters for inference; the counters of batch norms may be missing.
 
-    Batch norms stay layers of their own: folded into the convolutions they would save a twentieth of a frame's time,
-    and round otherwise, which moves a box of a golden trace by 0.2 px where the box search meets a kink.
+    Batch norms are not folded into the convolutions. Folding would save 5 % of the time of a frame, but its rounding
+    moves a box of a golden trace by 0.2 px.
+
+    Args:
+        network: Network to fill; it is changed in place.
+        state: Parameters by name.
+
+    Returns:
+        The network in evaluation mode, without gradients of its parameters.
     """
     counts = {key: value for key, value in network.state_dict().items() if key.endswith(_COUNTER)}
     network.load_state_dict(counts | dict(state))
@@ -142,7 +140,7 @@ def _fitting_state(content: Mapping[Any, Any], name: str, path: Path) -> dict[st
     state = content.get("net")
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise UserError(
-            f"`--tracker_weights`: {path} holds no `net` of named tensors; give the authors' file of --tracker {name}."
+            f"`--tracker_weights`: {path} has no `net` with named tensors; give the authors' file of --tracker {name}."
         )
     used = {k: v for k, v in state.items() if not k.startswith(_NEVER_RUN) and not k.endswith(_COUNTER)}
     require_fit(path, name, used, _MAKERS)

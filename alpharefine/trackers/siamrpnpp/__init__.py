@@ -1,6 +1,6 @@
-"""SiamRPN++ from its authors' files."""
+"""SiamRPN++ with its authors' published weights."""
 
-from alpharefine.trackers.siamrpnpp.tracker import SiamRPNppTracker, siamrpnpp_source
+from alpharefine.trackers.siamrpnpp.tracker import SiamRPNppTracker
 from alpharefine.trackers.siamrpnpp.variants import VARIANTS, LostSearch, Variant
 
-__all__ = ["VARIANTS", "LostSearch", "SiamRPNppTracker", "Variant", "siamrpnpp_source"]
+__all__ = ["VARIANTS", "LostSearch", "SiamRPNppTracker", "Variant"]

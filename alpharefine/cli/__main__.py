@@ -1,0 +1,5 @@
+"""``python -m alpharefine.cli``."""
+
+from alpharefine.cli.main import console
+
+console()

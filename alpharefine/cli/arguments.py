@@ -1,0 +1,175 @@
+"""Arguments of an evaluation: the typed configuration as flags, with a short alias for each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from alpharefine.cli.configs import EVALUATION_CONFIGS, find_configs
+from alpharefine.errors import UserError
+from alpharefine.evaluation.config import EvaluationConfig
+
+_RENAMED = {
+    "dataset.name": "dataset",
+    "dataset.root": "data_root",
+    "tracker.name": "tracker",
+    "tracker.weights": "tracker_weights",
+    "output.dir": "output_dir",
+}
+"""Short flags that differ from the name of their field."""
+
+
+def _leaf_types() -> dict[str, Any]:
+    """Return the type of every value of the configuration, by dotted name."""
+    return {
+        f"{group.name}.{leaf.name}": get_type_hints(kind)[leaf.name]
+        for group in fields(EvaluationConfig)
+        for kind in [get_type_hints(EvaluationConfig)[group.name]]
+        for leaf in fields(kind)
+    }
+
+
+TYPES = _leaf_types()
+ALIASES = {_RENAMED.get(name, name.partition(".")[2]): name for name in TYPES}
+"""Dotted name by short flag."""
+
+
+def make_parser(prog: str, description: str) -> ArgumentParser:
+    """Build the parser of the evaluation's configuration.
+
+    Args:
+        prog: Name of the command.
+        description: Purpose of the command.
+    """
+    aliases = ", ".join(f"--{short} (--{name})" for short, name in ALIASES.items())
+    parser = ArgumentParser(
+        prog=prog,
+        description=f"{description} Short flags: {aliases}. Lists are separated by commas.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-c", "--config", action="config", help="Configuration file, or the name of a shipped one.")
+    parser.add_class_arguments(EvaluationConfig)
+    return parser
+
+
+def parse_config(parser: ArgumentParser, args: Sequence[str]) -> tuple[EvaluationConfig, str]:
+    """Parse arguments; values on the command line override those of configuration files.
+
+    Args:
+        parser: Parser from `make_parser`.
+        args: Arguments, with short or dotted flags.
+
+    Returns:
+        The configuration, and the same as YAML.
+
+    Raises:
+        UserError: If an argument is unknown or has a wrong value.
+    """
+    arguments = [argument for each in find_configs(list(args), EVALUATION_CONFIGS) for argument in [each]]
+    try:
+        namespace = parser.parse_args(_expand(arguments))
+    except ArgumentError as error:
+        raise UserError(f"{_one_line(error)}; `--help` lists the arguments.") from error
+    return _to_config(parser, namespace), parser.dump(_without_files(namespace), skip_none=False)
+
+
+def _to_config(parser: ArgumentParser, namespace: Namespace) -> EvaluationConfig:
+    built = parser.instantiate(namespace)
+    return EvaluationConfig(**{group.name: built[group.name] for group in fields(EvaluationConfig)})
+
+
+def _without_files(namespace: Namespace) -> Namespace:
+    copy = namespace.clone()
+    copy.pop("config", None)
+    return copy
+
+
+def _expand(arguments: Sequence[str]) -> list[str]:
+    """Replace short flags by dotted ones, and complete flags without a value and lists."""
+    expanded: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--"):
+            expanded.append(argument)
+            continue
+        flag, has_value, value = argument[2:].partition("=")
+        negated = flag.startswith("no-")
+        name = ALIASES.get(flag.removeprefix("no-"), flag.removeprefix("no-") if negated else flag)
+        kind = TYPES.get(name)
+        if kind is None:
+            expanded.append(argument)
+        elif _is_bool(kind):
+            if not has_value and rest and rest[0] in ("true", "false"):
+                has_value, value = "=", rest.pop(0)
+            expanded.append(f"--{name}={value if has_value else 'false' if negated else 'true'}")
+        elif negated:
+            expanded.append(argument)
+        elif not has_value and not rest:
+            raise UserError(f"`--{flag}` requires a value.")
+        else:
+            given = value if has_value else rest.pop(0)
+            expanded.append(f"--{name}={_as_list(flag, given, kind)}")
+    return expanded
+
+
+def _as_list(flag: str, value: str, kind: Any) -> str:
+    """Write the comma-separated values of a list as JSON."""
+    tuples = [option for option in _options(kind) if get_origin(option) is tuple]
+    if not tuples or value.startswith("["):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts:
+        raise UserError(f"`--{flag}` must name at least one, got {value!r}.")
+    if float in get_args(tuples[0]):
+        return f"[{','.join(parts)}]"
+    return json.dumps(parts)
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _is_bool(kind: Any) -> bool:
+    return bool in _options(kind)
+
+
+def _one_line(error: ArgumentError) -> str:
+    text = " ".join(str(error).split())
+    for short, name in ALIASES.items():
+        text = text.replace(f'"{name}"', f"`--{short}`").replace(f"--{name}", f"--{short}")
+    return text.rstrip(".")
+
+
+def command_line(args: Sequence[str] | None) -> list[str]:
+    """Return the given arguments, or those of the command line.
+
+    Args:
+        args: Arguments; None for the command line's.
+    """
+    return list(sys.argv[1:] if args is None else args)
+
+
+def saved_config(folder: Path, name: str) -> list[str]:
+    """Return the arguments that load the configuration saved in a results folder.
+
+    Args:
+        folder: Results folder.
+        name: Name of the file.
+
+    Raises:
+        UserError: If there is none.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"No file {path}; give the folder that `evaluate` wrote by `--output_dir`.")
+    return [f"--config={path}"]

@@ -1,0 +1,42 @@
+"""Subcommand ``score``: scores the boxes of a results folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from alpharefine.cli.arguments import command_line, make_parser, parse_config, saved_config
+from alpharefine.errors import UserError
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Score all complete sequences of a results folder and print the table.
+
+    Args:
+        args: Results folder, then options; those of the command line by default.
+
+    Raises:
+        UserError: If the folder holds no results, or a file is missing or malformed.
+    """
+    parser = make_parser(
+        "alpharefine score RESULTS_DIR",
+        "Score the boxes of a results folder. Its configuration is read from the folder; `--protocol`, `--sequences`, "
+        "`--data_root` and `--annotations_dir` override it. All complete sequences are scored by default.",
+    )
+    arguments = command_line(args)
+    if arguments and arguments[0] in ("-h", "--help"):
+        parser.print_help()
+        return
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("`score` requires a results folder as its first argument; see `alpharefine score --help`.")
+    folder = Path(arguments[0])
+    # The saved sequences may be a part of those in the folder.
+    overrides = ["--dataset.sequences=[]", *arguments[1:]]
+    config, _ = parse_config(parser, [*saved_config(folder, "config.yaml"), *overrides])
+
+    from alpharefine.evaluation import stages
+    from alpharefine.report.summary import format_summary
+
+    metrics = stages.score_folder(config, folder)
+    sys.stdout.write(f"{format_summary(metrics)}\nmetrics.json in {folder}\n")

@@ -1,0 +1,119 @@
+"""Own videos: a folder of frames, or a folder of such folders."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from alpharefine.data.frames import has_frames, list_frames
+from alpharefine.data.text import read_rows
+from alpharefine.errors import UserError
+from alpharefine.evaluation.config import DatasetConfig
+from alpharefine.evaluation.datasets.base import (
+    EvaluationDataset,
+    EvaluationSequence,
+    FramePaths,
+    Scoring,
+    first_box_truth,
+    list_folders,
+    require_one_row_a_frame,
+    visible_truth,
+)
+from alpharefine.metrics import Protocol
+
+
+class FolderDataset(EvaluationDataset):
+    """Sequences in folders of any name.
+
+    The data root is one sequence if it holds frames, or ``img/`` with frames; else each folder in it is a sequence. A
+    sequence has ``groundtruth.txt`` beside its frames or beside ``img/``, rows ``x,y,w,h`` in pixels:
+
+    - one row for each frame: the sequence is scored, frames without a box (``0,0,0,0`` or NaN) have no target;
+    - one row: the box of the first frame, nothing is scored.
+
+    A single sequence may have its first box from `first_box` in place of the file.
+
+    The default protocol is `lasot`, so that the scores follow the same conventions as those of the default data set.
+
+    Args:
+        config: Folder, sequences and first box.
+    """
+
+    default_protocol: ClassVar[Protocol] = "lasot"
+    extra_options = ("first_box",)
+
+    def __init__(self, config: DatasetConfig) -> None:
+        super().__init__(config)
+        self._root = self.root
+        self._is_sequence = has_frames(self._root) or has_frames(self._root / "img")
+        self.names = self.chosen_names()
+        if config.first_box is not None:
+            self._require_need_of_first_box()
+
+    def _require_need_of_first_box(self) -> None:
+        if len(self.names) > 1:
+            raise UserError(
+                f"`--first_box` is the box of one sequence, and {self._root} holds {len(self.names)}: choose one by "
+                "`--sequences`, or write the first box of each into its groundtruth.txt."
+            )
+        if self._truth_file(self.names[0]).is_file():
+            raise UserError(f"`--first_box` and {self._truth_file(self.names[0])} are both given; leave one out.")
+
+    def official_names(self) -> list[str]:
+        """Return the name of the data root if it is a sequence, else the names of its folders."""
+        return [self._root.resolve().name] if self._is_sequence else list_folders(self._root)
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """One-pass scores if every sequence has a row for each frame, none if every sequence has one row.
+
+        Raises:
+            UserError: If only some sequences have a row for each frame.
+        """
+        only_first = [name for name in self.names if len(self._rows(name)) == 1]
+        if only_first and len(only_first) < len(self.names):
+            scored = next(name for name in self.names if name not in only_first)
+            raise UserError(
+                f"{self._root}: groundtruth.txt of {only_first[0]} has one row and that of {scored} more; evaluate "
+                "sequences with full ground truth and sequences with a first box separately, by `--sequences`."
+            )
+        return "none" if only_first else "one_pass"
+
+    def read(self, name: str) -> EvaluationSequence:
+        """Read one sequence.
+
+        Args:
+            name: One of `names`.
+
+        Raises:
+            UserError: If a file is missing or malformed, or frames and rows differ in number.
+        """
+        folder = self._folder(name) / "img"
+        if not has_frames(folder):
+            folder = self._folder(name)
+        frames = FramePaths(folder, list_frames(folder))
+        path, boxes_xywh = self._truth_file(name), self._rows(name)
+        if len(boxes_xywh) == 1:
+            return EvaluationSequence(name, first_box_truth(path, boxes_xywh, len(frames)), frames)
+        require_one_row_a_frame(frames, path, len(boxes_xywh))
+        return EvaluationSequence(name, visible_truth(boxes_xywh), frames)
+
+    def _rows(self, name: str) -> np.ndarray:
+        if self.config.first_box is not None:
+            return np.array([self.config.first_box], dtype=np.float64)
+        path = self._truth_file(name)
+        if not path.is_file():
+            raise UserError(
+                f"Sequence {name} has no {path}: write the box of its first frame there as x,y,w,h in pixels, or "
+                "give it by `--first_box`."
+            )
+        return read_rows(path)
+
+    def _folder(self, name: str) -> Path:
+        return self._root if self._is_sequence else self._root / name
+
+    def _truth_file(self, name: str) -> Path:
+        return self._folder(name) / "groundtruth.txt"

@@ -1,0 +1,156 @@
+"""Share-out of an evaluation over the processes of a launcher (torchrun or SLURM) on any number of machines.
+
+Lightning Fabric finds rank, world size and rendezvous. Rank 0 decides which sequences each process runs and broadcasts
+it once; after that the processes meet only in the results folder, so that a slow one cannot time out the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from alpharefine.errors import UserError
+from alpharefine.evaluation.results import write_whole
+
+Failures = dict[str, list[str]]
+"""Names of failed sequences by run."""
+
+
+class Plan(NamedTuple):
+    """Decision of rank 0.
+
+    Attributes:
+        token: Identifier of the launch.
+        shares: Names of the sequences of each process.
+        error: Message of the error that ended rank 0; None if there was none.
+    """
+
+    token: str
+    shares: list[list[str]]
+    error: str | None = None
+
+
+class Launch(NamedTuple):
+    """One process of a launch.
+
+    Attributes:
+        rank: Global rank of the process.
+        world_size: Number of processes.
+        device: Torch device of the process.
+        plan: Decision of rank 0.
+    """
+
+    rank: int
+    world_size: int
+    device: str
+    plan: Plan
+
+    @property
+    def share(self) -> set[str]:
+        """Names of the sequences that this process runs."""
+        return set(self.plan.shares[self.rank])
+
+    def finish(self, output_dir: Path, failures: Failures) -> Failures | None:
+        """Report the end of this process.
+
+        Args:
+            output_dir: Results folder, shared by all processes.
+            failures: Sequences that failed in this process.
+
+        Returns:
+            Failures of all processes if this one is the last to finish, else None.
+        """
+        folder = output_dir / f".launch-{self.plan.token}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / f"{self.rank}.json", json.dumps(failures))
+        reports = list(folder.glob("[0-9]*.json"))
+        if len(reports) < self.world_size:
+            return None
+        try:
+            (folder / "last").mkdir()
+        except FileExistsError:  # two processes finished at once
+            return None
+        merged: Failures = {}
+        for report in reports:
+            for run, names in json.loads(report.read_text()).items():
+                merged.setdefault(run, []).extend(names)
+        shutil.rmtree(folder)
+        return merged
+
+
+def is_launched() -> bool:
+    """Return True in a process of torchrun or of a SLURM job of several tasks."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return True
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1 and not interactive
+
+
+def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
+    """Join the other processes of the launch and receive a share of the sequences.
+
+    Args:
+        make_costs: Called on rank 0 alone; returns the cost of each sequence that is left to run, by name.
+
+    Raises:
+        UserError: On every process, if `make_costs` raised one.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    num_local, num_nodes = _size_of_launch()
+    # Rendezvous on the CPU: the broadcast is small, and several processes may share one GPU.
+    strategy = DDPStrategy(process_group_backend="gloo")
+    fabric = Fabric(accelerator="cpu", strategy=strategy, devices=num_local, num_nodes=num_nodes)
+    fabric.launch()
+    plan = Plan("", [])
+    if fabric.global_rank == 0:
+        try:
+            plan = Plan(uuid.uuid4().hex, share_out(make_costs(), fabric.world_size))
+        except UserError as error:
+            plan = Plan("", [], str(error))
+    plan = fabric.broadcast(plan)
+    torch.distributed.destroy_process_group()
+    if plan.error is not None:
+        raise UserError(plan.error)
+    num_gpus = torch.cuda.device_count()
+    device = f"cuda:{fabric.local_rank % num_gpus}" if num_gpus else "cpu"
+    return Launch(fabric.global_rank, fabric.world_size, device, plan)
+
+
+def share_out(costs: Mapping[str, float], num_shares: int) -> list[list[str]]:
+    """Distribute sequences, longest first, each to the process with the least work.
+
+    Args:
+        costs: Cost of each sequence by name.
+        num_shares: Number of processes.
+
+    Returns:
+        Names of each process, the longest sequence first.
+
+    >>> share_out({"a": 1, "b": 5, "c": 3, "d": 2}, 2)
+    [['b', 'a'], ['c', 'd']]
+    """
+    shares: list[list[str]] = [[] for _ in range(num_shares)]
+    totals = [0.0] * num_shares
+    for name in sorted(costs, key=lambda name: (-costs[name], name)):
+        least = totals.index(min(totals))
+        shares[least].append(name)
+        totals[least] += costs[name]
+    return shares
+
+
+def _size_of_launch() -> tuple[int, int]:
+    """Return the number of processes per machine and the number of machines."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        num_local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return num_local, int(os.environ["WORLD_SIZE"]) // num_local
+    num_nodes = int(os.environ.get("SLURM_NNODES", "1"))
+    return int(os.environ["SLURM_NTASKS"]) // num_nodes, num_nodes

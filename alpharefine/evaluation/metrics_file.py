@@ -1,0 +1,176 @@
+"""`metrics.json`: the scores of every tracker and run, in one shape whatever was run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alpharefine.errors import UserError
+from alpharefine.evaluation.published import PublishedScore
+from alpharefine.evaluation.results import METRICS_FILE, VERSION
+from alpharefine.evaluation.score import RunScore
+from alpharefine.options import Protocol
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """Numbers of one run.
+
+    Attributes:
+        score: Scores and curves; None where the truth is not public.
+        median_ms: Median milliseconds per frame by column.
+        submission: Path of the submission archive; None if the data set has no server.
+    """
+
+    score: RunScore | None
+    median_ms: dict[str, float]
+    submission: str | None = None
+
+
+@dataclass(frozen=True)
+class TrackerMetrics:
+    """Numbers of one tracker.
+
+    Attributes:
+        runs: Numbers by run.
+        settings: Settings by run.
+    """
+
+    runs: dict[str, RunMetrics]
+    settings: dict[str, Any]
+
+    @property
+    def scores(self) -> dict[str, RunScore]:
+        """Scores by run, of the runs that have some."""
+        return {run: metrics.score for run, metrics in self.runs.items() if metrics.score is not None}
+
+
+@dataclass(frozen=True)
+class PublishedComparison:
+    """Published scores beside the measured ones.
+
+    Attributes:
+        scores: Published scores.
+        why_incomparable: Reason why they are not comparable; None if they are.
+    """
+
+    scores: tuple[PublishedScore, ...]
+    why_incomparable: str | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Numbers of an evaluation.
+
+    Attributes:
+        dataset: Name of the data set.
+        split: Name of the split.
+        scoring: Scores that the data set defines, see `alpharefine.evaluation.datasets.base.Scoring`.
+        protocol: Scoring conventions; None if the data set is not scored by one-pass curves.
+        sequences: Names of the chosen sequences; a tracker may lack some.
+        num_frames: Number of frames of the scored sequences.
+        trackers: Numbers by tracker.
+        published: Published scores and the reason why they are not comparable, with `--compare`.
+    """
+
+    dataset: str
+    split: str
+    scoring: str
+    protocol: Protocol | None
+    sequences: list[str]
+    num_frames: int
+    trackers: dict[str, TrackerMetrics]
+    published: PublishedComparison | None = None
+
+    def to_json(self) -> str:
+        """Return the text of `metrics.json`."""
+        content = {
+            "version": VERSION,
+            "dataset": self.dataset,
+            "split": self.split,
+            "scoring": self.scoring,
+            "protocol": self.protocol,
+            "sequences": self.sequences,
+            "num_frames": self.num_frames,
+            "trackers": {
+                name: {
+                    "runs": {run: _run_to_dict(metrics) for run, metrics in tracker.runs.items()},
+                    "settings": tracker.settings,
+                }
+                for name, tracker in self.trackers.items()
+            },
+        }
+        if self.published is not None:
+            content["published"] = asdict(self.published)
+        return json.dumps(content, indent=1, default=str)
+
+
+def read_metrics(output_dir: Path) -> Metrics:
+    """Read the `metrics.json` of a results folder.
+
+    Args:
+        output_dir: Results folder, or path of the file itself.
+
+    Raises:
+        UserError: If the file is missing, damaged or of another version.
+    """
+    path = output_dir / METRICS_FILE if output_dir.is_dir() else output_dir
+    if not path.is_file():
+        raise UserError(f"No file {path}; `alpharefine score {output_dir}` writes it.")
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] != VERSION:
+            raise UserError(f"{path} has version {content['version']}, expected {VERSION}; score the boxes again.")
+        return Metrics(
+            **{key: content[key] for key in ("dataset", "split", "scoring", "protocol", "sequences", "num_frames")},
+            trackers={name: _tracker_from_dict(tracker) for name, tracker in content["trackers"].items()},
+            published=_published_from_dict(content.get("published")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); `alpharefine score` writes it again.") from error
+
+
+def _published_from_dict(content: Mapping[str, Any] | None) -> PublishedComparison | None:
+    if content is None:
+        return None
+    return PublishedComparison(tuple(PublishedScore(**row) for row in content["scores"]), content["why_incomparable"])
+
+
+def _run_to_dict(metrics: RunMetrics) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if metrics.score is not None:
+        score = metrics.score
+        content = {
+            **score.scores,
+            "sequences": score.sequences,
+            "attributes": score.attributes,
+            "curves": {name: curve.tolist() for name, curve in score.curves.items()},
+        }
+    if metrics.submission is not None:
+        content["submission"] = metrics.submission
+    return {**content, "median_ms": metrics.median_ms}
+
+
+def _tracker_from_dict(content: Mapping[str, Any]) -> TrackerMetrics:
+    return TrackerMetrics(
+        {run: _run_from_dict(numbers) for run, numbers in content["runs"].items()}, content["settings"]
+    )
+
+
+def _run_from_dict(content: Mapping[str, Any]) -> RunMetrics:
+    if "curves" not in content:
+        return RunMetrics(None, content["median_ms"], content.get("submission"))
+    special = {"sequences", "attributes", "curves", "median_ms"}
+    score = RunScore(
+        scores={key: value for key, value in content.items() if key not in special},
+        curves={name: np.array(curve) for name, curve in content["curves"].items()},
+        sequences=content["sequences"],
+        sequence_curves={},
+        attributes=content["attributes"],
+    )
+    return RunMetrics(score, content["median_ms"])

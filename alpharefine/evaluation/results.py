@@ -1,0 +1,298 @@
+"""Results folder: its layout, and the settings that its boxes depend on.
+
+Layout, version 1; `docs/evaluation.md` describes each file::
+
+    <output_dir>/
+      config.yaml                      resolved configuration of the last command
+      metrics.json                     scores of every tracker and run
+      <tracker>/<base or refined>/
+        settings.json                  what the boxes depend on
+        <sequence>.txt                 x,y,w,h a frame; complete, or not there
+        times/<sequence>.txt           milliseconds a frame: decoding, base tracker, refinement
+        masks/<sequence>/%08d.png      with `--save_masks`
+        curves.npz                     curves of every sequence
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from alpharefine.data.text import read_rows
+from alpharefine.errors import UserError
+from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult
+from alpharefine.evaluation.settings import RUNS, RunSettings
+from alpharefine.trackers import find_tracker
+
+VERSION = 1
+"""Version of the layout and of `metrics.json`."""
+
+CONFIG_FILE, METRICS_FILE, SETTINGS_FILE, CURVES_FILE = "config.yaml", "metrics.json", "settings.json", "curves.npz"
+_LOCK_FILE = ".lock"
+
+
+class RunFolder:
+    """Files of one run of one tracker.
+
+    A sequence's boxes are written whole or not at all; a box file means that the sequence is done. Nothing is created or
+    discarded before `begin` or the first `write`. Several processes and machines may write into one folder: the first
+    one creates it, the others join it if their settings agree.
+
+    Args:
+        path: Folder of the run.
+        settings: Settings of the run.
+        overwrite: Discard the results of an earlier run.
+        results_digest: Digest of published results, if those are replayed.
+
+    Raises:
+        UserError: If the folder holds a run with other settings or something else, or is not writable.
+    """
+
+    def __init__(
+        self, path: Path, settings: RunSettings, overwrite: bool = False, results_digest: str | None = None
+    ) -> None:
+        self.path, self.settings = path, settings
+        self._stamp = _stamp(settings, results_digest)
+        self._overwrite = overwrite
+        self._id: str | None = None
+        _require_writable(path)
+        existing = _read_settings(path)
+        if existing is not None and not overwrite:
+            self._join(existing)
+
+    def boxes_path(self, name: str) -> Path:
+        """Return the path of a sequence's boxes.
+
+        Args:
+            name: Name of the sequence.
+        """
+        return self.path / f"{name}.txt"
+
+    def is_done(self, name: str) -> bool:
+        """Return True if the boxes of a sequence are complete.
+
+        Args:
+            name: Name of the sequence.
+        """
+        return self._id is not None and self.boxes_path(name).is_file()
+
+    def begin(self) -> None:
+        """Create the folder, or join the run that another command has begun there.
+
+        Raises:
+            UserError: If the folder holds a run with other settings, or cannot be created.
+        """
+        if self._id is not None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.parent / _LOCK_FILE):
+                existing = None if self._overwrite else _read_settings(self.path)
+                if existing is not None:
+                    self._join(existing)
+                    return
+                if self.path.is_dir():
+                    shutil.rmtree(self.path)
+                (self.path / "times").mkdir(parents=True)
+                run_id = uuid.uuid4().hex
+                content = {"version": VERSION, "id": run_id, **self._stamp}
+                write_whole(self.path / SETTINGS_FILE, json.dumps(content, indent=1))
+                self._id = run_id
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be created ({error.strerror}); give another `--output_dir`."
+            ) from error
+
+    def write(self, name: str, result: SequenceResult) -> None:
+        """Write masks, times and boxes of a sequence, in this order.
+
+        Args:
+            name: Name of the sequence.
+            result: Boxes, times and masks.
+
+        Raises:
+            UserError: If a file cannot be written, or another command has overwritten the run.
+        """
+        self.begin()
+        existing = _read_settings(self.path)
+        if existing is None or existing.get("id") != self._id:
+            raise UserError(f"{self.path} was overwritten by another command; give each its own `--output_dir`.")
+        if result.masks is not None:
+            self._write_masks(self.path / "masks" / name, result.masks)
+        times = "".join(",".join(f"{ms:.3f}" for ms in row) + "\n" for row in result.times_ms.tolist())
+        write_whole(self.path / "times" / f"{name}.txt", times)
+        boxes = "".join(",".join(map(repr, row)) + "\n" for row in result.boxes_xywh.tolist())
+        write_whole(self.boxes_path(name), boxes)
+
+    def _join(self, existing: dict[str, object]) -> None:
+        _require_same_settings(self.path, existing, self._stamp)
+        self._id = str(existing["id"])
+
+    @staticmethod
+    def _write_masks(folder: Path, masks: list[bytes]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for frame, png in enumerate(masks, start=2):
+                (folder / f"{frame:08d}.png").write_bytes(png)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written ({error.strerror}); free disk space or move it.") from error
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: Path of the file.
+        content: Text or bytes.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); free disk space, or give another folder."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def run_folders(output_dir: Path) -> dict[str, dict[str, Path]]:
+    """Find the runs in a results folder.
+
+    Args:
+        output_dir: Results folder.
+
+    Returns:
+        Folders of the runs by tracker and run, trackers in alphabetical order.
+
+    Raises:
+        UserError: If there is none.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    for settings in sorted(output_dir.glob(f"*/*/{SETTINGS_FILE}")):
+        found.setdefault(settings.parent.parent.name, {})[settings.parent.name] = settings.parent
+    runs = {name: {run: folders[run] for run in RUNS if run in folders} for name, folders in found.items()}
+    if not any(runs.values()):
+        raise UserError(f"{output_dir} holds no run of `evaluate`; give the folder named by its `--output_dir`.")
+    return runs
+
+
+def done_sequences(folder: Path) -> set[str]:
+    """Return the names of the sequences that a run has completed.
+
+    Args:
+        folder: Folder of the run.
+    """
+    return {path.stem for path in folder.glob("*.txt")}
+
+
+def read_times(folder: Path, name: str) -> np.ndarray:
+    """Read the milliseconds per frame of a sequence.
+
+    Args:
+        folder: Folder of the run.
+        name: Name of the sequence.
+
+    Returns:
+        ``(N, 3)``, columns as in `TIME_COLUMNS`.
+    """
+    return read_rows(folder / "times" / f"{name}.txt", len(TIME_COLUMNS))
+
+
+def median_times(folder: Path, names: Iterable[str]) -> dict[str, float]:
+    """Return median milliseconds per frame by column; first frames, which include start-up, do not count.
+
+    Args:
+        folder: Folder of the run.
+        names: Names of the sequences.
+    """
+    times = np.concatenate([read_times(folder, name)[1:] for name in names])
+    medians = np.median(times, axis=0) if len(times) else np.zeros(len(TIME_COLUMNS))
+    return dict(zip(TIME_COLUMNS, medians.round(3).tolist(), strict=True))
+
+
+def _require_writable(path: Path) -> None:
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"`--output_dir`: {nearest} is not a writable folder; give another one.")
+
+
+def _read_settings(path: Path) -> dict[str, object] | None:
+    """Read the settings of the run in a folder; None if the folder is missing or empty."""
+    try:
+        settings = json.loads((path / SETTINGS_FILE).read_text())
+    except FileNotFoundError:
+        if not path.is_dir() or not any(path.iterdir()):
+            return None
+        settings = None
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict) or settings.get("version") != VERSION or "id" not in settings:
+        raise UserError(
+            f"{path} is not empty and holds no run of `evaluate` of layout version {VERSION}; give another `--output_dir`."
+        )
+    return settings
+
+
+def _require_same_settings(path: Path, existing: dict[str, object], wanted: dict[str, object]) -> None:
+    changed = [
+        f"{key}: {existing.get(key)} there, {value} now" for key, value in wanted.items() if existing.get(key) != value
+    ]
+    if changed:
+        raise UserError(
+            f"{path} holds a run with other settings ({'; '.join(changed)}); give another `--output_dir`, or `--overwrite`."
+        )
+
+
+def _stamp(settings: RunSettings, results_digest: str | None) -> dict[str, object]:
+    """Collect what the boxes depend on; files are represented by digests of their content."""
+    entry = find_tracker(settings.tracker.name)
+    refinement = settings.refinement
+    code = entry.code_files(settings.tracker.name)
+    in_torch = refinement is not None or entry.runs_in_torch
+    stamp: dict[str, object] = {
+        "dataset": settings.dataset.name,
+        "data_root": None if settings.dataset.root is None else str(settings.dataset.root.resolve()),
+        "tracker": settings.tracker.name,
+        "tracker_weights": [file_digest(path) for path in settings.tracker.weights],
+        "tracker_code": file_digest(*code) if code else None,
+        "results": results_digest,
+        "device": None if not in_torch else "cuda" if torch.cuda.is_available() else "cpu",
+    }
+    if refinement is None:
+        return {**stamp, "ckpt": None}
+    return {**stamp, **asdict(refinement), "ckpt": file_digest(Path(refinement.ckpt))}
+
+
+def file_digest(*paths: Path) -> str:
+    """Return the SHA-256 digest of the content of files, and of their names if there are several.
+
+    Args:
+        paths: Paths of the files.
+
+    Raises:
+        UserError: If a file is missing.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"No file {path}; check `--ckpt` and `--tracker_weights`.")
+        digest.update(f"{path.name}|{path.stat().st_size}|".encode() if len(paths) > 1 else b"")
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

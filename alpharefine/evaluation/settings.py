@@ -1,0 +1,231 @@
+"""Settings of the runs of an evaluation: the configuration, checked, with every default resolved."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
+from alpharefine.errors import UserError
+from alpharefine.evaluation.config import DatasetConfig, EvaluationConfig, RefinerConfig, TrackerConfig
+from alpharefine.inference.options import resolve_box_head, resolve_precision
+from alpharefine.masks import MASK_THRESHOLD
+from alpharefine.options import BoxSource, ComputePrecision, GeometryName, WhenLost
+from alpharefine.trackers import TimeLimits, TrackerEntry, check_arguments, find_tracker
+from alpharefine.trackers.loading import WEIGHTS_VARIABLE
+
+MIN_FEEDBACK_SCORE = 0.2
+"""Default of `RefinerConfig.min_feedback_score`, chosen with NanoTrack on five short sequences of LaSOT's layout, where
+boxes of low score made the closed loop drift."""
+
+RUNS = ("base", "refined")
+"""Names of the runs: the base tracker alone, and with refinement."""
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """Resolved refinement of a run; see `RefinerConfig` for the fields.
+
+    Attributes:
+        ckpt: Path of the checkpoint.
+        geometry: Geometry of the network.
+        precision: Floating-point precision of the network.
+        box_from: Head that the box is taken from.
+        mask_threshold: Probability above which a pixel belongs to the target.
+        flip_test: Average over the mirrored search region.
+        save_masks: Save the masks.
+        feedback: Hand the refined box back to the tracker.
+        min_feedback_score: Minimum refinement score at which the box is handed back.
+        when_lost: Treatment of frames with a lost target.
+        min_score: Minimum tracker score at which a box is refined; None refines every frame.
+    """
+
+    ckpt: str
+    geometry: GeometryName
+    precision: ComputePrecision
+    box_from: BoxSource
+    mask_threshold: float
+    flip_test: bool
+    save_masks: bool
+    feedback: bool
+    min_feedback_score: float
+    when_lost: WhenLost
+    min_score: float | None
+
+    @property
+    def saves_box_masks(self) -> bool:
+        """Save the masks that the boxes are drawn around, in place of masks of the refined window."""
+        return self.save_masks and self.box_from == "mask"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings that determine the boxes of one run.
+
+    Attributes:
+        dataset: Evaluation data set.
+        tracker: Base tracker, with the paths of its files resolved.
+        refinement: Refinement; None for the base tracker alone.
+    """
+
+    dataset: DatasetConfig
+    tracker: TrackerConfig
+    refinement: RefinementSettings | None
+
+
+class ResolvedRuns(NamedTuple):
+    """Runs of an evaluation.
+
+    Attributes:
+        entry: Registry entry of the base tracker.
+        settings: Settings by the name of the run, one or both of `RUNS`.
+        checkpoint: Content of the refiner's checkpoint; None without refinement.
+    """
+
+    entry: TrackerEntry
+    settings: dict[str, RunSettings]
+    checkpoint: LoadedCheckpoint | None
+
+
+def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
+    """Check a configuration and resolve its defaults; the checkpoint is read once, here.
+
+    Args:
+        config: Configuration of the evaluation.
+
+    Raises:
+        UserError: If a file is missing, a value is out of range, or an option has no effect or is not possible.
+    """
+    _check_values(config)
+    entry = find_tracker(config.tracker.name)
+    tracker = _resolve_tracker(config.tracker, entry, config.refiner.ckpt is not None)
+    base = RunSettings(config.dataset, tracker, None)
+    if config.refiner.ckpt is None:
+        _require_no_refinement(config)
+        return ResolvedRuns(entry, {"base": base}, None)
+    _check_refinement(config, entry)
+    refiner = replace(config.refiner, ckpt=_find_checkpoint(config.refiner.ckpt))
+    assert refiner.ckpt is not None
+    checkpoint = load_checkpoint(refiner.ckpt, refiner.geometry)
+    refined = RunSettings(config.dataset, tracker, _resolve_refinement(refiner, entry, checkpoint))
+    # Published boxes cost nothing: their scores stand beside the refined ones even without `--baseline`.
+    settings = {"base": base, "refined": refined} if config.run.baseline or entry.replays else {"refined": refined}
+    return ResolvedRuns(entry, settings, checkpoint)
+
+
+def _check_values(config: EvaluationConfig) -> None:
+    """Check the ranges of numbers."""
+
+    def require(option: str, value: float | None, rule: str, holds: bool) -> None:
+        if value is not None and not (math.isfinite(value) and holds):
+            raise UserError(f"`--{option}` must be {rule}, got {value}.")
+
+    tracker, refiner = config.tracker, config.refiner
+    for limit in ("startup_limit", "frame_limit"):
+        seconds = getattr(tracker, limit)
+        require(limit, seconds, "a positive number of seconds", seconds is None or seconds > 0)
+    for score in ("min_score", "min_feedback_score"):
+        require(score, getattr(refiner, score), "a finite number", True)
+    threshold = refiner.mask_threshold
+    require("mask_threshold", threshold, "between 0 and 1", threshold is None or 0 < threshold < 1)
+    require("devices", config.run.devices, "a whole number of at least 1", config.run.devices >= 1)
+
+
+def _resolve_tracker(config: TrackerConfig, entry: TrackerEntry, has_refiner: bool) -> TrackerConfig:
+    weights = check_arguments(
+        entry,
+        weights=config.weights,
+        results_dir=config.results_dir,
+        limits=time_limits(config),
+        has_refiner=has_refiner,
+    )
+    results_dir = None if config.results_dir is None else config.results_dir.resolve()
+    return replace(config, weights=tuple(path.resolve() for path in weights), results_dir=results_dir)
+
+
+def time_limits(config: TrackerConfig) -> TimeLimits | None:
+    """Return the time limits of a tracker; None if none is configured.
+
+    Args:
+        config: Base tracker.
+    """
+    if config.startup_limit is None and config.frame_limit is None:
+        return None
+    default = TimeLimits()
+    return TimeLimits(config.startup_limit or default.startup_s, config.frame_limit or default.frame_s)
+
+
+def _require_no_refinement(config: EvaluationConfig) -> None:
+    default = RefinerConfig()
+    given = [f.name for f in fields(default) if getattr(config.refiner, f.name) != getattr(default, f.name)]
+    given += ["baseline"] if config.run.baseline else []
+    if given:
+        raise UserError(f"`--{given[0]}` is an option of refinement and requires `--ckpt`; give it, or leave it out.")
+
+
+def _check_refinement(config: EvaluationConfig, entry: TrackerEntry) -> None:
+    """Refuse options that are not possible or have no effect with a tracker."""
+    refiner, name = config.refiner, config.tracker.name
+    if refiner.mask_threshold is not None and refiner.box_from != "mask" and not refiner.save_masks:
+        raise UserError("`--mask_threshold` requires `--box_from mask` or `--save_masks`; give one, or leave it out.")
+    if config.run.baseline and entry.requires_refiner:
+        raise UserError(f"`--baseline`: {name} does not run without a refiner; leave it out.")
+    if refiner.feedback and not entry.accepts_feedback:
+        raise UserError(f"`--feedback`: {name} cannot take the refined box back; use `--no-feedback`.")
+    feedback = _resolve_feedback(refiner, entry)
+    if entry.requires_refiner and not feedback:
+        raise UserError(f"`--no-feedback`: {name} moves by the refined box alone; leave it out.")
+    if not feedback and refiner.min_feedback_score is not None:
+        raise UserError("`--min_feedback_score` requires feedback: no box is handed back in this run; leave it out.")
+    if not feedback and refiner.when_lost == "report":
+        raise UserError("`--when_lost report` requires feedback: no box is handed back in this run; leave it out.")
+    if refiner.when_lost != "refine" and not entry.reports_lost:
+        raise UserError(f"`--when_lost {refiner.when_lost}`: {name} does not report lost targets; leave it out.")
+    if refiner.min_score is not None and not entry.gives_score:
+        raise UserError(f"`--min_score`: {name} gives no scores; leave it out.")
+
+
+def _resolve_feedback(config: RefinerConfig, entry: TrackerEntry) -> bool:
+    return entry.accepts_feedback if config.feedback is None else config.feedback
+
+
+def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: LoadedCheckpoint) -> RefinementSettings:
+    network = checkpoint.network
+    box_head = resolve_box_head(config.box_from, network.heads)
+    if box_head not in network.heads:
+        raise UserError(
+            f"`--box_from {config.box_from}`: the network of {config.ckpt} has the heads {' and '.join(network.heads)}; give "
+            "another checkpoint, or leave it out."
+        )
+    if config.save_masks and "mask" not in network.heads:
+        raise UserError(f"`--save_masks`: the network of {config.ckpt} has no mask head; leave it out.")
+    min_feedback_score = config.min_feedback_score
+    if min_feedback_score is None:
+        min_feedback_score = MIN_FEEDBACK_SCORE if network.geometry == "exact" and not entry.requires_refiner else 0.0
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    assert config.ckpt is not None
+    return RefinementSettings(
+        ckpt=config.ckpt,
+        geometry=network.geometry,
+        precision=resolve_precision(config.precision, device_type, network.geometry),
+        box_from=box_head,
+        mask_threshold=MASK_THRESHOLD if config.mask_threshold is None else config.mask_threshold,
+        flip_test=config.flip_test,
+        save_masks=config.save_masks,
+        feedback=_resolve_feedback(config, entry),
+        min_feedback_score=min_feedback_score,
+        when_lost=config.when_lost,
+        min_score=config.min_score,
+    )
+
+
+def _find_checkpoint(ckpt: str) -> str:
+    """Find a checkpoint here or, by a relative path, in the folder of official files."""
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    elsewhere = None if folder is None else Path(folder) / ckpt
+    return str(elsewhere) if elsewhere is not None and elsewhere.is_file() and not Path(ckpt).is_file() else ckpt

@@ -1,0 +1,9 @@
+"""Names of the modes that configurations and the library share. This module imports nothing."""
+
+from typing import Literal
+
+GeometryName = Literal["exact", "original", "original_window"]
+ComputePrecision = Literal["auto", "32", "16", "bf16"]
+BoxSource = Literal["auto", "corner", "mask"]
+WhenLost = Literal["refine", "report", "keep"]
+Protocol = Literal["lasot", "pysot", "pytracking", "pytracking_valid", "got10k"]
