@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from alpharefine import Refiner
-from alpharefine.models import AlphaRefineNet, BackboneName
+from alpharefine.models import AlphaRefineNet, BackboneName, NetworkConfig
 
 WARM_UP, CALLS = 5, 30
 
@@ -25,7 +25,7 @@ def main() -> None:
     box_xywh = np.array([600.0, 300.0, 120.0, 90.0])
     backbones: tuple[BackboneName, ...] = ("resnet18", "resnet34")
     for backbone in backbones:
-        refiner = Refiner(AlphaRefineNet(backbone))
+        refiner = Refiner.from_network(AlphaRefineNet(NetworkConfig(backbone)))
         template = refiner.encode_template(frame, box_xywh)
         for mask in (False, True):
             for batch in (1, 8):
@@ -37,7 +37,7 @@ def main() -> None:
                 output = "box + mask" if mask else "box"
                 median = statistics.median(times[WARM_UP:])
                 print(
-                    f"{backbone:9} {output:10} batch {batch}: {median:7.2f} ms a frame on {refiner.device}, "
+                    f"{backbone:9} {output:10} batch {batch}: {median:7.2f} ms a frame on {refiner.backend.device}, "
                     f"{torch.get_num_threads()} threads"
                 )
 

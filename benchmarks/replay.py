@@ -59,7 +59,7 @@ def main() -> None:
             list(pipeline.run_all(sequences))
         one_by_one = num_frames / (perf_counter() - start)
     print(
-        f"{len(trackers)} trackers, {len(jobs)} sequences, {num_frames} boxes on {replay.refiner.device}, "
+        f"{len(trackers)} trackers, {len(jobs)} sequences, {num_frames} boxes on {replay.refiner.backend.device}, "
         f"{torch.get_num_threads()} threads: {batched:.1f} frames a second in batches, {one_by_one:.1f} one by one, "
         f"ratio {batched / one_by_one:.2f}"
     )

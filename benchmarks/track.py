@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from alpharefine import Refiner
-from alpharefine.models import AlphaRefineNet
+from alpharefine.models import AlphaRefineNet, NetworkConfig
 from alpharefine.trackers import Tracker, TrackState
 from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.loading import NETWORKS
@@ -41,7 +41,7 @@ def main() -> None:
     """Measure and print."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"on {device}, {torch.get_num_threads()} threads, frames of {SIZE[1]} x {SIZE[0]}: ms")
-    refiner = Refiner(AlphaRefineNet("resnet18"), device)
+    refiner = Refiner.from_network(AlphaRefineNet(NetworkConfig("resnet18")), device)
     refiner.initialize(frame_at(0), np.array(BOX))
     report("refiner (ResNet-18)", lambda frame: refiner.refine(frame, np.array(BOX)))
     for name in sys.argv[1:] or NAMES:

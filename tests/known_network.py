@@ -1,4 +1,4 @@
-"""A stand-in for the network whose answers are known."""
+"""Network with known predictions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BOX = np.array([100.0, 80.0, 40.0, 30.0])  # its window: x 80..160, y 65..125
 
 
 class KnownNetwork(nn.Module):
-    """Says what it is told to; keeps what it is shown."""
+    """Returns the given predictions and records its inputs."""
 
     geometry = "exact"
 
     def __init__(self, crop_xyxy: Any = None, mask_prob: Any = None, peak_logit: float = 3.0) -> None:
         super().__init__()
         self.crop_xyxy, self.mask_prob = crop_xyxy, mask_prob
-        self.heads = tuple(name for name, answer in (("corner", crop_xyxy), ("mask", mask_prob)) if answer is not None)
+        self.heads = tuple(name for name, given in (("corner", crop_xyxy), ("mask", mask_prob)) if given is not None)
         self.scores = torch.zeros(2, 16, 16)
         self.scores[:, 3, 3] = peak_logit
         self.templates: list[Tensor] = []
@@ -47,7 +47,7 @@ class KnownNetwork(nn.Module):
 
 
 def started(network: Any, **kwargs: Any) -> Refiner:
-    """A refiner that has learnt the target in BOX of FRAME."""
-    refiner = Refiner(network, "cpu", **kwargs)
+    """Refiner initialized with BOX in FRAME."""
+    refiner = Refiner.from_network(network, "cpu", **kwargs)
     refiner.initialize(FRAME, BOX)
     return refiner

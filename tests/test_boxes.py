@@ -75,20 +75,20 @@ class TestPairedIoU:
 
 
 class TestClip:
-    """Pictures of 100 x 200 pixels."""
+    """The image has 100 x 200 pixels (height x width)."""
 
     @pytest.mark.parametrize(
         ("box_xyxy", "clipped_xyxy"),
         [
             pytest.param([20, 30, 60, 70], [20, 30, 60, 70], id="inside"),
-            pytest.param([0, 0, 200, 100], [0, 0, 200, 100], id="the whole picture"),
-            pytest.param([-50, -60, 300, 400], [0, 0, 200, 100], id="larger than the picture"),
+            pytest.param([0, 0, 200, 100], [0, 0, 200, 100], id="the whole image"),
+            pytest.param([-50, -60, 300, 400], [0, 0, 200, 100], id="larger than the image"),
             pytest.param([60, 70, 20, 30], [20, 30, 60, 70], id="corners out of order"),
             pytest.param([60, 30, 20, 70], [20, 30, 60, 70], id="one axis out of order"),
             pytest.param([100, 40, 104, 44], [97, 37, 107, 47], id="too small is widened about its center"),
             pytest.param([1, 40, 3, 80], [0, 40, 10, 80], id="too narrow at the left border is shifted in"),
             pytest.param([197, 90, 220, 140], [190, 90, 200, 100], id="too narrow at the right border is shifted in"),
-            pytest.param([-40, 20, -20, 40], [0, 20, 10, 40], id="left of the picture"),
+            pytest.param([-40, 20, -20, 40], [0, 20, 10, 40], id="left of the image"),
             pytest.param([250, 120, 260, 130], [190, 90, 200, 100], id="beyond the lower right corner"),
             pytest.param([50, 50, 50, 50], [45, 45, 55, 55], id="no extent"),
             pytest.param([50, 30, 60, 70], [50, 30, 60, 70], id="just wide enough"),
@@ -97,7 +97,7 @@ class TestClip:
     def test_hand_worked(self, box_xyxy: list[float], clipped_xyxy: list[float]) -> None:
         assert clip_to_image(np.array(box_xyxy), (100, 200)).tolist() == clipped_xyxy
 
-    def test_a_picture_smaller_than_the_least_size(self) -> None:
+    def test_an_image_smaller_than_the_least_size(self) -> None:
         assert clip_to_image(np.array([2.0, 2.0, 3.0, 3.0]), (6, 200)).tolist() == [0.0, 0.0, 10.0, 6.0]
 
     def test_infinity_is_the_border_and_nan_stays(self) -> None:

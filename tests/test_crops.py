@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alpharefine import Refiner
 from alpharefine.boxes import xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.crops import OriginalWindow, OriginalWindowBack, Window
-from alpharefine.models import AlphaRefineNet
+from alpharefine.models import AlphaRefineNet, NetworkConfig
 
 NAN, INF = float("nan"), float("inf")
 
@@ -20,12 +19,12 @@ def golden(shared: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def picture(height: int = 40, width: int = 60, channels: tuple[int, ...] = (3,)) -> np.ndarray:
+def random_image(height: int = 40, width: int = 60, channels: tuple[int, ...] = (3,)) -> np.ndarray:
     return np.random.default_rng(0).integers(1, 256, (height, width, *channels), dtype=np.uint8)
 
 
 def slow_cut(image: np.ndarray, window: Window, crop_size: int) -> np.ndarray:
-    """Bilinear sampling, pixel by pixel, of a picture that is black outside; in floating point."""
+    """Sample bilinearly pixel by pixel in floating point. Pixels outside the image are black."""
 
     def value(row: int, column: int) -> np.ndarray:
         y = window.y0 + min(max(row, 0), window.height - 1)
@@ -56,7 +55,7 @@ class TestWindowAround:
             pytest.param([13, 23, 5, 5], (10, 20, 10, 10), id="a half is rounded to even, down here"),
             pytest.param([-2, -3, 1, 1], (-2, -4, 2, 2), id="negative halves are rounded to even"),
             pytest.param([10, 20, 0.3, 0.3], (10, 20, 1, 1), id="smaller than a pixel"),
-            pytest.param([-50, -60, 8, 6], (-54, -63, 16, 12), id="outside of the picture"),
+            pytest.param([-50, -60, 8, 6], (-54, -63, 16, 12), id="outside of the image"),
         ],
     )
     def test_hand_worked(self, box_xywh: list[float], window: tuple[int, ...]) -> None:
@@ -96,21 +95,21 @@ class TestCut:
             pytest.param(Window(7, 9, 1, 1), id="one pixel"),
             pytest.param(Window(-7, -9, 30, 30), id="over the upper left corner"),
             pytest.param(Window(40, 25, 30, 30), id="over the lower right corner"),
-            pytest.param(Window(-10, -10, 90, 70), id="larger than the picture"),
-            pytest.param(Window(0, 0, 60, 40), id="the whole picture"),
+            pytest.param(Window(-10, -10, 90, 70), id="larger than the image"),
+            pytest.param(Window(0, 0, 60, 40), id="the whole image"),
             pytest.param(Window(59, 39, 10, 10), id="the last pixel"),
             pytest.param(Window(5, -300, 3, 900), id="very tall"),
         ],
     )
     @pytest.mark.parametrize("channels", [(3,), ()], ids=["color", "mask"])
     def test_against_slow_sampling(self, window: Window, channels: tuple[int, ...]) -> None:
-        image = picture(channels=channels)
+        image = random_image(channels=channels)
         crop = window.cut(image, 16)
         assert crop.dtype == np.uint8
         assert np.abs(crop - slow_cut(image, window, 16)).max() <= 1
 
     def test_a_window_of_the_crops_size_copies_pixels(self) -> None:
-        image = picture()
+        image = random_image()
         assert np.array_equal(Window(3, 2, 16, 16).cut(image, 16), image[2:18, 3:19])
 
     def test_the_last_row_and_column_are_kept(self) -> None:
@@ -130,8 +129,8 @@ class TestCut:
             pytest.param(Window(-(10**15), 10**15, 20, 20), id="very far"),
         ],
     )
-    def test_black_where_there_is_no_picture(self, window: Window) -> None:
-        image = picture()
+    def test_black_where_there_is_no_image(self, window: Window) -> None:
+        image = random_image()
         assert not window.overlaps((40, 60))
         assert window.cut(image, 8).shape == (8, 8, 3)
         assert not window.cut(image, 8).any()
@@ -144,14 +143,14 @@ class TestCut:
     @pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
     @pytest.mark.parametrize("x0", [5, -5, 500], ids=["inside", "over the border", "outside"])
     def test_channels_are_kept(self, channels: tuple[int, ...], x0: int) -> None:
-        assert Window(x0, 5, 20, 20).cut(picture(channels=channels), 8).shape == (8, 8, *channels)
+        assert Window(x0, 5, 20, 20).cut(random_image(channels=channels), 8).shape == (8, 8, *channels)
 
     def test_a_mask_stays_zero_and_one(self) -> None:
-        mask = (picture(channels=()) > 128).astype(np.uint8)
+        mask = (random_image(channels=()) > 128).astype(np.uint8)
         assert set(np.unique(Window(3, 3, 17, 11).cut(mask, 64))) == {0, 1}
 
-    def test_only_the_window_of_a_huge_picture_is_read(self) -> None:
-        """A picture of 30 GB that is one pixel row in memory."""
+    def test_only_the_window_of_a_huge_image_is_read(self) -> None:
+        """The image has 30 GB but is one pixel row in memory."""
         row = np.tile(np.arange(100, dtype=np.uint8), 1000)
         huge = np.broadcast_to(row[None, :, None], (100_000, 100_000, 3))
         tracemalloc.start()
@@ -164,7 +163,7 @@ class TestCut:
 
 
 class TestHugeWindow:
-    """A diverging tracker's box; building its window would take gigabytes."""
+    """The box of a diverging tracker. Its window would need gigabytes of memory."""
 
     @pytest.mark.parametrize(
         "window",
@@ -172,16 +171,16 @@ class TestHugeWindow:
             pytest.param(Window(-5000, -5000, 10_060, 10_040), id="both ways"),
             pytest.param(Window(10, -(10**8), 20, 2 * 10**8), id="narrow and tall"),
             pytest.param(Window(-(10**9), 7, 2 * 10**9, 12), id="wide and low"),
-            pytest.param(Window(20, 10, 10**5, 10**4), id="starting in the picture"),
-            pytest.param(Window(-(10**5) + 30, -(10**4) + 30, 10**5, 10**4), id="ending in the picture"),
+            pytest.param(Window(20, 10, 10**5, 10**4), id="starting in the image"),
+            pytest.param(Window(-(10**5) + 30, -(10**4) + 30, 10**5, 10**4), id="ending in the image"),
         ],
     )
     def test_against_slow_sampling(self, window: Window) -> None:
-        image = picture()
+        image = random_image()
         assert np.abs(window.cut(image, 32) - slow_cut(image, window, 32)).max() <= 1
 
     def test_equal_to_the_built_window_just_below_the_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        image, window = picture(), Window(-31, -20, 100, 90)
+        image, window = random_image(), Window(-31, -20, 100, 90)
         mask = np.random.default_rng(3).random((16, 16), dtype=np.float32)
         crop, pasted = window.cut(image, 16), window.paste(mask, (40, 60))
         monkeypatch.setattr("alpharefine.crops._MAX_BUILT_AREA", 0)
@@ -192,7 +191,7 @@ class TestHugeWindow:
     def test_no_memory_is_asked_for(self, size: float) -> None:
         window = Window.around(np.array([-size / 2, -size / 2, size, size]))
         tracemalloc.start()
-        crop = window.cut(picture())
+        crop = window.cut(random_image())
         mask = window.paste(np.ones((256, 256), np.float32), (40, 60))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -231,9 +230,9 @@ class TestMapping:
 
 
 class TestOriginalWindowBack:
-    """Labels of the geometry `original` lie half a crop pixel before their targets, by the rounding of the window."""
+    """Labels of the `original` geometry lie half a crop pixel before their targets, up to window rounding."""
 
-    def test_right_but_for_the_rounding_of_the_window(self) -> None:
+    def test_exact_up_to_the_rounding_of_the_window(self) -> None:
         rng = np.random.default_rng(5)
         for size in (10.0, 60.0, 400.0):
             errors = []
@@ -250,8 +249,8 @@ class TestOriginalWindowBack:
         box_xywh = np.array([-3.0, 5.0, 21.3, 17.8])
         ours, theirs = OriginalWindowBack.around(box_xywh), OriginalWindow.around(box_xywh)
         assert type(ours) is OriginalWindowBack
-        np.testing.assert_array_equal(ours.cut(picture(), 16), theirs.cut(picture(), 16))
-        assert not Refiner(AlphaRefineNet("resnet18", geometry="original_window"), "cpu").network.corner_head.grid[1]
+        np.testing.assert_array_equal(ours.cut(random_image(), 16), theirs.cut(random_image(), 16))
+        assert not AlphaRefineNet(NetworkConfig("resnet18", geometry="original_window")).corner_head.grid.reaches_end
 
 
 class TestPaste:

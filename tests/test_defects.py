@@ -26,7 +26,7 @@ from alpharefine.data.pairs import EpochSampler, PairDataset, PairSource
 from alpharefine.errors import UserError
 from alpharefine.evaluation.run import Pipeline, RunSettings
 from alpharefine.masks import mask_to_box
-from alpharefine.models import AlphaRefineNet, Corners, Grid, soft_argmax
+from alpharefine.models import AlphaRefineNet, Corners, Grid, NetworkConfig, soft_argmax
 from alpharefine.models.heads import BoxHead
 from alpharefine.trackers import Track, TrackState
 from alpharefine.trackers.dimp.target import Target
@@ -151,7 +151,7 @@ def test_10_the_box_fed_back_is_the_one_recorded(recorded: np.ndarray) -> None:
 
 def test_11_the_first_box_is_used_as_given() -> None:
     network = KnownNetwork(crop_xyxy=[64, 64, 192, 192])
-    refiner = Refiner(network, "cpu")
+    refiner = Refiner.from_network(network, "cpu")
     refiner.initialize(FRAME, BOX)
     expected = Window.around(BOX).cut(FRAME)
     np.testing.assert_array_equal(network.templates[0][0].permute(1, 2, 0).numpy(), expected)
@@ -235,7 +235,7 @@ def test_21_the_confidence_of_the_rpn_head_is_trained() -> None:
 
 
 def test_22_the_depthwise_neck_runs() -> None:
-    network = AlphaRefineNet("resnet18", ["corner"], neck="depthwise").eval()
+    network = AlphaRefineNet(NetworkConfig("resnet18", ("corner",), neck="depthwise")).eval()
     crops = torch.zeros(1, 3, 256, 256)
     with torch.inference_mode():
         assert network(crops, network.encode_template(crops)).corners.crop_xyxy.isfinite().all()
@@ -282,12 +282,12 @@ def test_26_27_every_pair_has_its_own_brightness_and_validation_repeats(data_roo
 
 
 def test_28_nothing_is_built_that_is_not_run() -> None:
-    network = AlphaRefineNet("resnet34")
+    network = AlphaRefineNet(NetworkConfig("resnet34"))
     assert not [name for name, _ in network.named_parameters() if "layer4" in name or ".fc." in name]
 
 
 def test_29_30_the_network_has_no_state_of_a_target() -> None:
-    network = AlphaRefineNet("resnet18", ["corner"]).eval()
+    network = AlphaRefineNet(NetworkConfig("resnet18", ("corner",))).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     pictures = torch.randint(0, 256, (2, 3, 256, 256), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     with torch.inference_mode():

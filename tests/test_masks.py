@@ -1,4 +1,4 @@
-"""From a mask to a box: hand-drawn blobs and the golden ones."""
+"""Mask-to-box conversion of hand-drawn and golden blobs."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ def blocks(*rectangles: tuple[int, int, int, int], value: float = 0.9) -> np.nda
     return mask
 
 
-# An outline runs through the centers of its pixels: a block of a x b pixels encloses (a - 1)(b - 1).
+# A contour connects pixel centers: a block of a x b pixels encloses an area of (a - 1)(b - 1).
 @pytest.mark.parametrize(
     ("mask", "box_xywh"),
     [
         pytest.param(blocks((10, 20, 30, 15)), [10, 20, 30, 15], id="one block"),
-        pytest.param(blocks((0, 0, 80, 60)), [0, 0, 80, 60], id="the whole picture"),
+        pytest.param(blocks((0, 0, 80, 60)), [0, 0, 80, 60], id="the whole image"),
         pytest.param(blocks((68, 48, 12, 12)), [68, 48, 12, 12], id="in the last corner"),
         pytest.param(blocks((5, 5, 20, 20), (40, 10, 30, 30)), [40, 10, 30, 30], id="the larger of two"),
         pytest.param(blocks((5, 5, 40, 4), (50, 20, 14, 14)), [50, 20, 14, 14], id="larger in area, not in length"),
@@ -54,7 +54,7 @@ def test_a_higher_threshold_sees_less() -> None:
     assert mask_to_box(mask, threshold=0.75) is None
 
 
-def test_the_mask_is_left_as_it_was() -> None:
+def test_the_mask_is_not_modified() -> None:
     mask = blocks((10, 20, 30, 15))
     before = mask.copy()
     mask_to_box(mask)
@@ -65,7 +65,7 @@ def test_the_mask_is_left_as_it_was() -> None:
 def test_random_blobs_against_connected_components(seed: int) -> None:
     noise = cv2.GaussianBlur(np.random.default_rng(seed).random((90, 120)).astype(np.float32), (0, 0), 5)
     mask = (noise - noise.min()) / (noise.max() - noise.min())
-    # An independent way to the largest part: label 8-connected parts, fill their holes, measure each one's outline.
+    # Independent reference: label 8-connected components and measure the area of each outer contour.
     _, labels, stats, _ = cv2.connectedComponentsWithStats((mask > MASK_THRESHOLD).astype(np.uint8), connectivity=8)
     areas = {
         label: cv2.contourArea(

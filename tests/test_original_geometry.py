@@ -25,7 +25,7 @@ def golden(shared: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def refiner(shared: Path) -> Refiner:
-    return Refiner(golden_network(shared / "golden", "ar34_cm"), device="cpu")
+    return Refiner.from_network(golden_network(shared / "golden", "ar34_cm"), device="cpu")
 
 
 def close_by_a_grey_level(actual: np.ndarray, expected: np.ndarray) -> None:

@@ -18,7 +18,7 @@ from alpharefine.crops import OriginalWindow
 from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
 from datamodules import PairDataModule
 from datamodules.pairs import Source
-from tests.data.imagenet_trees import write_annotation, write_picture
+from tests.data.imagenet_trees import write_annotation, write_image
 
 CONFIG = Path(train.__file__).parent / "configs" / "ar34_cm_original.yaml"
 WEIGHTS = {"lasot": 1, "got10k": 1, "coco": 1, "imagenet_vid": 1, "imagenet_det": 1, "youtube_vos": 2, "saliency": 3}
@@ -45,10 +45,10 @@ def write_imagenet(vid: Path, det: Path) -> None:
     video = "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000"
     for i in range(20):
         write_annotation(vid / f"Annotations/VID/train/{video}/{i:06d}.xml", [(0, (9, 5, 28, 40), False)], video=True)
-        write_picture(vid / f"Data/VID/train/{video}/{i:06d}.JPEG", 10 * i)
+        write_image(vid / f"Data/VID/train/{video}/{i:06d}.JPEG", 10 * i)
     for name in ("ILSVRC2013_train/n01440764/n01440764_10026", "ILSVRC2014_train_0000/ILSVRC2014_train_00000001"):
         write_annotation(det / f"Annotations/DET/train/{name}.xml", [(0, (30, 20, 49, 49), False)], video=False)
-        write_picture(det / f"Data/DET/train/{name}.JPEG")
+        write_image(det / f"Data/DET/train/{name}.JPEG")
 
 
 def write_youtube_vos(root: Path) -> None:

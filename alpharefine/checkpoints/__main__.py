@@ -54,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{options.input}: {loaded.description}\n")
     if loaded.doubts and options.neck is None and options.corner_head is None:
         sys.stdout.write(f"{loaded.doubts}\n")
-    sys.stdout.write(f"{options.output}: {loaded.parts}\n")
+    sys.stdout.write(f"{options.output}: {loaded.network.config}\n")
 
 
 if __name__ == "__main__":

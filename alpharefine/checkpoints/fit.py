@@ -1,4 +1,4 @@
-"""Whether the parameters in a file are those of a tracker's network, and what is wrong if they are not."""
+"""Check that a file holds the parameters of a tracker's network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from alpharefine.errors import UserError
 
 _COUNTER = ".num_batches_tracked"
-"""Of batch norms while they are trained; files from before torch 0.4.1 have none."""
+"""Suffix of the step counters of batch norms; files from before torch 0.4.1 do not have them."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -19,16 +19,16 @@ Shapes = dict[str, tuple[int, ...]]
 def require_fit(
     path: Path, tracker: str, state: Mapping[str, Tensor], networks: Mapping[str, Callable[[], nn.Module]]
 ) -> None:
-    """Compare the names and shapes in a file with those of a network; counters of batch norms do not matter.
+    """Require that names and shapes in a file equal those of a network; step counters of batch norms are ignored.
 
     Args:
-        path: of the file, for the message.
-        tracker: whose network it should hold, one of `networks`.
-        state: what it holds.
-        networks: makes the network of each tracker whose file it could be.
+        path: Path of the file, for the message.
+        tracker: Name of the tracker whose network is expected, a key of `networks`.
+        state: Tensors in the file.
+        networks: Constructors of the networks of all trackers whose file it could be, by their names.
 
     Raises:
-        UserError: if they differ, with the trackers whose network it is.
+        UserError: If they differ. The message names the trackers whose network it is.
     """
     found, expected = _shapes(state), _shapes_of(networks[tracker])
     if found == expected:
@@ -37,7 +37,7 @@ def require_fit(
     belongs_to = f": it is that of {' or '.join(names)}" if names else ""
     raise UserError(
         f"`--tracker_weights`: {path} does not hold the network of --tracker {tracker} "
-        f"({_difference(expected, found)}){belongs_to}; give its authors' file."
+        f"({_difference(expected, found)}){belongs_to}; give the file of that tracker's authors."
     )
 
 
@@ -51,15 +51,15 @@ def _shapes(state: Mapping[str, Tensor]) -> Shapes:
 
 
 def _difference(expected: Shapes, found: Shapes) -> str:
-    def told(what: str, keys: list[str], tell: Callable[[str], object]) -> str:
-        return f"{len(keys)} {what}, such as {tell(keys[0])}" if keys else ""
+    def described(kind: str, keys: list[str], describe: Callable[[str], object]) -> str:
+        return f"{len(keys)} {kind}, such as {describe(keys[0])}" if keys else ""
 
     missing = [key for key in expected if key not in found]
     unknown = [key for key in found if key not in expected]
     reshaped = [key for key in expected if key in found and found[key] != expected[key]]
     parts = (
-        told("missing", missing, str),
-        told("unknown", unknown, str),
-        told("of another shape", reshaped, lambda key: f"{key} {found[key]} in place of {expected[key]}"),
+        described("missing", missing, str),
+        described("unknown", unknown, str),
+        described("of another shape", reshaped, lambda key: f"{key} {found[key]} in place of {expected[key]}"),
     )
     return "; ".join(part for part in parts if part)

@@ -84,8 +84,8 @@ class LaSOT(Reader):
             if folder.is_dir():
                 return folder
         raise UserError(
-            f"LaSOT: sequence {name} is not in {self.root}; add the folder {nested.relative_to(self.root)} or {name}, or "
-            f"list the available sequences in {self.split_file}."
+            f"LaSOT: sequence {name} is not in {self.root}; add the folder {nested.relative_to(self.root)} or {name}, "
+            f"or list the available sequences in {self.split_file}."
         )
 
     def watched(self) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from alpharefine.errors import UserError
 from alpharefine.evaluation.published import PublishedScore
 from alpharefine.evaluation.results import METRICS_FILE, VERSION
 from alpharefine.evaluation.score import RunScore
+from alpharefine.options import Protocol
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Metrics:
     dataset: str
     split: str
     scoring: str
-    protocol: str | None
+    protocol: Protocol | None
     sequences: list[str]
     num_frames: int
     trackers: dict[str, TrackerMetrics]

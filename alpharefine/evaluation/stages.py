@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from alpharefine.data.archives import archive_stem
+from alpharefine.data.archives import TEXT_SUFFIXES, archive_stem
 from alpharefine.data.text import folder_name
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.config import EvaluationConfig
@@ -31,6 +31,7 @@ from alpharefine.evaluation.results import (
     SETTINGS_FILE,
     RunFolder,
     done_sequences,
+    file_digest,
     median_times,
     read_times,
     run_folders,
@@ -189,7 +190,11 @@ def _plan(
                 f"--results_dir {results_dir} has no {missing}.txt; a folder of one tracker needs a file for each "
                 "sequence: select those that are there with `--sequences`."
             )
-    trackers = find_results(results_dir, names) if single is None else [replace(single, name=_tracker_name(config))]
+    if single is None:
+        trackers = find_results(results_dir, names)
+    else:
+        texts = [path for suffix in TEXT_SUFFIXES for path in results_dir.glob(f"*{suffix}")]
+        trackers = [replace(single, name=_tracker_name(config), digest=file_digest(*sorted(texts)))]
     return [
         _tracker_runs(
             tracker.name,
@@ -392,8 +397,9 @@ def _score_run(
         return RunMetrics(None, median_ms, str(archive))
     scored = score_run(boxes_xywh, sequences, dataset.scoring, protocol)
     part = folder / f".{CURVES_FILE}"
+    arrays: dict[str, Any] = {"names": np.array(list(scored.sequences)), **scored.sequence_curves}
     with part.open("wb") as file:
-        np.savez_compressed(file, names=np.array(list(scored.sequences)), **scored.sequence_curves)
+        np.savez_compressed(file, **arrays)
     part.replace(folder / CURVES_FILE)
     return RunMetrics(scored, median_ms)
 

@@ -1,1 +1,1 @@
-"""Inference: networks behind one protocol, and the refiner on top of them."""
+"""Inference: the backend protocol, its implementations, and the refiner on top of them."""

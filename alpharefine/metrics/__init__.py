@@ -1,14 +1,15 @@
-"""Metrics: one-pass evaluation of trackers, and the overlap of boxes and masks during training."""
+"""Metrics: one-pass evaluation of trackers, GOT-10k's scores, and the overlap of boxes and masks during training."""
 
 from alpharefine.metrics.functional import (
     PROTOCOLS,
     FrameScores,
+    OnePassCurves,
     Protocol,
-    norm_precision_curve,
-    precision_curve,
+    got10k_overlaps,
+    one_pass_curves,
     score_frames,
-    success_curve,
 )
+from alpharefine.metrics.got10k import AverageOverlap, SuccessRate
 from alpharefine.metrics.normalized_precision import NormalizedPrecision
 from alpharefine.metrics.overlap import BoxIoU, MaskIoU
 from alpharefine.metrics.precision import Precision
@@ -16,15 +17,17 @@ from alpharefine.metrics.success import SuccessAUC
 
 __all__ = [
     "PROTOCOLS",
+    "AverageOverlap",
     "BoxIoU",
     "FrameScores",
     "MaskIoU",
     "NormalizedPrecision",
+    "OnePassCurves",
     "Precision",
     "Protocol",
     "SuccessAUC",
-    "norm_precision_curve",
-    "precision_curve",
+    "SuccessRate",
+    "got10k_overlaps",
+    "one_pass_curves",
     "score_frames",
-    "success_curve",
 ]

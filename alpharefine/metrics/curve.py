@@ -1,4 +1,4 @@
-"""The state that the one-pass evaluation metrics share: a sum of curves over sequences."""
+"""Base of the one-pass evaluation metrics: the mean of a curve over sequences."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torchmetrics import Metric
 
-from alpharefine.metrics.functional import Protocol, check_protocol
+from alpharefine.metrics.functional import OnePassCurves, Protocol, check_protocol, one_pass_curves
 
 
 class CurveMetric(Metric, ABC):
-    """The mean over sequences of a curve; every sequence weighs the same, long or short.
+    """Mean of a curve over sequences; every sequence has the same weight, whatever its length.
 
-    The state is the float64 sum of the curves and the number of sequences, so it is right when sequences are spread
-    unevenly over processes. It must not be cast: `set_dtype` or `.to(torch.bfloat16)` would round the sum.
+    The state is the float64 sum of the curves and the number of sequences, so the mean is right when the sequences are
+    spread unevenly over processes. The state must not be cast (`set_dtype`, `.to(torch.bfloat16)`).
 
     Args:
-        protocol: whose conventions to follow.
-        kwargs: passed to `torchmetrics.Metric`.
+        protocol: Scoring conventions.
+        kwargs: Arguments of `torchmetrics.Metric`.
 
     Raises:
-        UserError: if the protocol is unknown.
+        UserError: If the protocol is unknown.
     """
 
     is_differentiable = False
@@ -49,36 +49,55 @@ class CurveMetric(Metric, ABC):
         """Add one sequence.
 
         Args:
-            pred_xywh: ``(N, 4)`` or longer, result boxes as written in files; tensor or array.
-            target_xywh: ``(N, 4)``, ground truth.
-            absent: ``(N,)`` bool, frames without a visible target; none if left out.
+            pred_xywh: ``(N, 4)`` result boxes as written in files, tensor or array; further rows are ignored.
+            target_xywh: ``(N, 4)`` ground truth.
+            absent: ``(N,)`` bool, frames without a visible target; None if there are none.
 
         Raises:
-            UserError: as `alpharefine.metrics.functional.score_frames`.
+            UserError: If `alpharefine.metrics.functional.score_frames` refuses the arguments.
         """
-        curve = self._sequence_curve(pred_xywh, target_xywh, absent, self.protocol)
-        self.curve_sum += torch.from_numpy(curve).to(self.curve_sum.device)
-        self.num_sequences += 1
+        self._add(one_pass_curves(pred_xywh, target_xywh, absent, self.protocol))
+
+    def add_curves(self, curves: OnePassCurves) -> None:
+        """Add one sequence whose curves are known, in place of `update`; several metrics can share them.
+
+        Args:
+            curves: Curves under the protocol of this metric.
+        """
+        self._add(curves)
+        # torchmetrics wraps `update` to do this.
+        self._update_count += 1
+        self._computed = None
 
     def compute(self) -> Tensor:
-        """The score, a scalar in 0..1; NaN if there was no sequence."""
-        return self._score(self._mean_curve())
+        """Return the score, a scalar in 0..1; NaN if there was no sequence."""
+        return self.score(self._mean_curve())
 
     def curve(self) -> Tensor:
-        """The mean curve over the sequences of all processes, float64 in 0..1; NaN if there was no sequence."""
+        """Return the mean curve over the sequences of all processes, float64 in 0..1; NaN if there was no sequence."""
         with self.sync_context(should_sync=self._to_sync, should_unsync=self._should_unsync):
             return self._mean_curve()
+
+    @staticmethod
+    @abstractmethod
+    def select(curves: OnePassCurves) -> np.ndarray:
+        """Return the curve that this metric averages.
+
+        Args:
+            curves: Curves of one sequence.
+        """
+
+    @abstractmethod
+    def score(self, curve: Tensor) -> Tensor:
+        """Return the published number of each curve, in 0..1.
+
+        Args:
+            curve: ``(..., T)`` curves.
+        """
 
     def _mean_curve(self) -> Tensor:
         return self.curve_sum / self.num_sequences
 
-    @staticmethod
-    @abstractmethod
-    def _sequence_curve(
-        pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None, protocol: Protocol
-    ) -> np.ndarray:
-        """The curve of one sequence."""
-
-    @abstractmethod
-    def _score(self, curve: Tensor) -> Tensor:
-        """The published number of a curve."""
+    def _add(self, curves: OnePassCurves) -> None:
+        self.curve_sum += torch.from_numpy(self.select(curves)).to(self.curve_sum.device)
+        self.num_sequences += 1

@@ -1,13 +1,28 @@
-"""One-pass evaluation of one sequence, as four toolkits define it.
+"""Curves and overlaps of one sequence, as the toolkits of one-pass evaluation and of GOT-10k define them.
 
-The toolkits agree on the three curves and differ in the details that decide the fourth digit of a score: which result
-boxes are repaired, which frames are left out, whether a box of 10 px ends on pixel 9 or 10, and what a frame without a
-visible target counts. One function for each protocol turns two lists of boxes into `FrameScores`, from which the curves
+The toolkits of one-pass evaluation agree on three curves. They differ in details that decide the fourth digit of a
+score: which result boxes are repaired, which frames are dropped, whether a box of 10 px ends on pixel 9 or 10, and how
+a frame without a visible target counts. One function for each protocol computes `FrameScores`, from which the curves
 are counted.
 
-Boxes are ``x, y, w, h`` rows exactly as they stand in LaSOT's annotation and result files, not shifted. But for
-`got10k`, a ground-truth box with any of the four at 0 or below is taken for a missing one. N is the number of
+Boxes are ``x, y, w, h`` rows exactly as written in annotation and result files, without a shift. N is the number of
 ground-truth rows. All arithmetic is float64.
+
+Frames without a usable ground truth:
+
+================  ==========================  =====================================  ============================
+protocol          `absent` flag               a value at 0 or below                  NaN
+================  ==========================  =====================================  ============================
+lasot, pysot      a miss in every curve       success: a miss; precision: a hit      as `absent`
+pytracking        a miss in every curve       a miss; normalized precision: a hit    as `absent`
+pytracking_valid  not counted                 not counted [1]_                       as `absent`
+got10k            scored as any other frame   scored as any other frame              not counted
+================  ==========================  =====================================  ============================
+
+.. [1] Hits of the normalized precision stay in its numerator, as in the toolkit.
+
+`pysot` judges precision by the center of the box instead of its four values. UAV123 and NFS mark absent targets with
+NaN. Such a row never counts as a hit; only `got10k` defines it, and the other protocols treat it as an absence flag.
 """
 
 from __future__ import annotations
@@ -23,8 +38,8 @@ from numpy.typing import ArrayLike
 from alpharefine.errors import UserError
 
 Protocol = Literal["lasot", "pysot", "pytracking", "pytracking_valid", "got10k"]
-"""Whose conventions to follow: the official LaSOT toolkit, pysot-toolkit, pytracking (also divided by the valid frames
-only, its `exclude_invalid_frames`) or the LaSOT experiment of got10k-toolkit."""
+"""Scoring conventions: the official LaSOT toolkit, pysot-toolkit, pytracking, pytracking with its option
+`exclude_invalid_frames`, or the LaSOT experiment of got10k-toolkit."""
 
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
@@ -32,28 +47,32 @@ SUCCESS_THRESHOLDS = np.linspace(0.0, 1.0, 21)
 """Overlaps; a frame counts if its overlap is greater."""
 
 PRECISION_THRESHOLDS = np.arange(51.0)
-"""Centre errors in pixels; a frame counts if its error is no greater."""
+"""Center errors in pixels; a frame counts if its error is not greater."""
 
 NORM_PRECISION_THRESHOLDS = np.linspace(0.0, 0.5, 51)
-"""Centre errors in sides of the ground-truth box; a frame counts if its error is no greater."""
+"""Center errors in sides of the ground-truth box; a frame counts if its error is not greater."""
+
+GOT10K_THRESHOLDS = np.linspace(0.0, 1.0, 101)
+"""Overlaps of GOT-10k's success curve; a frame counts if its overlap is greater."""
 
 PRECISION_INDEX = 20
-"""Where the published precision stands on its curve: 20 px."""
+"""Index of the published precision on its curve: 20 px."""
 
 NORM_PRECISION_INDEX = 20
-"""Where the published normalised precision stands on its curve: 0.20."""
+"""Index of the published normalized precision on its curve: 0.20."""
+
+_EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class FrameScores:
-    """What the curves of one sequence are counted from.
+    """Overlaps and center errors of the M scored frames of a sequence.
 
     Attributes:
-        overlaps: ``(M,)``, one value a scored frame; -1 where the protocol rules the frame out, NaN for a NaN box.
-        errors: ``(M,)``, centre errors in pixels; -1 where the frame is a hit in any case, NaN or infinite where
-            it is a miss in any case.
-        norm_errors: ``(M,)``, centre errors in sides of the ground-truth box, with the same special values.
-        num_frames: what the counts are divided by; may be more than M.
+        overlaps: ``(M,)`` IoU; -1 for an excluded frame, NaN for a NaN box.
+        errors: ``(M,)`` center errors in pixels; -1 for a certain hit, NaN or infinity for a certain miss.
+        norm_errors: ``(M,)`` center errors in sides of the ground-truth box, with the same special values.
+        num_frames: Denominator of the curves; may be greater than M.
     """
 
     overlaps: np.ndarray
@@ -62,187 +81,257 @@ class FrameScores:
     num_frames: int
 
 
-def success_curve(
-    pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None = None, protocol: Protocol = "lasot"
-) -> np.ndarray:
-    """Share of the frames whose overlap is greater than each of `SUCCESS_THRESHOLDS`.
+@dataclass(frozen=True)
+class OnePassCurves:
+    """Curves of one sequence, float64 in 0..1.
 
-    Arguments and errors are those of `score_frames`.
-
-    Returns:
-        ``(21,)`` float64 in 0..1.
-
-    >>> target = [[1, 1, 10, 10], [1, 1, 10, 10]]
-    >>> success_curve([[1, 1, 10, 10], [6, 1, 10, 10]], target)[[0, 6, 7, 20]].tolist()
-    [1.0, 1.0, 0.5, 0.0]
+    Attributes:
+        success: ``(21,)`` share of the frames whose overlap is greater than each of `SUCCESS_THRESHOLDS`.
+        precision: ``(51,)`` share of the frames whose center error is within each of `PRECISION_THRESHOLDS`.
+        norm_precision: ``(51,)`` share of the frames whose normalized center error is within each of
+            `NORM_PRECISION_THRESHOLDS`.
     """
-    frames = score_frames(pred_xywh, target_xywh, absent, protocol)
-    return _share(frames.overlaps[:, None] > SUCCESS_THRESHOLDS, frames.num_frames)
+
+    success: np.ndarray
+    precision: np.ndarray
+    norm_precision: np.ndarray
 
 
-def precision_curve(
+def one_pass_curves(
     pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None = None, protocol: Protocol = "lasot"
-) -> np.ndarray:
-    """Share of the frames whose centre error is within each of `PRECISION_THRESHOLDS`.
+) -> OnePassCurves:
+    """Compute the three curves of one sequence.
 
-    Arguments and errors are those of `score_frames`.
+    Args:
+        pred_xywh: ``(N, 4)`` result boxes; further rows are ignored.
+        target_xywh: ``(N, 4)`` ground truth.
+        absent: ``(N,)`` bool, frames without a visible target; None if there are none.
+        protocol: Scoring conventions.
 
-    Returns:
-        ``(51,)`` float64 in 0..1.
-
-    >>> target = [[1, 1, 10, 10], [1, 1, 10, 10]]
-    >>> precision_curve([[1, 1, 10, 10], [6, 1, 10, 10]], target)[[0, 4, 5, 50]].tolist()
-    [0.5, 0.5, 1.0, 1.0]
-    """
-    frames = score_frames(pred_xywh, target_xywh, absent, protocol)
-    return _share(frames.errors[:, None] <= PRECISION_THRESHOLDS, frames.num_frames)
-
-
-def norm_precision_curve(
-    pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None = None, protocol: Protocol = "lasot"
-) -> np.ndarray:
-    """Share of the frames whose normalised centre error is within each of `NORM_PRECISION_THRESHOLDS`.
-
-    Arguments and errors are those of `score_frames`.
-
-    Returns:
-        ``(51,)`` float64 in 0..1.
+    Raises:
+        UserError: If `score_frames` refuses the arguments.
 
     >>> target = [[1, 1, 10, 20], [1, 1, 10, 20]]
-    >>> norm_precision_curve([[1, 1, 10, 20], [1, 6, 10, 20]], target)[[0, 24, 25, 50]].tolist()
+    >>> curves = one_pass_curves([[1, 1, 10, 20], [1, 6, 10, 20]], target)  # overlap 0.6, error 5 px or a quarter
+    >>> curves.success[[0, 11, 13, 20]].tolist()
+    [1.0, 1.0, 0.5, 0.0]
+    >>> curves.precision[[0, 4, 5, 50]].tolist()
+    [0.5, 0.5, 1.0, 1.0]
+    >>> curves.norm_precision[[0, 24, 25, 50]].tolist()
     [0.5, 0.5, 1.0, 1.0]
     """
     frames = score_frames(pred_xywh, target_xywh, absent, protocol)
-    return _share(frames.norm_errors[:, None] <= NORM_PRECISION_THRESHOLDS, frames.num_frames)
+    return OnePassCurves(
+        count_greater(frames.overlaps, SUCCESS_THRESHOLDS) / frames.num_frames,
+        _count_within(frames.errors, PRECISION_THRESHOLDS) / frames.num_frames,
+        _count_within(frames.norm_errors, NORM_PRECISION_THRESHOLDS) / frames.num_frames,
+    )
 
 
-def _share(hits: np.ndarray, num_frames: int) -> np.ndarray:
-    return np.asarray(np.count_nonzero(hits, axis=0) / num_frames)
+def count_greater(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Count the values that are greater than each threshold; NaN is not.
+
+    Args:
+        values: ``(M,)`` float64.
+        thresholds: ``(T,)`` float64.
+
+    Returns:
+        ``(T,)`` int64.
+
+    >>> count_greater(np.array([0.5, np.nan, 0.7]), np.array([0.4, 0.5, 0.7])).tolist()
+    [2, 1, 0]
+    """
+    ordered = np.sort(values)  # NaN last
+    num_numbers = np.searchsorted(ordered, np.inf, side="right")
+    return np.asarray(num_numbers - np.searchsorted(ordered, thresholds, side="right"))
+
+
+def _count_within(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Count the values that are not greater than each threshold; NaN counts as greater."""
+    return np.asarray(np.searchsorted(np.sort(values), thresholds, side="right"))
 
 
 def score_frames(
     pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None = None, protocol: Protocol = "lasot"
 ) -> FrameScores:
-    """Overlaps and centre errors of one sequence under a protocol.
-
-    A result that is longer than the ground truth is cut, as the official toolkit does.
+    """Compute the overlaps and center errors of one sequence.
 
     Args:
-        pred_xywh: ``(N, 4)`` or longer, result boxes of one sequence.
-        target_xywh: ``(N, 4)``, ground truth.
-        absent: ``(N,)`` bool, frames without a visible target; none if left out.
-        protocol: whose conventions to follow.
+        pred_xywh: ``(N, 4)`` result boxes; further rows are ignored, as in the official toolkit.
+        target_xywh: ``(N, 4)`` ground truth.
+        absent: ``(N,)`` bool, frames without a visible target; None if there are none.
+        protocol: Scoring conventions.
 
     Raises:
-        UserError: if a shape is wrong, the result is shorter than the ground truth, the protocol is unknown or does not
+        UserError: If a shape is wrong, the result is shorter than the ground truth, the protocol is unknown or does not
             allow a box, or no frame counts.
     """
     check_protocol(protocol)
-    pred, target = _boxes("pred_xywh", pred_xywh), _boxes("target_xywh", target_xywh)
-    if len(pred) < len(target):
-        raise UserError(
-            f"The result has {len(pred)} boxes and the ground truth has {len(target)}: a result needs one box a frame; "
-            "run the tracker on the whole sequence again."
-        )
-    gone = np.zeros(len(target), dtype=bool) if absent is None else _array(absent).astype(bool)
-    if gone.shape != (len(target),):
-        raise UserError(
-            f"`absent` needs one flag for each of the {len(target)} ground-truth boxes, got shape {gone.shape}."
-        )
+    pred, target, gone = _check_sequence(pred_xywh, target_xywh, absent)
     with np.errstate(divide="ignore", invalid="ignore"):
-        frames = _SCORERS[protocol](pred[: len(target)], target, gone)
+        frames = _SCORERS[protocol](pred, target, gone | np.isnan(target).any(0))
     if frames.num_frames == 0:
         raise UserError(
-            f"None of the {len(target)} frames counts under the protocol `{protocol}`, so there is no score; "
+            f"None of the {target.shape[1]} frames counts under the protocol `{protocol}`, so there is no score; "
             "leave the sequence out."
         )
     return frames
 
 
+def got10k_overlaps(
+    pred_xywh: ArrayLike,
+    target_xywh: ArrayLike,
+    absent: ArrayLike | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Compute the overlaps of one sequence that GOT-10k's AO and SR are averaged over.
+
+    The first frame, frames without a visible target and frames with a NaN ground truth are dropped. Both boxes are
+    clipped to the image as got10k-toolkit does it: the corner first, then the sides to what is left of the image.
+
+    Deviation: a result box with a NaN has overlap 0. The toolkit's scores are NaN then.
+
+    Args:
+        pred_xywh: ``(N, 4)`` result boxes; further rows are ignored.
+        target_xywh: ``(N, 4)`` ground truth.
+        absent: ``(N,)`` bool, frames whose ``cover`` is 0; None if there are none.
+        image_size: Height and width in pixels; None to leave boxes unclipped.
+
+    Returns:
+        ``(M,)`` float64 in 0..1.
+
+    Raises:
+        UserError: If a shape is wrong, the result is shorter than the ground truth, or no frame counts.
+
+    >>> target = [[0, 0, 10, 10], [0, 0, 10, 10], [5, 0, 10, 10]]
+    >>> got10k_overlaps(target[:1] * 3, target, image_size=(10, 10)).round(6).tolist()
+    [1.0, 0.5]
+    """
+    pred, target, gone = _check_sequence(pred_xywh, target_xywh, absent)
+    counted = ~(gone | np.isnan(target).any(0))
+    counted[:1] = False
+    if not counted.any():
+        raise UserError(
+            f"None of the {len(counted)} frames counts: the target must be visible after the first frame; "
+            "leave the sequence out."
+        )
+    pred, target = _keep(counted, pred), _keep(counted, target)
+    if image_size is not None:
+        pred, target = _clip(pred, image_size), _clip(target, image_size)
+    return np.asarray(np.nan_to_num(_overlaps(pred, target, eps=_EPS).clip(0.0, 1.0), nan=0.0))
+
+
 def check_protocol(protocol: str) -> None:
-    """Raise a `UserError` for a protocol that does not exist."""
+    """Check that a protocol exists.
+
+    Args:
+        protocol: One of `PROTOCOLS`.
+
+    Raises:
+        UserError: If the protocol is unknown.
+    """
     if protocol not in PROTOCOLS:
         raise UserError(f"`protocol` must be one of {', '.join(PROTOCOLS)}; got {protocol!r}.")
+
+
+def _check_sequence(
+    pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return result and ground truth as ``(4, N)`` columns, and the absence flags."""
+    pred, target = _columns("pred_xywh", pred_xywh), _columns("target_xywh", target_xywh)
+    num_frames = target.shape[1]
+    if pred.shape[1] < num_frames:
+        raise UserError(
+            f"The result has {pred.shape[1]} boxes and the ground truth has {num_frames}: a result needs one box a "
+            "frame; run the tracker on the whole sequence again."
+        )
+    gone = np.zeros(num_frames, dtype=bool) if absent is None else _array(absent).astype(bool)
+    if gone.shape != (num_frames,):
+        raise UserError(
+            f"`absent` needs one flag for each of the {num_frames} ground-truth boxes, got shape {gone.shape}."
+        )
+    return pred[:, :num_frames], target, gone
 
 
 def _array(values: ArrayLike) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
-def _boxes(argument: str, values: ArrayLike) -> np.ndarray:
-    boxes = _array(values).astype(np.float64)
+def _columns(argument: str, values: ArrayLike) -> np.ndarray:
+    boxes = _array(values)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise UserError(f"`{argument}` must hold x, y, w, h rows of one sequence, shape (N, 4); got {boxes.shape}.")
-    return boxes
+    columns: np.ndarray = np.array(boxes.T, dtype=np.float64, order="C")
+    return columns
 
 
 def _lasot(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameScores:
-    """The official toolkit: bad rows repaired, absent frames dropped but still part of the denominator."""
-    bad = np.isnan(pred).any(1) | (pred[:, 2:] <= 0).any(1)
-    pred = _with_first_row_of(target, _repeat_row_before(pred, bad))[~absent]
-    scored = target[~absent]
-    invalid = (scored <= 0).any(1)
+    """Official toolkit: bad rows are repaired; absent frames are dropped but stay in the denominator."""
+    bad = np.isnan(pred).any(0) | (pred[2:] <= 0).any(0)
+    pred = _keep(~absent, _with_first_box_of(target, _repeat_box_before(pred, bad)))
+    scored = _keep(~absent, target)
+    invalid = (scored <= 0).any(0)
+    errors, norm_errors = _center_errors(pred, scored, scored[2:])
     return FrameScores(
-        np.where(invalid, -1.0, _inclusive_overlaps(pred, scored)),
-        np.where(invalid, -1.0, _distances(_centres(pred), _centres(scored))),
-        np.where(invalid, -1.0, _distances(_centres(pred) / scored[:, 2:], _centres(scored) / scored[:, 2:])),
-        len(target),
+        np.where(invalid, -1.0, _overlaps(pred, scored, pixel=1.0)),
+        np.where(invalid, -1.0, errors),
+        np.where(invalid, -1.0, norm_errors),
+        target.shape[1],
     )
 
 
 def _pysot(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameScores:
-    """pysot-toolkit: as `_lasot` without repair and without the first ground-truth row; continuous overlap."""
-    pred, scored = pred[~absent], target[~absent]
-    overlaps = _continuous_overlaps(pred, scored).clip(0.0, 1.0)
-    centres, sides = _centres(scored), scored[:, 2:] + 1e-16
-    norm_centres = centres / sides
+    """pysot-toolkit: as `_lasot`, but no box is repaired or replaced, and the overlap is continuous."""
+    pred, scored = _keep(~absent, pred), _keep(~absent, target)
+    centers, sides = _centers(scored), scored[2:] + 1e-16
+    errors, norm_errors = _center_errors(pred, scored, sides)
     return FrameScores(
-        np.where((scored <= 0).any(1), -1.0, overlaps),
-        np.where((centres <= 0).any(1), -1.0, _distances(_centres(pred), centres)),
-        np.where((norm_centres <= 0).any(1), -1.0, _distances(_centres(pred) / sides, norm_centres)),
-        len(target),
+        np.where((scored <= 0).any(0), -1.0, _overlaps(pred, scored).clip(0.0, 1.0)),
+        np.where((centers <= 0).any(0), -1.0, errors),
+        np.where((centers / sides <= 0).any(0), -1.0, norm_errors),
+        target.shape[1],
     )
 
 
 def _pytracking(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameScores:
-    """Pytracking: no frame dropped, the ruled-out ones are misses (but for the normalised error of a bad box)."""
-    broken = np.isnan(pred).any(1) | (pred[:, 2:] < 0).any(1)
+    """Pytracking: no frame is dropped; an invalid one is a miss, except for the normalized error of a bad box."""
+    broken = np.isnan(pred).any(0) | (pred[2:] < 0).any(0)
     if broken.any():
-        row = int(broken.argmax())
+        index = int(broken.argmax())
         raise UserError(
-            f"The protocol `pytracking` allows no NaN and no negative size in a result, got {pred[row].tolist()} in "
-            f"row {row + 1}; use the protocol `lasot`, which repairs such rows."
+            f"The protocol `pytracking` allows no NaN and no negative size in a result, got {pred[:, index].tolist()} "
+            f"in row {index + 1}; use the protocol `lasot`, which repairs such rows."
         )
-    pred = _with_first_row_of(target, _repeat_row_before(pred, (pred[:, 2:] == 0).any(1)))
-    invalid = (target <= 0).any(1)
-    ruled_out = invalid | absent
-    norm_errors = _distances(_centres(pred) / target[:, 2:], _centres(target) / target[:, 2:])
+    pred = _with_first_box_of(target, _repeat_box_before(pred, (pred[2:] == 0).any(0)))
+    invalid = (target <= 0).any(0)
+    excluded = invalid | absent
+    errors, norm_errors = _center_errors(pred, target, target[2:])
     return FrameScores(
-        np.where(ruled_out, -1.0, _inclusive_overlaps(pred, target)),
-        np.where(ruled_out, np.inf, _distances(_centres(pred), _centres(target))),
+        np.where(excluded, -1.0, _overlaps(pred, target, pixel=1.0)),
+        np.where(excluded, np.inf, errors),
         np.where(absent, np.inf, np.where(invalid, -1.0, norm_errors)),
-        len(target),
+        target.shape[1],
     )
 
 
 def _pytracking_valid(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameScores:
-    """Pytracking with `exclude_invalid_frames`: the same counts, divided by the valid frames."""
+    """Pytracking with `exclude_invalid_frames`: the same counts, divided by the number of valid frames."""
     frames = _pytracking(pred, target, absent)
-    num_valid = int(np.count_nonzero((target > 0).all(1) & ~absent))
+    num_valid = int(np.count_nonzero((target > 0).all(0) & ~absent))
     return FrameScores(frames.overlaps, frames.errors, frames.norm_errors, num_valid)
 
 
 def _got10k(pred: np.ndarray, target: np.ndarray, _absent: np.ndarray) -> FrameScores:
-    """got10k-toolkit: absent frames are scored as any other, only rows with a NaN ground truth are dropped."""
-    known = ~np.isnan(target).any(1)
-    pred, target = _with_first_row_of(target, pred)[known], target[known]
-    overlaps = _continuous_overlaps(pred, target, eps=float(np.finfo(np.float64).eps))
-    offsets = _centres(pred) - _centres(target)
+    """got10k-toolkit on LaSOT: absent frames are scored as any other; only NaN ground truths are dropped."""
+    known = ~np.isnan(target).any(0)
+    pred, target = _keep(known, _with_first_box_of(target, pred)), _keep(known, target)
+    sides = np.maximum(target[2:], 1.0)
+    offsets = _centers(pred) - _centers(target)
     return FrameScores(
-        overlaps.clip(0.0, 1.0),
-        np.linalg.norm(offsets, axis=1),
-        np.linalg.norm(offsets / np.maximum(target[:, 2:], 1.0), axis=1),
-        len(target),
+        _overlaps(pred, target, eps=_EPS).clip(0.0, 1.0),
+        _lengths(offsets),
+        _lengths(offsets / sides),
+        target.shape[1],
     )
 
 
@@ -255,42 +344,46 @@ _SCORERS: dict[Protocol, Callable[[np.ndarray, np.ndarray, np.ndarray], FrameSco
 }
 
 
-def _repeat_row_before(pred: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Replace each bad row by the nearest row before it that is not; bad rows at the start become the first row."""
-    source = np.where(bad, 0, np.arange(len(pred)))
-    return pred[np.maximum.accumulate(source)]
+def _repeat_box_before(pred: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Replace each bad box by the nearest good one before it; bad boxes at the start become the first box."""
+    if not bad.any():
+        return pred
+    source = np.where(bad, 0, np.arange(len(bad)))
+    return pred[:, np.maximum.accumulate(source)]
 
 
-def _with_first_row_of(target: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    return np.concatenate([target[:1], pred[1:]])
+def _keep(mask: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    return boxes if mask.all() else boxes[:, np.flatnonzero(mask)]
 
 
-def _inclusive_overlaps(a_xywh: np.ndarray, b_xywh: np.ndarray) -> np.ndarray:
-    """IoU of boxes that end on the pixel ``x + w - 1``; sizes are taken as written."""
-    high = np.minimum(a_xywh[:, :2] + a_xywh[:, 2:] - 1, b_xywh[:, :2] + b_xywh[:, 2:] - 1)
-    low = np.maximum(a_xywh[:, :2], b_xywh[:, :2])
-    return _overlaps((high - low + 1).clip(min=0), a_xywh, b_xywh)
+def _with_first_box_of(target: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    return np.concatenate([target[:, :1], pred[:, 1:]], axis=1)
 
 
-def _continuous_overlaps(a_xywh: np.ndarray, b_xywh: np.ndarray, eps: float = 0.0) -> np.ndarray:
-    """IoU of boxes that end at ``x + w``; sizes are taken as written."""
-    high = np.minimum(a_xywh[:, :2] + a_xywh[:, 2:], b_xywh[:, :2] + b_xywh[:, 2:])
-    low = np.maximum(a_xywh[:, :2], b_xywh[:, :2])
-    return _overlaps((high - low).clip(min=0), a_xywh, b_xywh, eps)
+def _clip(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    size = np.array([[image_size[1]], [image_size[0]]], dtype=np.float64)
+    corners = boxes[:2].clip(0.0, size)
+    return np.concatenate([corners, boxes[2:].clip(0.0, size - corners)])
 
 
-def _overlaps(sides: np.ndarray, a_xywh: np.ndarray, b_xywh: np.ndarray, eps: float = 0.0) -> np.ndarray:
-    intersection = sides.prod(1)
-    union = a_xywh[:, 2:].prod(1) + b_xywh[:, 2:].prod(1) - intersection
-    overlaps: np.ndarray = intersection / (union + eps)
-    return overlaps
+def _overlaps(a: np.ndarray, b: np.ndarray, pixel: float = 0.0, eps: float = 0.0) -> np.ndarray:
+    """IoU of boxes that end at ``x + w - pixel``; areas are ``w * h``."""
+    high = np.minimum(a[:2] + a[2:] - pixel, b[:2] + b[2:] - pixel)
+    width, height = np.maximum(high - np.maximum(a[:2], b[:2]) + pixel, 0.0)
+    intersection = width * height
+    return np.asarray(intersection / (a[2] * a[3] + b[2] * b[3] - intersection + eps))
 
 
-def _centres(boxes_xywh: np.ndarray) -> np.ndarray:
-    """``(N, 2)``: the middle of the pixels ``x`` to ``x + w - 1``."""
-    centres: np.ndarray = boxes_xywh[:, :2] + (boxes_xywh[:, 2:] - 1) / 2
-    return centres
+def _centers(boxes: np.ndarray) -> np.ndarray:
+    """``(2, N)`` centers of the pixels ``x`` to ``x + w - 1``."""
+    return np.asarray(boxes[:2] + (boxes[2:] - 1) / 2)
 
 
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.asarray(np.linalg.norm(a - b, axis=1))
+def _center_errors(pred: np.ndarray, target: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of the centers, in pixels and in `sides`."""
+    pred_centers, centers = _centers(pred), _centers(target)
+    return _lengths(pred_centers - centers), _lengths(pred_centers / sides - centers / sides)
+
+
+def _lengths(offsets: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sqrt(offsets[0] * offsets[0] + offsets[1] * offsets[1]))

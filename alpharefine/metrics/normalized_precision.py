@@ -1,26 +1,23 @@
-"""Normalised precision."""
+"""Normalized precision."""
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 from alpharefine.metrics.curve import CurveMetric
-from alpharefine.metrics.functional import (
-    NORM_PRECISION_INDEX,
-    NORM_PRECISION_THRESHOLDS,
-    norm_precision_curve,
-)
+from alpharefine.metrics.functional import NORM_PRECISION_INDEX, NORM_PRECISION_THRESHOLDS, OnePassCurves
 
 
 class NormalizedPrecision(CurveMetric):
-    """Normalised precision, averaged over sequences, in 0..1.
+    """Normalized precision, averaged over sequences, in 0..1.
 
-    As published: the share of the frames whose centre error is at most 0.20 of the ground truth's sides. Under `got10k`
-    it is the mean of the curve over 0..0.5 instead, as that toolkit reports it.
+    The published number is the share of the frames whose center error is at most 0.20 of the ground truth's sides. The
+    toolkit of `got10k` reports the mean of the curve over 0..0.5 instead.
 
     Args:
-        protocol: whose conventions to follow.
-        kwargs: passed to `torchmetrics.Metric`.
+        protocol: Scoring conventions.
+        kwargs: Arguments of `torchmetrics.Metric`.
 
     >>> metric = NormalizedPrecision()
     >>> metric.update([[1, 1, 10, 10], [4, 1, 10, 10]], [[1, 1, 10, 10], [1, 1, 10, 10]])
@@ -29,7 +26,20 @@ class NormalizedPrecision(CurveMetric):
     """
 
     num_thresholds = len(NORM_PRECISION_THRESHOLDS)
-    _sequence_curve = staticmethod(norm_precision_curve)
 
-    def _score(self, curve: Tensor) -> Tensor:
-        return curve.mean() if self.protocol == "got10k" else curve[NORM_PRECISION_INDEX]
+    @staticmethod
+    def select(curves: OnePassCurves) -> np.ndarray:
+        """Return the normalized precision curve.
+
+        Args:
+            curves: Curves of one sequence.
+        """
+        return curves.norm_precision
+
+    def score(self, curve: Tensor) -> Tensor:
+        """Return each curve at 0.20, or its mean under `got10k`.
+
+        Args:
+            curve: ``(..., 51)`` normalized precision curves.
+        """
+        return curve.mean(-1) if self.protocol == "got10k" else curve[..., NORM_PRECISION_INDEX]

@@ -13,7 +13,10 @@ from alpharefine.masks import MASK_THRESHOLD
 
 
 class _MeanIoU(Metric):
-    """Mean of IoU values; the float64 state must not be cast (`set_dtype`, `.to(torch.bfloat16)`)."""
+    """Mean of IoU values.
+
+    The float64 state must not be cast (`set_dtype`, `.to(torch.bfloat16)`).
+    """
 
     is_differentiable = False
     higher_is_better = True
@@ -28,7 +31,7 @@ class _MeanIoU(Metric):
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
 
     def compute(self) -> Tensor:
-        """The mean IoU, a scalar in 0..1; NaN if there was no sample to average."""
+        """Return the mean IoU, a scalar in 0..1; NaN if there was no sample to average."""
         return self.iou_sum / self.num_samples
 
     def _add(self, ious: Tensor) -> None:
@@ -49,8 +52,8 @@ class BoxIoU(_MeanIoU):
         """Add a batch.
 
         Args:
-            pred_xyxy: ``(B, 4)``.
-            target_xyxy: ``(B, 4)``, in the same pixels.
+            pred_xyxy: ``(B, 4)`` predicted boxes.
+            target_xyxy: ``(B, 4)`` labels, in the same pixels.
         """
         self._add(paired_iou(pred_xyxy.double(), target_xyxy.double()))
 
@@ -58,7 +61,7 @@ class BoxIoU(_MeanIoU):
 class MaskIoU(_MeanIoU):
     """Mean IoU of predicted masks with their labels, in 0..1, over the samples that have a mask.
 
-    Two empty masks agree: their IoU is 1.
+    The IoU of two empty masks is 1.
 
     >>> metric = MaskIoU()
     >>> metric.update(torch.tensor([[[0.9, 0.6, 0.1]]]), torch.tensor([[[1, 0, 0]]]), torch.tensor([True]))
@@ -70,11 +73,11 @@ class MaskIoU(_MeanIoU):
         """Add a batch.
 
         Args:
-            prob: ``(B, H, W)``, probability of the target in 0..1.
-            target: ``(B, H, W)``, 0 or 1.
-            has_mask: ``(B,)`` bool; the other samples are ignored, whatever their `target` holds.
+            prob: ``(B, H, W)`` probability of the target in 0..1.
+            target: ``(B, H, W)`` labels, 0 or 1.
+            has_mask: ``(B,)`` bool, samples with a label; the others are ignored.
         """
-        predicted, labelled = prob[has_mask] > MASK_THRESHOLD, target[has_mask] > 0
-        intersection = (predicted & labelled).sum(dim=(1, 2))
-        union = (predicted | labelled).sum(dim=(1, 2))
+        predicted, labeled = prob[has_mask] > MASK_THRESHOLD, target[has_mask] > 0
+        intersection = (predicted & labeled).sum(dim=(1, 2))
+        union = (predicted | labeled).sum(dim=(1, 2))
         self._add(torch.where(union > 0, intersection / union.clamp(min=1), 1.0))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 from alpharefine.metrics.curve import CurveMetric
-from alpharefine.metrics.functional import PRECISION_INDEX, PRECISION_THRESHOLDS, precision_curve
+from alpharefine.metrics.functional import PRECISION_INDEX, PRECISION_THRESHOLDS, OnePassCurves
 
 
 class Precision(CurveMetric):
-    """Precision: share of the frames whose centre error is at most 20 px, averaged over sequences, in 0..1.
+    """Precision: share of the frames whose center error is at most 20 px, averaged over sequences, in 0..1.
 
     Args:
-        protocol: whose conventions to follow.
-        kwargs: passed to `torchmetrics.Metric`.
+        protocol: Scoring conventions.
+        kwargs: Arguments of `torchmetrics.Metric`.
 
     >>> metric = Precision()
     >>> metric.update([[1, 1, 10, 10], [30, 1, 10, 10]], [[1, 1, 10, 10], [1, 1, 10, 10]])
@@ -22,7 +23,20 @@ class Precision(CurveMetric):
     """
 
     num_thresholds = len(PRECISION_THRESHOLDS)
-    _sequence_curve = staticmethod(precision_curve)
 
-    def _score(self, curve: Tensor) -> Tensor:
-        return curve[PRECISION_INDEX]
+    @staticmethod
+    def select(curves: OnePassCurves) -> np.ndarray:
+        """Return the precision curve.
+
+        Args:
+            curves: Curves of one sequence.
+        """
+        return curves.precision
+
+    def score(self, curve: Tensor) -> Tensor:
+        """Return each curve at 20 px.
+
+        Args:
+            curve: ``(..., 51)`` precision curves.
+        """
+        return curve[..., PRECISION_INDEX]

@@ -1,33 +1,31 @@
-"""Necks: how the template's features meet those of the search region (Alpha-Refine, section 3.2)."""
+"""Necks: correlation of the features of template and search region (Alpha-Refine, section 3.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alpharefine.models.config import SLIDING_NECKS, NeckName, SpatialAttentionName
 from alpharefine.models.precision import at_least_float32
 from alpharefine.models.roi import precise_roi_pool
 
-NeckName = Literal["pixel", "pixel_gate_first", "naive", "depthwise"]
-SpatialAttentionName = Literal["auto", "none", "non_local", "convolutions"]
-
 KERNEL_SIZE = 8
-"""Side of the template kernel in feature cells: the target's half of a 16x16 map at a search factor of 2."""
+"""Side of the template kernel in feature cells: half of a 16x16 map, since the search factor is 2."""
 
 STRIDE = 16
-"""Pixels of the crop for a cell of the map."""
+"""Crop pixels per cell of the feature map."""
 
 
 def crop_kernel(features: Tensor) -> Tensor:
-    """Cut the target, the centred half of each side, out of the template's feature map.
+    """Cut the target out of the template's feature map: the middle half of each side.
 
     Args:
-        features: ``(B, C, n, n)``.
+        features: Feature map of the template, ``(B, C, n, n)``.
 
     Returns:
         ``(B, C, n/2, n/2)``.
@@ -38,14 +36,14 @@ def crop_kernel(features: Tensor) -> Tensor:
 
 
 def pixel_correlation(search: Tensor, kernel: Tensor) -> Tensor:
-    """Dot product of every search cell with every kernel cell.
+    """Compute the dot product of every search cell with every kernel cell.
 
     Args:
-        search: ``(B, C, H, W)``.
-        kernel: ``(B, C, k, k)``.
+        search: Feature map of the search region, ``(B, C, H, W)``.
+        kernel: Kernel of the template, ``(B, C, k, k)``.
 
     Returns:
-        ``(B, k*k, H, W)``; channel ``k * row + column`` belongs to that kernel cell.
+        ``(B, k*k, H, W)``; channel ``k * row + column`` belongs to the kernel cell at that row and column.
     """
     batch, _, height, width = search.shape
     products = kernel.flatten(2).transpose(1, 2) @ search.flatten(2)  # (B, k*k, H*W)
@@ -53,24 +51,40 @@ def pixel_correlation(search: Tensor, kernel: Tensor) -> Tensor:
 
 
 def naive_correlation(search: Tensor, kernel: Tensor) -> Tensor:
-    """Slide the whole kernel over the search map (SiamFC): ``(B, C, H, W)`` to ``(B, 1, H - k + 1, W - k + 1)``."""
+    """Slide the kernel over the search map and sum over the channels (SiamFC, arXiv 1606.09549).
+
+    Args:
+        search: Feature map of the search region, ``(B, C, H, W)``.
+        kernel: Kernel of the template, ``(B, C, k, k)``.
+
+    Returns:
+        ``(B, 1, H - k + 1, W - k + 1)``.
+    """
     batch = len(search)
     return F.conv2d(search.flatten(0, 1)[None], kernel, groups=batch).transpose(0, 1)
 
 
 def depthwise_correlation(search: Tensor, kernel: Tensor) -> Tensor:
-    """The same channel by channel (SiamRPN++): ``(B, C, H, W)`` to ``(B, C, H - k + 1, W - k + 1)``."""
+    """Slide the kernel over the search map, each channel by itself (SiamRPN++, arXiv 1812.11703).
+
+    Args:
+        search: Feature map of the search region, ``(B, C, H, W)``.
+        kernel: Kernel of the template, ``(B, C, k, k)``.
+
+    Returns:
+        ``(B, C, H - k + 1, W - k + 1)``.
+    """
     batch, channels = search.shape[:2]
     maps = F.conv2d(search.flatten(0, 1)[None], kernel.flatten(0, 1)[:, None], groups=batch * channels)
     return maps.view(batch, channels, *maps.shape[-2:])
 
 
 class ChannelGate(nn.Module):
-    """Squeeze and excitation (arXiv 1709.01507): each channel scaled by a factor read off all channel means.
+    """Squeeze and excitation (arXiv 1709.01507): scales each channel by a factor computed from all channel means.
 
     Args:
-        channels: in and out.
-        reduction: the squeeze has ``channels / reduction`` channels.
+        channels: Input and output channels.
+        reduction: Ratio of `channels` to the channels of the squeeze.
     """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
@@ -85,10 +99,10 @@ class ChannelGate(nn.Module):
 
 
 class NonLocalBlock(nn.Module):
-    """Self-attention over the positions of a map, added to it (arXiv 1711.07971); starts as the identity.
+    """Self-attention over the positions of a map, added to the map (arXiv 1711.07971); initialized to the identity.
 
     Args:
-        channels: in and out; the attention runs on half as many.
+        channels: Input and output channels; the attention uses half as many.
     """
 
     def __init__(self, channels: int) -> None:
@@ -99,7 +113,7 @@ class NonLocalBlock(nn.Module):
         self.project = nn.Sequential(nn.Conv2d(channels // 2, channels, 1), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend from every position of ``(B, C, H, W)`` to its 2x2 blocks."""
+        """Attend from every position of ``(B, C, H, W)`` to the maxima of its 2x2 blocks."""
         query = self.query(x).flatten(2)  # (B, C/2, H*W)
         key, value = (F.max_pool2d(conv(x), 2).flatten(2) for conv in (self.key, self.value))  # (B, C/2, H*W/4)
         weights = (query.transpose(1, 2) @ key).softmax(-1)
@@ -109,10 +123,10 @@ class NonLocalBlock(nn.Module):
 
 
 class ResidualConvolutions(nn.Module):
-    """Three 1x1 convolutions with batch norm, ReLU between them, added to their input.
+    """Three 1x1 convolutions with batch norm and ReLU between them, added to their input.
 
     Args:
-        channels: in and out, and between.
+        channels: Input, hidden and output channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -121,27 +135,22 @@ class ResidualConvolutions(nn.Module):
         self.layers = nn.Sequential(*first, *second, *third[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the layers make of ``(B, C, H, W)``."""
+        """Add the output of the layers to their input ``(B, C, H, W)``."""
         out: Tensor = x + self.layers(x)
         return out
 
 
 class CorrelationNeck(nn.Module):
-    """Correlation, three 1x1 layers and a channel gate: a search map and a template's kernel to ``(B, 64, 16, 16)``.
+    """Correlation of a search map with a template kernel, three 1x1 convolutions, and a channel gate.
 
-    Runs in float32 under autocast too: raw correlations reach 1e4 and more, where half precision is coarse or
+    Runs in float32 even under autocast: raw correlations reach 1e4 and more, where half precision is coarse or
     overflows.
 
     Args:
-        name: ``pixel`` is the paper's; ``pixel_gate_first`` gates the raw correlation. ``naive`` and ``depthwise``
-            slide the kernel, pooled from the target's box, over the search map.
-        in_channels: of the maps.
-        spatial_attention: what follows the gate: ``non_local``, a non-local block; ``convolutions``, three 1x1
-            convolutions added to their input; or ``none``. ``auto`` is ``non_local`` where the kernel slides, else
-            ``none``.
-
-    Attributes:
-        spatial_attention: the same, ``auto`` resolved.
+        name: Kind of correlation. ``pixel`` is that of the paper; ``pixel_gate_first`` has the channel gate before the
+            convolutions. ``naive`` and ``depthwise`` slide a kernel that is pooled from the target's box.
+        in_channels: Channels of the feature maps.
+        spatial_attention: Block after the gate: ``non_local``, ``convolutions`` (`ResidualConvolutions`) or ``none``.
     """
 
     out_channels = KERNEL_SIZE**2
@@ -158,39 +167,30 @@ class CorrelationNeck(nn.Module):
         "convolutions": ResidualConvolutions,
     }
 
-    def __init__(
-        self, name: NeckName = "pixel", in_channels: int = 256, spatial_attention: SpatialAttentionName = "auto"
-    ) -> None:
+    def __init__(self, name: NeckName, in_channels: int, spatial_attention: SpatialAttentionName) -> None:
         super().__init__()
         self.name = name
-        self.spatial_attention: SpatialAttentionName = spatial_attention
-        if spatial_attention == "auto":
-            self.spatial_attention = "non_local" if self.slides else "none"
+        self.slides = name in SLIDING_NECKS
         self._correlate = self._correlations[name]
         channels = self.out_channels
         widths = (channels, 2 * channels, 2 * channels, channels)
         self.adjust = self.attention = None
         if self.slides:
             self.adjust = nn.Sequential(*conv_norm_relu(1 if name == "naive" else in_channels, channels, 3))
-        if self.spatial_attention != "none":
-            self.attention = self._attentions[self.spatial_attention](channels)
+        if spatial_attention != "none":
+            self.attention = self._attentions[spatial_attention](channels)
         self.post_correlation = nn.Sequential(
             *(layer for c_in, c_out in pairwise(widths) for layer in conv_norm_relu(c_in, c_out, 1))
         )
         self.gate = ChannelGate(channels)
 
-    @property
-    def slides(self) -> bool:
-        """Whether the kernel is slid over the map, as opposed to compared cell by cell."""
-        return self.name in ("naive", "depthwise")
-
     def kernel(self, template: Tensor, target_xyxy: Tensor | None = None) -> Tensor:
-        """Take the target out of the template's map.
+        """Extract the kernel of the target from the template's feature map.
 
         Args:
-            template: ``(B, C, 16, 16)``.
-            target_xyxy: ``(B, 4)``, the target in pixels of the template crop, looked at where the kernel slides; the
-                middle half of the crop by default.
+            template: Feature map of the template, ``(B, C, 16, 16)``.
+            target_xyxy: ``(B, 4)``, target in pixels of the template crop, used by `SLIDING_NECKS`; the middle half of
+                the crop by default.
 
         Returns:
             ``(B, C, 8, 8)``.
@@ -205,7 +205,15 @@ class CorrelationNeck(nn.Module):
             return precise_roi_pool(at_least_float32(template), target_xyxy[:, None], KERNEL_SIZE, 1 / STRIDE)[:, 0]
 
     def forward(self, search: Tensor, kernel: Tensor) -> Tensor:
-        """Fuse the search map ``(B, C, n, n)`` with the template's kernel ``(B, C, 8, 8)``."""
+        """Fuse a search map with the template's kernel.
+
+        Args:
+            search: Feature map of the search region, ``(B, C, n, n)``.
+            kernel: Kernel of the template, ``(B, C, 8, 8)``.
+
+        Returns:
+            ``(B, 64, n, n)``.
+        """
         with torch.autocast(search.device.type, enabled=False):
             x = self._correlate(at_least_float32(search), at_least_float32(kernel))
             if self.adjust is not None:
@@ -219,5 +227,11 @@ class CorrelationNeck(nn.Module):
 
 
 def conv_norm_relu(c_in: int, c_out: int, kernel_size: int) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.ReLU]:
-    """A convolution that keeps the size, batch norm, ReLU."""
+    """Build a convolution that keeps the size, a batch norm and a ReLU.
+
+    Args:
+        c_in: Input channels.
+        c_out: Output channels.
+        kernel_size: Side of the convolution kernel, odd.
+    """
     return nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)

@@ -1,35 +1,31 @@
-"""The heads: two corners of the box, in several ways, and a mask (Alpha-Refine, section 3.3)."""
+"""Corner heads and mask heads (Alpha-Refine, section 3.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alpharefine.models.backbone import Taps
+from alpharefine.models.backbone import FeaturePyramid
+from alpharefine.models.config import CornerHeadName, MaskHeadName
 from alpharefine.models.correlation import conv_norm_relu
 from alpharefine.models.precision import at_least_float32
 
-CornerHeadName = Literal[
-    "towers", "towers_256", "shared_tower", "extreme", "rpn", "box", "box_relu", "box_conv", "box_conv_narrow"
-]
-MaskHeadName = Literal["pyramid", "simple"]
-
-
-_LEAST_PROB = 1e-6
+_MIN_PROB = 1e-6
+"""Probabilities are clamped to at least this, and at most one minus this, before the logit."""
 
 
 class Corners(NamedTuple):
     """Output of a corner head.
 
     Attributes:
-        crop_xyxy: ``(B, 4)``, pixels of the crop, corners not ordered.
+        crop_xyxy: ``(B, 4)``, boxes in crop pixels; the corners may be out of order.
         scores: ``(B, K, n, n)``, score maps before the softmax: K = 2 for the top-left and the bottom-right
-            corner, 4 for the four edges, 1 for the whole box, 0 for a head without any.
+            corner, 4 for the four edges, 1 for the whole box, 0 for a head without score maps.
     """
 
     crop_xyxy: Tensor
@@ -37,31 +33,31 @@ class Corners(NamedTuple):
 
     @property
     def heat(self) -> Tensor:
-        """``(B, K, n, n)``, the softmax of each score map: non-negative, sum 1."""
+        """Softmax of each score map, ``(B, K, n, n)``."""
         return self.scores.flatten(2).softmax(-1).view_as(self.scores)
 
     @property
     def peak(self) -> Tensor:
-        """``(B,)``, the highest cell of the heat of the least certain of the maps, in 0..1; 1 if there are none."""
+        """Lowest of the maxima of the heat maps, ``(B,)`` in 0..1; 1 for a head without score maps."""
         if not self.scores.shape[1]:
             return self.scores.new_ones(len(self.scores))
         return self.scores.flatten(2).softmax(-1).amax(-1).amin(-1)
 
 
 class Grid(NamedTuple):
-    """Where the cells of a map of ``n`` stand in the crop, along either side.
+    """Positions of the cells of a score map along either side of the crop.
 
     Attributes:
-        crop_size: side of the crop in pixels.
-        reaches_end: whether the first and the last cell stand on the borders of the crop, so that every position in it
-            can be reached. In the geometry ``original`` the grid ends one cell earlier (at 240 of 256).
+        crop_size: Side of the crop in pixels.
+        reaches_end: True if the first and the last cell lie on the borders of the crop, so that every position in it
+            can be predicted. In the geometry ``original`` the grid ends one cell earlier (at 240 of 256).
     """
 
     crop_size: int
     reaches_end: bool = True
 
     def positions(self, like: Tensor) -> Tensor:
-        """``(n,)`` in crop pixels for a map ``(..., n, n)``, with its type and device."""
+        """Positions ``(n,)`` in crop pixels for a map ``(..., n, n)``, with the type and device of the map."""
         n = like.shape[-1]
         last = self.crop_size if self.reaches_end else self.crop_size * (n - 1) / n
         return torch.linspace(0, last, n, device=like.device, dtype=like.dtype)
@@ -71,25 +67,25 @@ def soft_argmax(scores: Tensor, grid: Grid) -> Tensor:
     """Expected position under the softmax of a score map.
 
     Args:
-        scores: ``(..., n, n)``.
-        grid: where its cells stand.
+        scores: Score maps, ``(..., n, n)``.
+        grid: Positions of the cells.
 
     Returns:
-        ``(..., 2)``, x and y in crop pixels, in the dtype of `scores`, under autocast too.
+        ``(..., 2)``, x and y in crop pixels, in the dtype of `scores` even under autocast.
     """
     positions = grid.positions(scores)
     prob = scores.flatten(-2).softmax(-1).view_as(scores)
-    # Not a matrix product: autocast would run that in half precision, which is coarse by up to a pixel.
+    # A matrix product would run in half precision under autocast, with errors of up to a pixel.
     return torch.stack([(prob.sum(-2) * positions).sum(-1), (prob.sum(-1) * positions).sum(-1)], dim=-1)
 
 
 class TowersHead(nn.Module):
-    """Two towers of convolutions, one a corner, each ending in a score map.
+    """One tower of convolutions per corner, each ending in a score map (the paper's head).
 
     Args:
-        in_channels: of the fused map.
-        grid: of the score maps.
-        fine: double the map after each of the four layers, to score maps of 256 cells a side.
+        in_channels: Channels of the fused map.
+        grid: Positions of the cells of the score maps.
+        fine: Double the size of the map after each of the four layers, for score maps of 256 cells a side.
     """
 
     widths = (256, 128, 64, 32)
@@ -117,11 +113,11 @@ class TowersHead(nn.Module):
 
 
 class SharedTowerHead(nn.Module):
-    """One tower for both corners, with a score map each.
+    """One tower of convolutions for both corners, with one score map per corner.
 
     Args:
-        in_channels: of the fused map.
-        grid: of the score maps.
+        in_channels: Channels of the fused map.
+        grid: Positions of the cells of the score maps.
     """
 
     def __init__(self, in_channels: int, grid: Grid) -> None:
@@ -139,11 +135,11 @@ class SharedTowerHead(nn.Module):
 
 
 class ExtremeHead(nn.Module):
-    """One tower, with a score map and a map of offsets for each of the four edges.
+    """One tower of convolutions, with a score map and a map of offsets for each of the four edges.
 
     Args:
-        in_channels: of the fused map.
-        grid: of the score maps.
+        in_channels: Channels of the fused map.
+        grid: Positions of the cells of the score maps.
     """
 
     def __init__(self, in_channels: int, grid: Grid) -> None:
@@ -161,11 +157,11 @@ class ExtremeHead(nn.Module):
 
 
 class RPNHead(nn.Module):
-    """A box at every cell, and how good each cell's is; the box of the best cell counts.
+    """A box and a confidence at every cell; the prediction is the box of the most confident cell.
 
     Args:
-        in_channels: of the fused map.
-        grid: of the maps.
+        in_channels: Channels of the fused map.
+        grid: Positions of the cells of both maps.
     """
 
     widths = (256,) * 4
@@ -187,13 +183,14 @@ class RPNHead(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """Four numbers for the whole crop: the box relative to one of half the crop's sides in its middle.
+    """One box per crop, relative to the middle box with half of the crop's sides.
 
     Args:
-        in_channels: of the fused map.
-        grid: tells the size of the crop.
-        name: ``box`` averages the map, ``box_relu`` also cuts off negative numbers (as in the oldest of the original's
-            code: such a box can only grow); ``box_conv`` and ``box_conv_narrow`` end in a 16x16 convolution.
+        in_channels: Channels of the fused map.
+        grid: Grid with the size of the crop.
+        name: Kind of the last layers. ``box`` averages the map; ``box_relu`` also clamps the output to non-negative
+            values, so that a box can only grow (the original's oldest version); ``box_conv`` and ``box_conv_narrow``
+            end in a 16x16 convolution.
     """
 
     def __init__(self, in_channels: int, grid: Grid, name: CornerHeadName = "box") -> None:
@@ -218,13 +215,13 @@ class BoxHead(nn.Module):
         """Predict x1, y1, x2, y2 from ``(B, C, 16, 16)``."""
         deltas = self.deltas(fused)
         half, quarter = self.grid.crop_size / 2, self.grid.crop_size / 4
-        centre, half_size = half + half * deltas[:, :2], quarter * deltas[:, 2:].exp()
+        center, half_size = half + half * deltas[:, :2], quarter * deltas[:, 2:].exp()
         return Corners(
-            torch.cat([centre - half_size, centre + half_size], dim=1), deltas.new_empty(len(deltas), 0, 1, 1)
+            torch.cat([center - half_size, center + half_size], dim=1), deltas.new_empty(len(deltas), 0, 1, 1)
         )
 
     def deltas(self, fused: Tensor) -> Tensor:
-        """``(B, 4)``: shift of the centre in sides of that box, logarithm of the sides over its."""
+        """Shift of the center over the sides of the middle box, and logarithm of the ratio of the sides, ``(B, 4)``."""
         deltas = at_least_float32(self.linear(self.pool(self.layers(fused)).flatten(1)))
         return torch.relu(deltas) if self.only_grows else deltas
 
@@ -233,13 +230,13 @@ class PyramidMaskHead(nn.Module):
     """A top-down path from the fused map through ``layer2``, ``layer1`` and ``conv1`` to a mask of the crop.
 
     Args:
-        in_channels: of the fused map.
-        tap_channels: of ``conv1``, ``layer1`` and ``layer2``.
+        in_channels: Channels of the fused map.
+        low_channels: Channels of ``conv1``, ``layer1`` and ``layer2``.
     """
 
-    def __init__(self, in_channels: int, tap_channels: tuple[int, int, int]) -> None:
+    def __init__(self, in_channels: int, low_channels: tuple[int, int, int]) -> None:
         super().__init__()
-        conv1, layer1, layer2 = tap_channels
+        conv1, layer1, layer2 = low_channels
         self.adjust_conv1 = nn.Sequential(*conv_norm_relu(conv1, 64, 1))
         self.adjust_layer1 = nn.Sequential(*conv_norm_relu(layer1, 256, 1))
         self.adjust_layer2 = nn.Sequential(*conv_norm_relu(layer2, 512, 1))
@@ -253,26 +250,42 @@ class PyramidMaskHead(nn.Module):
         self.side0 = _two_convs(64, 16, 4)
         self.merge0 = nn.Conv2d(4, 1, 3, padding=1)
 
-    def forward(self, fused: Tensor, taps: Taps) -> Tensor:
-        """Predict the logits ``(B, S/2, S/2)`` of the mask from the fused map ``(B, C, S/16, S/16)`` and the taps."""
-        x = _upsample_to(self.top2(fused), taps.layer2) + self.side2(self.adjust_layer2(taps.layer2))
+    def forward(self, fused: Tensor, features: FeaturePyramid) -> Tensor:
+        """Predict the logits of the mask at half of the crop's resolution.
+
+        Args:
+            fused: Fused map, ``(B, C, S/16, S/16)``.
+            features: Feature maps of the search region.
+
+        Returns:
+            ``(B, S/2, S/2)``.
+        """
+        x = _upsample_to(self.top2(fused), features.layer2) + self.side2(self.adjust_layer2(features.layer2))
         x = self.merge2(x)  # (B, 16, S/8, S/8)
-        x = _upsample_to(self.top1(x), taps.layer1) + self.side1(self.adjust_layer1(taps.layer1))
+        x = _upsample_to(self.top1(x), features.layer1) + self.side1(self.adjust_layer1(features.layer1))
         x = self.merge1(x)  # (B, 4, S/4, S/4)
-        x = _upsample_to(self.top0(x), taps.conv1) + self.side0(self.adjust_conv1(taps.conv1))
+        x = _upsample_to(self.top0(x), features.conv1) + self.side0(self.adjust_conv1(features.conv1))
         logits: Tensor = self.merge0(x).squeeze(1)  # (B, S/2, S/2)
         return logits
 
     def enlarge(self, logits: Tensor, size: torch.Size) -> Tensor:
-        """The logits ``(B, S, S)`` of the mask at the size of the crop."""
+        """Resize logits to the size of the crop.
+
+        Args:
+            logits: ``(B, h, w)``.
+            size: Height and width of the crop.
+
+        Returns:
+            ``(B, S, S)``.
+        """
         return F.interpolate(logits[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 class SimpleMaskHead(nn.Module):
-    """Four convolutions on the fused map alone, to a mask of its resolution.
+    """Four convolutions on the fused map, to a mask of its resolution.
 
     Args:
-        in_channels: of the fused map.
+        in_channels: Channels of the fused map.
     """
 
     def __init__(self, in_channels: int) -> None:
@@ -281,19 +294,41 @@ class SimpleMaskHead(nn.Module):
         layers = [nn.Sequential(*conv_norm_relu(a, b, 3)) for a, b in pairwise(widths)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
-    def forward(self, fused: Tensor, taps: Taps) -> Tensor:  # noqa: ARG002 - the other mask head's arguments
-        """Predict the logits ``(B, S/16, S/16)`` of the mask from the fused map ``(B, C, S/16, S/16)``."""
+    def forward(self, fused: Tensor, features: FeaturePyramid) -> Tensor:  # noqa: ARG002 - shared signature
+        """Predict the logits of the mask at the resolution of the fused map.
+
+        Args:
+            fused: Fused map, ``(B, C, S/16, S/16)``.
+            features: Feature maps of the search region; unused.
+
+        Returns:
+            ``(B, S/16, S/16)``.
+        """
         logits: Tensor = self.layers(fused).squeeze(1)
         return logits
 
     def enlarge(self, logits: Tensor, size: torch.Size) -> Tensor:
-        """The logits ``(B, S, S)`` of the mask at the size of the crop: of probabilities that were enlarged."""
+        """Resize the probabilities to the size of the crop, as the original does, and return their logits.
+
+        Args:
+            logits: ``(B, h, w)``.
+            size: Height and width of the crop.
+
+        Returns:
+            ``(B, S, S)``.
+        """
         prob = F.interpolate(logits.sigmoid()[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-        return torch.logit(prob, eps=_LEAST_PROB)
+        return torch.logit(prob, eps=_MIN_PROB)
 
 
-def make_corner_head(name: CornerHeadName, in_channels: int, grid: Grid) -> nn.Module:
-    """A head that predicts `Corners` from the fused map."""
+def build_corner_head(name: CornerHeadName, in_channels: int, grid: Grid) -> nn.Module:
+    """Build a head that predicts `Corners` from the fused map.
+
+    Args:
+        name: Kind of the head.
+        in_channels: Channels of the fused map.
+        grid: Positions of the cells of the score maps.
+    """
     if name.startswith("box"):
         return BoxHead(in_channels, grid, name)
     heads: dict[str, Callable[[], nn.Module]] = {
@@ -306,11 +341,17 @@ def make_corner_head(name: CornerHeadName, in_channels: int, grid: Grid) -> nn.M
     return heads[name]()
 
 
-def make_mask_head(
-    name: MaskHeadName, in_channels: int, tap_channels: tuple[int, int, int]
+def build_mask_head(
+    name: MaskHeadName, in_channels: int, low_channels: tuple[int, int, int]
 ) -> PyramidMaskHead | SimpleMaskHead:
-    """A head that predicts the logits of a mask from the fused map and the low taps."""
-    return PyramidMaskHead(in_channels, tap_channels) if name == "pyramid" else SimpleMaskHead(in_channels)
+    """Build a head that predicts the logits of a mask from the fused map and the low feature maps.
+
+    Args:
+        name: Kind of the head.
+        in_channels: Channels of the fused map.
+        low_channels: Channels of ``conv1``, ``layer1`` and ``layer2``.
+    """
+    return PyramidMaskHead(in_channels, low_channels) if name == "pyramid" else SimpleMaskHead(in_channels)
 
 
 def _tower(in_channels: int, widths: tuple[int, ...], out_channels: int) -> nn.Sequential:
@@ -319,7 +360,7 @@ def _tower(in_channels: int, widths: tuple[int, ...], out_channels: int) -> nn.S
 
 
 def _is_x(maps: Tensor) -> Tensor:
-    """``(4, 1, 1)`` bool, which of x1, y1, x2, y2 run along the rows."""
+    """Mask ``(4, 1, 1)`` of the x coordinates among x1, y1, x2, y2."""
     return torch.tensor([True, False, True, False], device=maps.device)[:, None, None]
 
 

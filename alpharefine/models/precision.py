@@ -1,4 +1,4 @@
-"""Where the network computes in more than half precision."""
+"""Float32 arithmetic under autocast and on GPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Widen half precision to float32; float64 stays, so that the network as a whole can run in it.
+    """Convert half precision to float32 and leave float64 as it is, so that the whole network can run in float64.
+
+    Args:
+        x: Floating-point tensor.
 
     >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16)).dtype, at_least_float32(torch.ones(1).double()).dtype
     (torch.float32, torch.float64)
@@ -20,7 +23,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute float32 in 32 bits: without TF32, which graphics cards round to 10 bits of mantissa by default."""
+    """Disable TF32, which rounds float32 to 10 bits of mantissa in matrix products and convolutions on GPUs."""
     cudnn, cublas = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined] # set later
     before = cudnn.fp32_precision, cublas.fp32_precision
     cudnn.fp32_precision = cublas.fp32_precision = "ieee"

@@ -7,33 +7,33 @@ from torch import Tensor
 
 
 def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, output_size: int, spatial_scale: float) -> Tensor:
-    """Mean of the bilinearly interpolated feature map over each bin of each box, exactly.
+    """Exact mean of the bilinearly interpolated feature map over each bin of each box.
 
-    The integral of the interpolation over a rectangle separates into one of hat functions along each axis, so a box
-    costs two small matrix products. Cell ``(i, j)`` of the map stands at y = i, x = j, without a half-pixel shift, and
-    everything outside of the map is zero. Differentiable in the features and in the boxes.
+    The integral of the interpolation over a rectangle separates into integrals of hat functions along each axis, so a
+    box costs two small matrix products. Cell ``(i, j)`` of the map lies at y = i, x = j, without a half-pixel shift.
+    The map is zero outside of its borders. Differentiable in the features and in the boxes.
 
     Args:
-        features: ``(B, C, H, W)``.
-        boxes_xyxy: ``(B, N, 4)``, N boxes of each map, in pixels of what the map is of.
-        output_size: bins along each side, n.
-        spatial_scale: cells of the map over pixels.
+        features: Feature maps, ``(B, C, H, W)``.
+        boxes_xyxy: N boxes for each map, ``(B, N, 4)`` in image pixels.
+        output_size: Number n of bins along each side.
+        spatial_scale: Ratio of cells of the map to image pixels.
 
     Returns:
         ``(B, N, C, n, n)`` in the dtype of the features. A box without area gives zeros.
     """
-    # Small bins are differences of nearly equal integrals: in float32 those cancel.
+    # Small bins are differences of nearly equal integrals, which cancel in float32.
     box = boxes_xyxy.double() * spatial_scale
-    rows = _reached(box[..., 1::2], features.shape[-2])
-    columns = _reached(box[..., ::2], features.shape[-1])
+    rows = _covered_cells(box[..., 1::2], features.shape[-2])
+    columns = _covered_cells(box[..., ::2], features.shape[-1])
     weights_y = _bin_weights(box[..., 1], box[..., 3], output_size, rows).to(features.dtype)
     weights_x = _bin_weights(box[..., 0], box[..., 2], output_size, columns).to(features.dtype)
     seen = features[..., rows.start : rows.stop, columns.start : columns.stop]
     return torch.einsum("bnpi,bcij,bnqj->bncpq", weights_y, seen, weights_x)
 
 
-def _reached(edges: Tensor, num_cells: int) -> range:
-    """The cells along one axis that any box ``(..., 2)`` reaches; all of them on a GPU, which would have to wait."""
+def _covered_cells(edges: Tensor, num_cells: int) -> range:
+    """Cells along one axis that any box ``(..., 2)`` reaches; all cells on a GPU, to avoid a synchronization."""
     if edges.is_cuda or edges.numel() == 0:
         return range(num_cells)
     first, last = edges.detach()[..., 0].amin().nan_to_num(0), edges.detach()[..., 1].amax().nan_to_num(num_cells)
@@ -41,13 +41,13 @@ def _reached(edges: Tensor, num_cells: int) -> range:
     return range(start, max(start, stop))
 
 
-def _bin_weights(first: Tensor, last: Tensor, num_bins: int, reached: range) -> Tensor:
-    """What each cell ``(M,)`` adds to each bin ``(n,)`` along one axis, for edges ``(..., )``: ``(..., n, M)``."""
+def _bin_weights(first: Tensor, last: Tensor, num_bins: int, cells: range) -> Tensor:
+    """Weights ``(..., n, M)`` of the M cells in the mean of each of n bins along one axis, for edges ``(...)``."""
     size = (last - first).clamp(min=0) / num_bins
     steps = torch.arange(num_bins + 1, dtype=first.dtype, device=first.device)
     edges = first[..., None] + size[..., None] * steps
-    cells = torch.arange(reached.start, reached.stop, dtype=first.dtype, device=first.device)
-    integrals = _hat_integral(edges[..., None] - cells)  # (..., n + 1, M)
+    positions = torch.arange(cells.start, cells.stop, dtype=first.dtype, device=first.device)
+    integrals = _hat_integral(edges[..., None] - positions)  # (..., n + 1, M)
     empty = (size == 0)[..., None, None]
     means = integrals.diff(dim=-2) / size[..., None, None].where(~empty, 1)
     return means.where(~empty, 0)

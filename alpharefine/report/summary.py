@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison
-from alpharefine.report.tables import format_table, format_trackers, missing_sequences
+from alpharefine.report.tables import (
+    format_attributes,
+    format_sequences,
+    format_table,
+    format_trackers,
+    missing_sequences,
+)
 
 
 def format_summary(metrics: Metrics) -> str:
@@ -15,9 +21,12 @@ def format_summary(metrics: Metrics) -> str:
     Returns:
         Lines of text, the last without a line break.
     """
-    protocol = "" if metrics.protocol is None else f", protocol {metrics.protocol}"
-    num_scored = len({name for tracker in metrics.trackers.values() for name in _scored(metrics, tracker.scores)})
-    header = f"{num_scored} sequences, {metrics.num_frames} frames{protocol}"
+    protocol = metrics.protocol or "lasot"  # not used by scores without protocols
+    convention = "" if metrics.protocol is None else f", protocol {metrics.protocol}"
+    scores = {name: tracker.scores for name, tracker in metrics.trackers.items()}
+    scored = {name for runs in scores.values() for run in runs.values() for name in run.sequences}
+    num_scored = len(scored) or len(metrics.sequences)
+    header = f"{num_scored} sequences, {metrics.num_frames} frames{convention}"
     if metrics.scoring == "none":
         return f"{header}\nno scores: the data set has no ground truth after the first frame"
     if metrics.scoring == "server":
@@ -25,13 +34,12 @@ def format_summary(metrics: Metrics) -> str:
         return "\n".join(
             [header, *(f"submission archive for the evaluation server: {archive}" for archive in archives)]
         )
-    scores = {name: tracker.scores for name, tracker in metrics.trackers.items()}
     missing = missing_sequences(scores, metrics.sequences)
     if len(scores) == 1 and not missing:
         (runs,) = scores.values()
-        table = format_table(runs, metrics.protocol)
+        table = format_table(runs, protocol)
     else:
-        table = format_trackers(scores, metrics.protocol)
+        table = format_trackers(scores, protocol)
     published = [] if metrics.published is None else [format_published(metrics.published)]
     return "\n".join([header, table, *missing, *published])
 
@@ -56,5 +64,34 @@ def format_published(comparison: PublishedComparison) -> str:
     return "\n".join([*lines, note])
 
 
-def _scored(metrics: Metrics, scores: dict) -> list[str]:  # type: ignore[type-arg]
-    return next((list(score.sequences) for score in scores.values()), metrics.sequences)
+def format_attribute_scores(metrics: Metrics) -> str:
+    """Format the scores of every tracker by attribute.
+
+    Args:
+        metrics: Numbers of the evaluation.
+
+    Returns:
+        Lines of text, the last without a line break; a remark if the annotations hold no attributes.
+    """
+    parts = []
+    for name, tracker in metrics.trackers.items():
+        attributes = next((list(score.attributes) for score in tracker.scores.values()), [])
+        if attributes:
+            parts += [name, format_attributes(tracker.scores, attributes, metrics.protocol or "lasot")]
+    return "\n".join(parts or ["no attributes: the annotations hold none"])
+
+
+def format_sequence_scores(metrics: Metrics) -> str:
+    """Format the scores of every tracker by sequence.
+
+    Args:
+        metrics: Numbers of the evaluation.
+
+    Returns:
+        Lines of text, the last without a line break.
+    """
+    parts = []
+    for name, tracker in metrics.trackers.items():
+        if tracker.scores:
+            parts += [name, format_sequences(tracker.scores, metrics.protocol or "lasot")]
+    return "\n".join(parts or ["no scores"])

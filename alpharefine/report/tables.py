@@ -1,98 +1,189 @@
-"""Numbers to a table."""
+"""Scores to text tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from alpharefine.evaluation.score import RunScore, SequenceScore
+from alpharefine.evaluation.score import RunScore
 from alpharefine.metrics import Protocol
 
 _NUM_NAMED = 10
-"""Sequences that a line names, if it cannot name all."""
+"""Largest number of sequences that a line names."""
 
-_FIELDS = ("success_auc", "precision_20", "norm_precision_20")
+_TITLES = {
+    "success_auc": "AUC",
+    "precision_20": "P@20",
+    "norm_precision_20": "P_norm@0.2",
+    "ao": "AO",
+    "sr_50": "SR0.5",
+    "sr_75": "SR0.75",
+}
 
-
-def format_trackers(trackers: Mapping[str, Mapping[str, RunScore]], protocol: Protocol = "lasot") -> str:
-    """A table of many trackers, a line each.
-
-    Args:
-        trackers: scores of each run, ``base``, ``refined`` or both, by the name of the tracker and of the run.
-        protocol: see `format_table`.
-
-    Returns:
-        Lines of text, the last without a line break; scores in percent, over as many sequences as the line tells.
-
-    >>> one = {"a-1": SequenceScore(50.0, 60.0, 70.0)}
-    >>> print(format_trackers({"ATOM": {"base": RunScore(50.0, 60.0, 70.0, one)}}))
-                            AUC        P@20  P_norm@0.2
-          sequences        base        base        base
-    ATOM          1       50.00       60.00       70.00
-    """
-    runs = list(next(iter(trackers.values())))
-    columns = [*runs, "gain"] if {"base", "refined"} <= set(runs) else runs
-    width = max(map(len, trackers))
-    titles = [f"{title:>{9 * len(columns) + 3}}" for title in _titles(protocol)]
-    lines = [" " * (width + 11) + "".join(titles)]
-    lines.append(
-        " " * (width + 2) + "sequences" + ("   " + "".join(f"{column:>9}" for column in columns)) * len(_FIELDS)
-    )
-    for name, scores in trackers.items():
-        values = []
-        for field in _FIELDS:
-            numbers = {run: float(getattr(score, field)) for run, score in scores.items()}
-            cells = [f"{number:9.2f}" for number in numbers.values()]
-            if "gain" in columns:
-                cells.append(f"{numbers['refined'] - numbers['base']:+9.2f}")
-            values.append("   " + "".join(cells))
-        num_sequences = len(next(iter(scores.values())).sequences)
-        lines.append(f"{name:{width}}{num_sequences:11}" + "".join(values))
-    return "\n".join(lines)
+_Scores = Mapping[str, float]
 
 
-def missing_sequences(trackers: Mapping[str, Mapping[str, RunScore]], names: Sequence[str]) -> list[str]:
-    """Lines that tell which trackers were not scored on all sequences; none if all were.
+def format_table(runs: Mapping[str, RunScore], protocol: Protocol = "lasot") -> str:
+    """Format the runs of one tracker, with the gain if there are a base and a refined run.
 
     Args:
-        trackers: see `format_trackers`.
-        names: of all sequences.
-    """
-    lines = []
-    for tracker, scores in trackers.items():
-        lacking = [name for name in names if name not in next(iter(scores.values())).sequences]
-        if lacking:
-            some = ", ".join(lacking[:_NUM_NAMED]) + (", ..." if len(lacking) > _NUM_NAMED else "")
-            lines.append(f"{tracker} has no results of {len(lacking)} of the {len(names)} sequences: {some}")
-    if lines:
-        lines.append("Lines over other sequences do not compare; `--sequences` chooses some that all trackers have.")
-    return lines
-
-
-def _titles(protocol: Protocol) -> tuple[str, str, str]:
-    """The names of the three scores."""
-    return "AUC", "P@20", "P_norm_mean" if protocol == "got10k" else "P_norm@0.2"
-
-
-def format_table(runs: Mapping[str, SequenceScore], protocol: Protocol = "lasot") -> str:
-    """A table of the runs, and the gain where both a base and a refined run are there.
-
-    Args:
-        runs: scores in percent, by the name of the run.
-        protocol: whose scores they are; the third is the mean of its curve under `got10k`.
+        runs: Scores by name of the run, at least one.
+        protocol: Scoring conventions; they decide the title of the third one-pass score.
 
     Returns:
         Lines of text, the last without a line break.
 
-    >>> print(format_table({"base": SequenceScore(51.4338, 50.5, 57.68), "refined": SequenceScore(55.0, 54.0, 60.0)}))
-                     AUC        P@20  P_norm@0.2
-    base           51.43       50.50       57.68
-    refined        55.00       54.00       60.00
-    gain           +3.57       +3.50       +2.32
+    >>> base = RunScore({"ao": 55.61, "sr_50": 63.4, "sr_75": 40.2}, {}, {}, {}, {})
+    >>> refined = RunScore({"ao": 60.0, "sr_50": 66.4, "sr_75": 50.0}, {}, {}, {}, {})
+    >>> print(format_table({"base": base, "refined": refined}))
+                      AO       SR0.5      SR0.75
+    base           55.61       63.40       40.20
+    refined        60.00       66.40       50.00
+    gain           +4.39       +3.00       +9.80
     """
-    rows = {name: [float(getattr(score, field)) for field in _FIELDS] for name, score in runs.items()}
-    lines = [" " * 8 + "".join(f"{column:>12}" for column in _titles(protocol))]
-    lines += [f"{name:8}" + "".join(f"{value:12.2f}" for value in values) for name, values in rows.items()]
-    if {"base", "refined"} <= set(rows):
-        gains = [refined - base for refined, base in zip(rows["refined"], rows["base"], strict=True)]
+    keys = _keys(runs)
+    lines = [" " * 8 + "".join(f"{_title(key, protocol):>12}" for key in keys)]
+    for name, run in runs.items():
+        lines.append(f"{name:8}" + "".join(f"{run.scores[key]:12.2f}" for key in keys))
+    if _has_gain(runs):
+        gains = [runs["refined"].scores[key] - runs["base"].scores[key] for key in keys]
         lines.append(f"{'gain':8}" + "".join(f"{gain:+12.2f}" for gain in gains))
     return "\n".join(lines)
+
+
+def format_trackers(trackers: Mapping[str, Mapping[str, RunScore]], protocol: Protocol = "lasot") -> str:
+    """Format many trackers, one a row, with the number of sequences of each.
+
+    Args:
+        trackers: Scores by name of the tracker and of the run; every tracker has the same runs.
+        protocol: Scoring conventions; see `format_table`.
+
+    Returns:
+        Lines of text, the last without a line break.
+
+    >>> one = {"success_auc": 50.0, "precision_20": 60.0, "norm_precision_20": 70.0}
+    >>> print(format_trackers({"ATOM": {"base": RunScore(one, {}, {"a-1": one}, {}, {})}}))
+                            AUC        P@20  P_norm@0.2
+          sequences        base        base        base
+    ATOM          1       50.00       60.00       70.00
+    """
+    rows = {name: {run: score.scores for run, score in runs.items()} for name, runs in trackers.items()}
+    counts = [len(next(iter(runs.values())).sequences) for runs in trackers.values()]
+    labels = ["", "  sequences", *(f"{count:11}" for count in counts)]
+    return _format_groups(rows, labels, _keys(next(iter(trackers.values()))), protocol)
+
+
+def format_attributes(runs: Mapping[str, RunScore], attributes: Sequence[str], protocol: Protocol = "lasot") -> str:
+    """Format the scores of one tracker for each attribute of the data set.
+
+    Args:
+        runs: Scores by name of the run, at least one.
+        attributes: Short names of the attributes in the order of the rows; those without a sequence are skipped.
+        protocol: Scoring conventions; see `format_table`.
+
+    Returns:
+        Lines of text, the last without a line break; empty if no attribute has a sequence.
+
+    >>> base = RunScore({"ao": 50.0}, {}, {}, {}, {"OV": {"ao": 40.0}})
+    >>> refined = RunScore({"ao": 60.0}, {}, {}, {}, {"OV": {"ao": 45.5}})
+    >>> print(format_attributes({"base": base, "refined": refined}, ["IV", "OV"]))
+                                  AO
+              base  refined     gain
+    OV       40.00    45.50    +5.50
+    """
+    held = [name for name in attributes if all(name in run.attributes for run in runs.values())]
+    rows = {name: {run: score.attributes[name] for run, score in runs.items()} for name in held}
+    return _format_groups(rows, [""] * (len(rows) + 2), _keys(runs), protocol) if rows else ""
+
+
+def format_sequences(runs: Mapping[str, RunScore], protocol: Protocol = "lasot") -> str:
+    """Format the scores of one tracker for each sequence, sorted by gain if there is one.
+
+    Args:
+        runs: Scores by name of the run, at least one, over the same sequences.
+        protocol: Scoring conventions; see `format_table`.
+
+    Returns:
+        Lines of text, the last without a line break.
+
+    >>> base = RunScore({"ao": 50.0}, {}, {"a-1": {"ao": 40.0}, "b-1": {"ao": 60.0}}, {}, {})
+    >>> refined = RunScore({"ao": 55.0}, {}, {"a-1": {"ao": 39.0}, "b-1": {"ao": 71.0}}, {}, {})
+    >>> print(format_sequences({"base": base, "refined": refined}))
+                                   AO
+               base  refined     gain
+    b-1       60.00    71.00   +11.00
+    a-1       40.00    39.00    -1.00
+    """
+    names, keys = list(next(iter(runs.values())).sequences), _keys(runs)
+    if _has_gain(runs):
+        gains = {
+            name: runs["refined"].sequences[name][keys[0]] - runs["base"].sequences[name][keys[0]] for name in names
+        }
+        names.sort(key=lambda name: -gains[name])
+    rows = {name: {run: score.sequences[name] for run, score in runs.items()} for name in names}
+    return _format_groups(rows, [""] * (len(rows) + 2), keys, protocol)
+
+
+def missing_sequences(trackers: Mapping[str, Mapping[str, RunScore]], names: Sequence[str]) -> list[str]:
+    """List the trackers that were not scored on all sequences.
+
+    Args:
+        trackers: Scores by name of the tracker and of the run.
+        names: Names of all sequences.
+
+    Returns:
+        One line a tracker and a closing remark; empty if all trackers were scored on all sequences.
+    """
+    lines = []
+    for tracker, runs in trackers.items():
+        scored = next(iter(runs.values())).sequences
+        missing = [name for name in names if name not in scored]
+        if missing:
+            some = ", ".join(missing[:_NUM_NAMED]) + (", ..." if len(missing) > _NUM_NAMED else "")
+            lines.append(f"{tracker} has no results of {len(missing)} of the {len(names)} sequences: {some}")
+    if lines:
+        lines.append(
+            "Rows over different sequences are not comparable; `--sequences` selects some that all trackers have."
+        )
+    return lines
+
+
+def _format_groups(
+    rows: Mapping[str, Mapping[str, _Scores]], labels: Sequence[str], keys: Sequence[str], protocol: Protocol
+) -> str:
+    """Format rows with a group of columns for each score: the runs, and the gain.
+
+    Args:
+        rows: Scores by name of the row and of the run.
+        labels: Second column, two cells of the header first.
+        keys: Scores to print.
+        protocol: Scoring conventions.
+    """
+    runs = list(next(iter(rows.values())))
+    columns = [*runs, "gain"] if _has_gain(runs) else runs
+    titles = "".join(f"{_title(key, protocol):>{9 * len(columns) + 3}}" for key in keys)
+    heads = ("   " + "".join(f"{column:>9}" for column in columns)) * len(keys)
+    cells = [titles, heads]
+    for scores in rows.values():
+        groups = []
+        for key in keys:
+            numbers = "".join(f"{scores[run][key]:9.2f}" for run in runs)
+            gain = f"{scores['refined'][key] - scores['base'][key]:+9.2f}" if "gain" in columns else ""
+            groups.append(f"   {numbers}{gain}")
+        cells.append("".join(groups))
+    width, label_width = max(map(len, rows)), max(map(len, labels))
+    names = ["", "", *rows]
+    return "\n".join(
+        f"{name:{width}}{label:>{label_width}}{cell}" for name, label, cell in zip(names, labels, cells, strict=True)
+    )
+
+
+def _has_gain(runs: Mapping[str, object] | Sequence[str]) -> bool:
+    return "base" in runs and "refined" in runs
+
+
+def _keys(runs: Mapping[str, RunScore]) -> list[str]:
+    return list(next(iter(runs.values())).scores)
+
+
+def _title(key: str, protocol: Protocol) -> str:
+    return "P_norm_mean" if key == "norm_precision_20" and protocol == "got10k" else _TITLES[key]

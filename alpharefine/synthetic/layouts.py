@@ -66,7 +66,7 @@ def write_lasot(
     """Write sequences in the layout of LaSOT, with ``training_set.txt`` and ``testing_set.txt``.
 
     Args:
-        root: Folder of the data set. It must not exist or be empty.
+        root: Folder of the data set. It must be empty or not exist.
         num_train: Number of training sequences.
         num_test: Number of test sequences.
         num_frames: Number of frames per sequence.
@@ -104,7 +104,7 @@ def write_got10k(
     """Write sequences in the layout of the GOT-10k training set, ``<root>/train/``.
 
     Args:
-        root: Folder of the data set. It must not exist or be empty.
+        root: Folder of the data set. It must be empty or not exist.
         num_sequences: Number of sequences.
         num_frames: Number of frames per sequence.
         options: Options of all data sets, see `WriteOptions`.
@@ -150,7 +150,7 @@ def write_mask_video(
     """Write sequences with masks in the layout of DAVIS 2016 at 480p. The masks contain the visible part of the target.
 
     Args:
-        root: Folder of the data set. It must not exist or be empty.
+        root: Folder of the data set. It must be empty or not exist.
         num_sequences: Number of sequences.
         num_frames: Number of frames per sequence.
         options: Options of all data sets, see `WriteOptions`.
@@ -174,7 +174,7 @@ def write_saliency(root: str | Path, num_images: int = 40, **options: Unpack[Wri
     """Write images of one object with masks in the layout of ECSSD.
 
     Args:
-        root: Folder of the data set. It must not exist or be empty.
+        root: Folder of the data set. It must be empty or not exist.
         num_images: Number of images.
         options: Options of all data sets, see `WriteOptions`.
 
@@ -196,7 +196,7 @@ def write_coco(root: str | Path, num_train: int = 100, num_val: int = 20, **opti
     """Write images in the layout of COCO 2017, with polygons, run-length masks and crowds.
 
     Args:
-        root: Folder of the data set. It must not exist or be empty.
+        root: Folder of the data set. It must be empty or not exist.
         num_train: Number of images in ``train2017``.
         num_val: Number of images in ``val2017``.
         options: Options of all data sets, see `WriteOptions`.

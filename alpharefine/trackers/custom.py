@@ -31,7 +31,12 @@ class CheckedTracker(Tracker):
         self._tracker = tracker
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self._tracker.initialize(frame, np.array(box_xywh))
 
     def set_box(self, box_xywh: np.ndarray) -> None:

@@ -1,7 +1,7 @@
-"""DaSiamRPN: a siamese tracker with anchors, whose boxes are those of `cv2.TrackerDaSiamRPN`.
+"""DaSiamRPN: a siamese tracker with anchors, with the boxes of `cv2.TrackerDaSiamRPN`.
 
-The constants and the order of the steps are OpenCV's (`modules/video/src/tracking/tracker_dasiamrpn.cpp`); the box can
-be set here without learning the template anew. The networks take BGR.
+Constants and order of the steps are those of OpenCV (`modules/video/src/tracking/tracker_dasiamrpn.cpp`). Unlike in
+OpenCV, the box can be set without a new template. The networks take BGR.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from alpharefine.trackers.onnx_networks import load_onnx
 from alpharefine.trackers.siamese import AnchorGrid, context_side, cut_square, hanning_window, smooth_box
 
 ROLES = ("model", "kernel_cls1", "kernel_r1")
-"""The ONNX files, in order."""
+"""Roles of the ONNX files, in order."""
 
 _TEMPLATE_SIZE = 127
 _SEARCH_SIZE = 271
@@ -23,20 +23,21 @@ _GRID = 19
 _PENALTY = 0.055
 _WINDOW_INFLUENCE = 0.43
 _RATE = 0.4
-_NODE = "onnx_node_output_0!"  # how `cv2.dnn` calls the node of an ONNX graph that makes the tensor of that name
+_NODE = "onnx_node_output_0!"  # name in `cv2.dnn` of the node that produces a tensor of an ONNX graph
 _FEATURES, _BOX_KERNEL, _SCORE_KERNEL = f"{_NODE}63", f"{_NODE}65", f"{_NODE}68"
 
 
 class DaSiamRPNTracker(Tracker):
-    """DaSiamRPN.
+    """DaSiamRPN in one sequence.
 
     Args:
-        model: a crop to distances and scores; the weights of two of its convolutions are the template.
-        kernel_cls1: the template's features to the weights of the score branch.
-        kernel_r1: the template's features to the weights of the box branch.
+        model: Network that maps a crop to distances and scores; the weights of two of its convolutions are the
+            template.
+        kernel_cls1: Network that maps the template's features to the weights of the score branch.
+        kernel_r1: Network that maps the template's features to the weights of the box branch.
 
     Raises:
-        ValueError: if a kernel network has more than one output.
+        ValueError: If a kernel network has more than one output.
     """
 
     def __init__(self, model: cv2.dnn.Net, kernel_cls1: cv2.dnn.Net, kernel_r1: cv2.dnn.Net) -> None:
@@ -50,9 +51,14 @@ class DaSiamRPNTracker(Tracker):
         self._grid = AnchorGrid(hanning_window(_GRID))
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self.set_box(box_xywh)
-        self._colour = cv2.mean(frame)
+        self._color = cv2.mean(frame)
         side = round(context_side(self._size))
         self._model.setInput(self._blob(frame, side, _TEMPLATE_SIZE))
         features = self._model.forward(_FEATURES)
@@ -62,12 +68,20 @@ class DaSiamRPNTracker(Tracker):
         self._model.setParam(_SCORE_KERNEL, 0, self._kernel_cls1.forward().reshape(10, 256, 4, 4))
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the last box; the template stays as it is."""
+        """Replace the last box; the template does not change.
+
+        Args:
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         box = np.asarray(box_xywh, dtype=np.float64)
-        self._centre, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
+        self._center, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
 
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame."""
+        """Locate the target in the next frame.
+
+        Args:
+            frame: Next frame, ``(H, W, 3)`` RGB uint8.
+        """
         side = context_side(self._size)
         scale = _TEMPLATE_SIZE / side
         search_side = round(side * _SEARCH_SIZE / _TEMPLATE_SIZE)
@@ -82,14 +96,14 @@ class DaSiamRPNTracker(Tracker):
             _WINDOW_INFLUENCE,
         )
         rate = best.penalty * best.score * _RATE
-        self._centre, self._size = smooth_box(
-            self._centre + best.shift / scale, best.size / scale, self._size, rate, frame.shape[:2]
+        self._center, self._size = smooth_box(
+            self._center + best.shift / scale, best.size / scale, self._size, rate, frame.shape[:2]
         )
-        return Track(np.concatenate([self._centre - 0.5 * self._size, self._size]), best.score, TrackState.NORMAL)
+        return Track(np.concatenate([self._center - 0.5 * self._size, self._size]), best.score, TrackState.NORMAL)
 
     def _blob(self, frame: np.ndarray, side: int, crop_size: int) -> np.ndarray:
-        x0, y0 = (round(v - 0.5 * (side + 1)) for v in self._centre)
-        return cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size, self._colour), swapRB=True)
+        x0, y0 = (round(v - 0.5 * (side + 1)) for v in self._center)
+        return cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size, self._color), swapRB=True)
 
 
 def load(request: TrackerRequest) -> LoadedTracker:

@@ -126,7 +126,8 @@ class TrackerEntry:
         replays: Stands for published results, which the evaluation refines in batches; it cannot be loaded.
         runs_in_torch: The boxes depend on the torch device.
         takes_limits: The time limits apply.
-        code_files: Function that returns the files of foreign code that the results of a full name depend on.
+        code_files: Function that takes a full name and returns the files of foreign code that its results depend on.
+            For a tracker of another package, the default is the module of its entry point.
         derive: Function that returns the entry of ``<prefix><name>`` from the entry of ``<name>``, or None if the
             family does not apply to that tracker. Only for families over other trackers.
     """

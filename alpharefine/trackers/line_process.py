@@ -1,4 +1,4 @@
-"""A program in another process that is talked to by lines on its standard streams, with a time limit on everything."""
+"""Child process that exchanges lines over its standard streams, with a time limit for each exchange."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from time import monotonic
 
 _KEPT_LINES = 12
-_KEPT_LENGTH = 300  # characters of a line
+_KEPT_LENGTH = 300  # characters per line
 _CHUNK = 1 << 16
-_LAST_WORDS_S = 1.0  # how long a program that is ended may still be listened to
+_LAST_WORDS_S = 1.0  # seconds in which the output of a killed program is still read
 
 
 class ProgramEndedError(Exception):
@@ -22,17 +22,17 @@ class ProgramEndedError(Exception):
 
 
 class LineProcess:
-    """A started program.
+    """Running program.
 
-    Lines that it writes on its standard output with the prefix are messages; all else, on either stream, is kept as its
-    last output. The program is the head of a process group of its own: what it starts ends with it.
+    Lines on the program's standard output that start with the prefix are messages. All other lines, on either stream,
+    are kept as its last output. The program leads a process group of its own, so that its child processes end with it.
 
     Args:
-        command: the program and its arguments.
-        prefix: of the lines that are messages.
+        command: Words of the command line.
+        prefix: Prefix of the lines that are messages.
 
     Raises:
-        OSError: if the program cannot be started.
+        OSError: If the program cannot be started.
     """
 
     def __init__(self, command: Sequence[str], prefix: str) -> None:
@@ -62,22 +62,22 @@ class LineProcess:
 
     @property
     def last_output(self) -> list[str]:
-        """The last lines that the program wrote and that were no messages."""
+        """Last lines of the program that are not messages."""
         return [*self._output]
 
     def exchange(self, text: str, limit_s: float) -> str:
-        """Send text, if there is any, and wait for a message.
+        """Send text, if it is not empty, and wait for a message.
 
         Args:
-            text: whole lines.
-            limit_s: for both.
+            text: Complete lines.
+            limit_s: Time limit in seconds for sending and waiting together.
 
         Returns:
-            The message's line.
+            Line of the message.
 
         Raises:
-            ProgramEndedError: if the program ends before it has answered.
-            TimeoutError: if it does not answer in time.
+            ProgramEndedError: If the program ends before it answers.
+            TimeoutError: If the program does not answer in time.
         """
         deadline, unsent = monotonic() + limit_s, memoryview(text.encode())
         if unsent:
@@ -97,16 +97,16 @@ class LineProcess:
         return self._messages.popleft()
 
     def end(self, text: str = "", grace_s: float = 0.0) -> int:
-        """End the program and what it has started.
+        """End the program and its child processes.
 
         Args:
-            text: a last message to it.
-            grace_s: how long it may take to end by itself before it is killed.
+            text: Last message to the program.
+            grace_s: Seconds that the program may take to end by itself before it is killed.
 
         Returns:
-            Its exit status; negative is the signal that ended it.
+            Exit status; a negative value is the number of the signal that ended the program.
         """
-        with contextlib.suppress(OSError):  # it may have ended already
+        with contextlib.suppress(OSError):  # the program may have ended already
             os.write(self._stdin, text.encode())
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         assert pipes[0] is not None
@@ -125,14 +125,14 @@ class LineProcess:
         return self._process.wait()
 
     def _listen(self, limit_s: float) -> None:
-        """Read until both streams are closed or the time is over."""
+        """Read until both streams are closed or the time limit is reached."""
         deadline = monotonic() + limit_s
         with contextlib.suppress(TimeoutError):
             while self._partial:
                 self._wait(deadline)
 
     def _wait(self, deadline: float) -> set[int]:
-        """Read what has come, and tell which streams were ready."""
+        """Read available output, and return the streams that were ready."""
         ready = {int(key.fd) for key, _ in self._selector.select(max(0.0, deadline - monotonic()))}
         if not ready:
             raise TimeoutError
@@ -163,5 +163,5 @@ class LineProcess:
             return unsent[os.write(self._stdin, unsent) :]
         except BlockingIOError:
             return unsent
-        except OSError as error:  # it no longer reads
+        except OSError as error:  # the program no longer reads
             raise ProgramEndedError from error

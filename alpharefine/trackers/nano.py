@@ -1,7 +1,7 @@
-"""NanoTrack: a siamese tracker with a light backbone, whose boxes are those of `cv2.TrackerNano`.
+"""NanoTrack: a siamese tracker with a small backbone, with the boxes of `cv2.TrackerNano`.
 
-The constants and the order of the steps are OpenCV's (`modules/video/src/tracking/tracker_nano.cpp`); the box can
-be set here without learning the template anew. The networks take RGB.
+Constants and order of the steps are those of OpenCV (`modules/video/src/tracking/tracker_nano.cpp`). Unlike in OpenCV,
+the box can be set without a new template. The networks take RGB.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from alpharefine.trackers.siamese import (
 )
 
 ROLES = ("backbone", "head")
-"""The ONNX files, in order."""
+"""Roles of the ONNX files, in order."""
 
 _TEMPLATE_SIZE = 127
 _SEARCH_SIZE = 255
-_SEARCH_OVER_TEMPLATE = 2  # OpenCV divides 255 by 127 as integers
+_SEARCH_OVER_TEMPLATE = 2  # integer division of 255 by 127, as in OpenCV
 _STRIDE = 16
 _GRID = 16
 _PENALTY = 0.055
@@ -35,11 +35,12 @@ _RATE = 0.37
 
 
 class NanoTracker(Tracker):
-    """NanoTrack v2.
+    """NanoTrack v2 in one sequence.
 
     Args:
-        backbone: a crop to its features.
-        head: the features of the template (`input1`) and of the search crop (`input2`) to scores and distances.
+        backbone: Network that maps a crop to features.
+        head: Network that maps the features of the template (`input1`) and of the search crop (`input2`) to scores and
+            distances.
     """
 
     def __init__(self, backbone: cv2.dnn.Net, head: cv2.dnn.Net) -> None:
@@ -49,27 +50,40 @@ class NanoTracker(Tracker):
         self._offsets = (np.arange(_GRID, dtype=np.float32) - _GRID // 2) * _STRIDE
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self.set_box(box_xywh)
         side = int(context_side(self._size))
         self._head.setInput(self._features(frame, side, _TEMPLATE_SIZE), "input1")
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the last box; the template stays as it is."""
+        """Replace the last box; the template does not change.
+
+        Args:
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         box = np.asarray(box_xywh, dtype=np.float64)
-        self._centre, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
+        self._center, self._size = box[:2] + 0.5 * box[2:], box[2:].copy()
 
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame."""
-        side = context_side(self._size, int(self._size.sum()))  # OpenCV cuts the sum to an integer here alone
+        """Locate the target in the next frame.
+
+        Args:
+            frame: Next frame, ``(H, W, 3)`` RGB uint8.
+        """
+        side = context_side(self._size, int(self._size.sum()))  # OpenCV truncates the sum to an integer only here
         scale = _TEMPLATE_SIZE / side
         self._head.setInput(self._features(frame, int(_SEARCH_OVER_TEMPLATE * side), _SEARCH_SIZE), "input2")
         logits, distances = self._head.forward(["output1", "output2"])
 
         left_top, right_bottom = distances.reshape(2, 2, _GRID, _GRID)
         sizes = left_top + right_bottom
-        # OpenCV compares with the scale of the target's position, not with that of its size; kept so that boxes agree.
-        scale_ratio = context_side(sizes) / np.float32(context_side(self._centre))
+        # OpenCV uses the scale of the target's position in place of that of its size; kept for equal boxes.
+        scale_ratio = context_side(sizes) / np.float32(context_side(self._center))
         aspect_ratio = np.float32(self._size[0] / self._size[1]) / (sizes[0] / sizes[1])
         score = target_prob(logits.reshape(2, _GRID, _GRID))
         penalty = change_penalty(scale_ratio, aspect_ratio, _PENALTY)
@@ -79,13 +93,13 @@ class NanoTracker(Tracker):
         shift = self._offsets[[column, row]] + 0.5 * (right_bottom - left_top)[:, row, column]
         size = sizes[:, row, column] / scale
         rate = float(penalty[best] * score[best]) * _RATE
-        self._centre, self._size = smooth_box(self._centre + shift / scale, size, self._size, rate, frame.shape[:2])
+        self._center, self._size = smooth_box(self._center + shift / scale, size, self._size, rate, frame.shape[:2])
         return Track(
-            np.concatenate([self._centre - 0.5 * self._size, self._size]), float(ranking[best]), TrackState.NORMAL
+            np.concatenate([self._center - 0.5 * self._size, self._size]), float(ranking[best]), TrackState.NORMAL
         )
 
     def _features(self, frame: np.ndarray, side: int, crop_size: int) -> np.ndarray:
-        x0, y0 = (int(v) - (side + 1) // 2 for v in self._centre)
+        x0, y0 = (int(v) - (side + 1) // 2 for v in self._center)
         self._backbone.setInput(cv2.dnn.blobFromImage(cut_square(frame, x0, y0, side, crop_size)))
         return self._backbone.forward()
 

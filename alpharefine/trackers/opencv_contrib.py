@@ -32,6 +32,10 @@ class ContribTracker(Tracker):
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Learn the target from the first frame; the box is rounded to whole pixels.
 
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+
         Raises:
             SequenceError: If OpenCV refuses the frame or the box.
         """

@@ -30,7 +30,12 @@ class OracleTracker(Tracker):
         self._knows = knows
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:  # noqa: ARG002 - the protocol's
-        """Return to the first frame."""
+        """Return to the first frame.
+
+        Args:
+            frame: Not used.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self._index = 0
         self.set_box(box_xywh)
 
@@ -66,7 +71,12 @@ class CenteredTracker(Tracker):
         self._boxes_xywh = np.asarray(boxes_xywh, dtype=np.float64)
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self._index = 0
         self._tracker.initialize(frame, box_xywh)
 

@@ -26,57 +26,63 @@ ENTRY_POINT_GROUP = "alpharefine.trackers"
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
+_Points = dict[str, list[EntryPoint]]
+"""Entry points of other packages by the name of the tracker."""
+
+
 def find_tracker(name: str) -> TrackerEntry:
     """Return the entry of a tracker.
 
     Args:
-        name: Name of a tracker; ``cmd:program arguments``, ``oracle:<name>``, or ``package.module:Class``.
+        name: Name of a tracker, ``cmd:program arguments``, ``oracle:<name>``, or ``package.module:Class``.
 
     Raises:
         UserError: If the name is unknown or ambiguous, or the package that registers it is broken.
     """
-    entry = _registered(name)
+    points = _entry_points()
+    entry = _registered(name, points)
     if entry is not None and not entry.is_family:
         return entry
-    for prefix in (*(entry.name for entry in ENTRIES), *_points_by_name()):
-        family = _registered(prefix) if name.startswith(prefix) else None
+    for prefix in (*(entry.name for entry in ENTRIES), *points):
+        family = _registered(prefix, points) if name.startswith(prefix) else None
         if family is not None and family.is_family:
-            return _member(family, name)
+            return _member(family, name, points)
     if _IMPORT_PATH.fullmatch(name):
         return replace(CUSTOM, name=name)
     raise UserError(_unknown(name))
 
 
 def tracker_entries() -> tuple[TrackerEntry, ...]:
-    """Return the entries of all trackers, families included, in the order of the documentation.
+    """Return the entries of all trackers and families, in the order of the documentation.
 
     A tracker of another package that cannot be used has an entry whose summary and `load` give the reason.
     """
-    return (*ENTRIES, *(_entry_or_reason(name) for name in _points_by_name()))
+    points = _entry_points()
+    return (*ENTRIES, *(_entry_or_reason(name, points) for name in points))
 
 
 def tracker_names() -> tuple[str, ...]:
     """Return the names of all trackers as a user writes them, without importing the packages that register them."""
-    return (*(entry.usage for entry in ENTRIES), *_points_by_name())
+    return (*(entry.usage for entry in ENTRIES), *_entry_points())
 
 
-def _registered(name: str) -> TrackerEntry | None:
-    """Entry that is registered under exactly this name; None if there is none."""
-    points = _points_by_name().get(name, [])
+def _registered(name: str, points: _Points) -> TrackerEntry | None:
+    """Return the entry that is registered under exactly this name; None if there is none."""
+    outside = points.get(name, [])
     ours = next((entry for entry in ENTRIES if entry.name == name), None)
-    if points and (ours is not None or len(points) > 1):
-        sources = [*(["alpharefine"] if ours is not None else []), *map(_described, points)]
+    if outside and (ours is not None or len(outside) > 1):
+        sources = [*(["alpharefine"] if ours is not None else []), *map(_described, outside)]
         raise UserError(
             f"--tracker {name} is registered by {' and by '.join(sources)}; uninstall the package that you do not use."
         )
-    return _load_point(points[0]) if points else ours
+    return _load_point(outside[0]) if outside else ours
 
 
-def _member(family: TrackerEntry, name: str) -> TrackerEntry:
+def _member(family: TrackerEntry, name: str, points: _Points) -> TrackerEntry:
     if family.derive is None:
         return replace(family, name=name)
     inner_name = name.removeprefix(family.name)
-    inner = _registered(inner_name)
+    inner = _registered(inner_name, points)
     derived = None if inner is None else family.derive(inner)
     if derived is None:
         suitable = [entry.name for entry in ENTRIES if family.derive(entry) is not None]
@@ -86,9 +92,8 @@ def _member(family: TrackerEntry, name: str) -> TrackerEntry:
     return derived
 
 
-def _points_by_name() -> dict[str, list[EntryPoint]]:
-    """Entry points of other packages, by the name of the tracker, in the order of the names."""
-    points: dict[str, list[EntryPoint]] = {}
+def _entry_points() -> _Points:
+    points: _Points = {}
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         points.setdefault(point.name, []).append(point)
     return points
@@ -98,10 +103,10 @@ def _load_point(point: EntryPoint) -> TrackerEntry:
     try:
         loaded = point.load()
         entry = loaded() if callable(loaded) else loaded
-    except Exception as error:  # any error of foreign code; it must not break the other trackers
+    except Exception as error:  # any error of foreign code, which must not break the other trackers
         raise UserError(
-            f"--tracker {point.name}: {_described(point)} cannot be imported ({type(error).__name__}: {error}); "
-            "repair or uninstall that package."
+            f"--tracker {point.name}: {_described(point)} cannot be loaded ({type(error).__name__}: {error}); repair "
+            "or uninstall that package."
         ) from error
     if not isinstance(entry, TrackerEntry) or entry.name != point.name:
         got = f"an entry named {entry.name!r}" if isinstance(entry, TrackerEntry) else repr(entry)
@@ -109,10 +114,10 @@ def _load_point(point: EntryPoint) -> TrackerEntry:
             f"--tracker {point.name}: {_described(point)} must be a `TrackerEntry` named {point.name!r}, or a function "
             f"that returns one, got {got}; correct that package."
         )
-    if entry.code_files is no_code_files:
-        code = getattr(sys.modules[point.module], "__file__", None)
-        entry = replace(entry, code_files=lambda _: [] if code is None else [Path(code)])
-    return entry
+    if entry.code_files is not no_code_files:
+        return entry
+    path = getattr(sys.modules[point.module], "__file__", None)
+    return replace(entry, code_files=lambda _: [] if path is None else [Path(path)])
 
 
 def _described(point: EntryPoint) -> str:
@@ -120,9 +125,9 @@ def _described(point: EntryPoint) -> str:
     return f"`{point.value}`{package}"
 
 
-def _entry_or_reason(name: str) -> TrackerEntry:
+def _entry_or_reason(name: str, points: _Points) -> TrackerEntry:
     try:
-        entry = _registered(name)
+        entry = _registered(name, points)
     except UserError as error:
         return TrackerEntry(name=name, summary=f"not available: {error}", load=refuse(str(error)))
     assert entry is not None, "called with the names of entry points only"

@@ -1,16 +1,16 @@
-"""Published results of trackers, in the folders and archives that the usual toolkits write.
+"""Published results of trackers, in folders and archives in the layouts of common toolkits.
 
 | toolkit | files below the folder of results |
 | --- | --- |
 | LaSOT's own | ``<tracker>_tracking_result/<sequence>.txt`` |
-| pysot | ``<data set>/<tracker>/<sequence>.txt``; for GOT-10k and VOT those of got10k-toolkit and VOT |
-| pytracking | ``<tracker>/<parameters>_<run>/<sequence>.txt``, whole numbers parted by tabs |
+| pysot | ``<data set>/<tracker>/<sequence>.txt``; for GOT-10k and VOT the layouts of got10k-toolkit and VOT |
+| pytracking | ``<tracker>/<parameters>_<run>/<sequence>.txt``, integers separated by tabs |
 | got10k-toolkit | ``<data set>/<tracker>/<sequence>/<sequence>_<run>.txt``, or as pysot |
-| VOT, without restarts | ``<tracker>/longterm/<sequence>/<sequence>_<run>.txt``, whose first row is ``1`` |
+| VOT, without restarts | ``<tracker>/longterm/<sequence>/<sequence>_<run>.txt`` with ``1`` as first row |
 | Alpha-Refine's arena | ``<data set>/<run>/<sequence>.txt`` |
 
-They need no telling apart: a folder that holds ``<sequence>.txt``, or ``<sequence>/<sequence>_001.txt``, for a sequence
-that is asked for is a tracker's. A tracker is named after the path of its folder.
+The layout need not be specified: a folder with ``<sequence>.txt`` or ``<sequence>/<sequence>_001.txt`` for one of the
+requested sequences belongs to a tracker, which is named after the path of the folder.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from alpharefine.errors import UserError
 
 _RUN_OF_SEQUENCE = re.compile(r"(?P<sequence>.+)_(?P<run>\d{3})")
 _TIMES = "times"
-"""The folder in which this project and got10k-toolkit keep times, in files called like those of boxes."""
+"""Folder in which this project and got10k-toolkit store times, in files with the same names as those of boxes."""
 
 _EXPERIMENTS = ("baseline", "longterm")
-"""VOT's folders between that of the tracker and those of its sequences."""
+"""Folders of VOT between that of a tracker and those of its sequences."""
 
 
 @dataclass(frozen=True)
 class PublishedResults:
-    """The results of one tracker.
+    """Published results of one tracker.
 
     Attributes:
-        name: a word that can be a folder's name.
-        place: the folder that they are from, in an archive too.
-        files: the file of each sequence that has one.
-        digest: of the content of all files in the folder, those of other sequences too; None if that is not known.
+        name: Name of the tracker, which is a valid name of a folder.
+        place: Path of the tracker's folder, including the path inside an archive.
+        files: Result files by the name of the sequence.
+        digest: Digest of all files in the folder, including those of other sequences; None if it was not computed.
     """
 
     name: str
@@ -55,23 +55,23 @@ class PublishedResults:
     digest: str | None = None
 
     def boxes_xywh(self, sequence_name: str, first_xywh: np.ndarray, num_frames: int) -> np.ndarray:
-        """The boxes of a sequence.
+        """Return the boxes of a sequence.
 
         Args:
-            sequence_name: one of `files`.
-            first_xywh: ``(4,)``, the box that the tracker was started with.
-            num_frames: of the sequence; further rows are left out.
+            sequence_name: Name of a sequence in `files`.
+            first_xywh: Initial box of the tracker, ``(4,)`` in image pixels.
+            num_frames: Number of frames of the sequence; further rows are ignored.
 
         Returns:
-            ``(num_frames, 4)`` float64 as written, in image pixels.
+            Boxes as in the file, ``(num_frames, 4)`` float64 in image pixels.
 
         Raises:
-            UserError: if the file is malformed or shorter than the sequence.
+            UserError: If the file is malformed or has fewer rows than the sequence has frames.
         """
         file = self.files[sequence_name]
         text = decode_text(file.content, file.place)
         first_row, _, others = text.partition("\n")
-        if first_row.strip() == "1":  # VOT's sign for the frame of the start
+        if first_row.strip() == "1":  # VOT's mark of the initialization
             rows = np.concatenate([[first_xywh], parse_rows(others, file.place, first_row=2)])
         else:
             rows = parse_rows(text, file.place)
@@ -79,31 +79,36 @@ class PublishedResults:
 
 
 def require_rows(rows: np.ndarray, num_frames: int, place: str) -> np.ndarray:
-    """The first rows of a result file, one a frame.
+    """Return the first rows of a result file, one for each frame.
+
+    Args:
+        rows: Rows of the file, ``(N, 4)``.
+        num_frames: Number of frames of the sequence.
+        place: Path of the file, for the message.
 
     Raises:
-        UserError: if there are fewer rows than frames.
+        UserError: If the file has fewer rows than the sequence has frames.
     """
     if len(rows) < num_frames:
         raise UserError(
-            f"{place} has {len(rows)} rows, the sequence has {num_frames} frames; a result file needs a row a frame: "
-            "get it again, or leave it out."
+            f"{place} has {len(rows)} rows, the sequence has {num_frames} frames; a result file needs one row per "
+            "frame: download it again, or remove it."
         )
     return rows[:num_frames]
 
 
 def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> PublishedResults | None:
-    """The results of the one tracker whose folder this is.
+    """Return the results of the tracker whose folder is given.
 
     Args:
-        results_dir: the folder.
-        sequence_names: those whose results are looked for.
+        results_dir: Path of the folder.
+        sequence_names: Names of the requested sequences.
 
     Returns:
-        The results; None if the folder itself holds no file of any of the sequences.
+        Results; None if the folder has no file of any requested sequence.
 
     Raises:
-        UserError: if a file is damaged, or a sequence has two.
+        UserError: If a file is damaged, or a sequence has two files.
     """
     files: dict[str, TextFile] = {}
     for name, suffix in product(sequence_names, TEXT_SUFFIXES):
@@ -114,23 +119,23 @@ def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> Publis
 
 
 def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[PublishedResults]:
-    """The trackers whose results lie in a folder or archive, as told at the top of this module.
+    """Return the trackers with results in a folder or archive; the layouts are those at the top of this module.
 
     Args:
-        results_dir: the folder or archive.
-        sequence_names: those whose results are looked for.
+        results_dir: Path of the folder or archive.
+        sequence_names: Names of the requested sequences.
 
     Returns:
-        Trackers in the order of their names, each with at least one of the sequences.
+        Trackers in the order of their names, each with results for at least one of the sequences.
 
     Raises:
-        UserError: if there is no such folder or archive, none of the sequences has a result there, two trackers would
-            have the same name, a tracker has two files for one sequence, or an archive is damaged.
+        UserError: If the folder or archive does not exist, has no result for the sequences or is damaged, or if two
+            trackers have the same name or a tracker has two files for one sequence.
     """
     if not results_dir.is_dir() and not (results_dir.is_file() and is_archive(results_dir)):
         raise UserError(
-            f"--results_dir {results_dir} is not a folder, nor an archive ({', '.join(ARCHIVE_SUFFIXES)}); --tracker "
-            "replay reads result files from it."
+            f"--results_dir {results_dir} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)}); "
+            "--tracker replay reads result files from it."
         )
     groups: dict[_Group, dict[str, TextFile]] = defaultdict(dict)
     for file in text_files(results_dir):
@@ -140,8 +145,8 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
     groups = {group: files for group, files in groups.items() if any(name in files for name in sequence_names)}
     if not groups:
         raise UserError(
-            f"--results_dir {results_dir} has no {next(iter(sequence_names))}.txt, nor a file of another one of the "
-            f"{len(sequence_names)} sequences, in its folders and archives; --tracker replay needs one for each."
+            f"--results_dir {results_dir} has no {next(iter(sequence_names))}.txt, and no file of another of the "
+            f"{len(sequence_names)} sequences, in its folders and archives; --tracker replay needs one per sequence."
         )
     names = _names(list(groups), results_dir)
     trackers = [
@@ -157,7 +162,13 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
 
 
 class _Group(NamedTuple):
-    """The files of one tracker: the folders that they lie in, how many of these lead to an archive, which run."""
+    """Files of one tracker.
+
+    Attributes:
+        folders: Folders that contain the files.
+        num_outside: Number of the folders that lead to an archive.
+        run: Number of the run, as text.
+    """
 
     folders: tuple[str, ...]
     num_outside: int
@@ -165,7 +176,7 @@ class _Group(NamedTuple):
 
 
 def _group(file: TextFile) -> tuple[_Group, str]:
-    """The tracker that a file is of, and the sequence."""
+    """Return the tracker and the sequence of a file."""
     match = _RUN_OF_SEQUENCE.fullmatch(file.stem)
     if not match or file.folders[-1:] != (match["sequence"],):
         return _Group(file.folders, file.num_outside, ""), file.stem
@@ -179,12 +190,12 @@ def _add(files: dict[str, TextFile], sequence_name: str, file: TextFile) -> None
     other = files.setdefault(sequence_name, file)
     if other is not file:
         raise UserError(
-            f"--results_dir: both {other.place} and {file.place} hold results of {sequence_name}; leave one out."
+            f"--results_dir: both {other.place} and {file.place} contain results of {sequence_name}; remove one."
         )
 
 
 def _names(groups: list[_Group], results_dir: Path) -> dict[_Group, str]:
-    """A name for each tracker, after its folders; an archive gives its own name only where that is needed."""
+    """Return a name for each tracker, based on its folders; the name of an archive is used only if necessary."""
     here = results_dir.resolve().name
     short = {group: _name(group, groups, here, with_archive=False) for group in groups}
     count = Counter(short.values())
@@ -197,8 +208,8 @@ def _names(groups: list[_Group], results_dir: Path) -> dict[_Group, str]:
         if name in groups_of:
             one, other = ("/".join(group.folders) for group in (groups_of[name], group))
             raise UserError(
-                f"--results_dir {results_dir}: {one} and {other} would both be called {name!r}; rename one, or leave "
-                "it out."
+                f"--results_dir {results_dir}: {one} and {other} would have the same name {name!r}; rename or "
+                "remove one."
             )
         groups_of[name] = group
     return names

@@ -19,7 +19,12 @@ class SelfTracker(Tracker):
         self._refiner = refiner
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:  # noqa: ARG002 - the protocol's
-        """Store the first box."""
+        """Store the first box.
+
+        Args:
+            frame: Not used.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self.set_box(box_xywh)
 
     def set_box(self, box_xywh: np.ndarray) -> None:

@@ -63,6 +63,10 @@ class TraxTracker(Tracker):
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
         """Start the program and send it the target.
 
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8; empty if the sequence has files.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+
         Raises:
             SequenceError: If the program cannot be started, crashes, exceeds a time limit, or sends or accepts no
                 message that is supported here.

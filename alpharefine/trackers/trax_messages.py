@@ -1,9 +1,9 @@
 """Messages of the TraX protocol, one line each.
 
-Written after its public specification (trax.readthedocs.io, "TraX protocol specification") and, for version 4, which
-that does not describe yet, after what the reference implementation was seen to send. A message is ``@@TRAX:<name>``
-with arguments in double quotes, in which a backslash stands before a quote, another backslash and the ``n`` of a line
-break; after them come named arguments, ``"key=value"``.
+Sources: the public specification (trax.readthedocs.io, "TraX protocol specification") and, for version 4, which it does
+not describe yet, the messages of the reference implementation. A message is ``@@TRAX:<name>`` with arguments in double
+quotes, followed by named arguments, ``"key=value"``. A backslash precedes quotes, backslashes and the ``n`` of a line
+break.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Message:
     """One message.
 
     Attributes:
-        name: what it is: ``hello``, ``initialize``, ``frame``, ``state`` or ``quit``.
-        arguments: the mandatory ones, in order.
-        properties: the named ones.
+        name: Name: ``hello``, ``initialize``, ``frame``, ``state`` or ``quit``.
+        arguments: Mandatory arguments, in order.
+        properties: Named arguments.
     """
 
     name: str
@@ -38,7 +38,11 @@ class Message:
 
 
 def format_message(name: str, *arguments: str) -> str:
-    r"""The line of a message, with its line break.
+    r"""Return the line of a message, with its line break.
+
+    Args:
+        name: Name of the message.
+        *arguments: Mandatory arguments.
 
     >>> format_message("frame", 'file:///a "b".jpg')
     '@@TRAX:frame "file:///a \\"b\\".jpg"\n'
@@ -47,7 +51,10 @@ def format_message(name: str, *arguments: str) -> str:
 
 
 def parse_message(line: str) -> Message:
-    """Read a line that begins with the prefix.
+    """Parse a line that starts with the prefix.
+
+    Args:
+        line: Line of a message.
 
     >>> parse_message('@@TRAX:state "1,2,3,4" "confidence=0.5"')
     Message(name='state', arguments=('1,2,3,4',), properties={'confidence': '0.5'})
@@ -65,7 +72,10 @@ def parse_message(line: str) -> Message:
 
 
 def format_rectangle(box_xywh: np.ndarray) -> str:
-    """A box as a region, with all its digits.
+    """Return a box as a rectangle region, with full precision.
+
+    Args:
+        box_xywh: Box, ``(4,)`` in image pixels.
 
     >>> format_rectangle(np.array([1, 2.5, 30, 40]))
     '1.0,2.5,30.0,40.0'
@@ -74,20 +84,27 @@ def format_rectangle(box_xywh: np.ndarray) -> str:
 
 
 def format_polygon(box_xywh: np.ndarray) -> str:
-    """A box as the region of its four corners, clockwise from the top left."""
+    """Return a box as a polygon region of its corners, clockwise from the top left.
+
+    Args:
+        box_xywh: Box, ``(4,)`` in image pixels.
+    """
     x, y, w, h = np.asarray(box_xywh, dtype=np.float64).tolist()
     return ",".join(map(repr, (x, y, x + w, y, x + w, y + h, x, y + h)))
 
 
 def parse_region(region: str) -> np.ndarray | None:
-    """The box of a region: a rectangle as it is, of a polygon the smallest one around its points.
+    """Return the box of a rectangle region, or the bounding box of a polygon region.
+
+    Args:
+        region: Region of a message.
 
     Returns:
-        ``(4,)`` float64 xywh in image pixels; None of a region without a place, by which a tracker says that it found
-        none.
+        Box, ``(4,)`` float64 xywh in image pixels; None for a special region, which reports that the target is not
+        found.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: If the region is of another kind.
 
     >>> parse_region("0,1,4,1,4,3").tolist()
     [0.0, 1.0, 4.0, 2.0]
@@ -105,18 +122,29 @@ def parse_region(region: str) -> np.ndarray | None:
 
 
 def image_of_path(path: Path) -> str:
-    """A picture as the place of its file, which the reference implementation takes as it is, spaces and all."""
+    """Return an image as the URL of its file. Like the reference implementation, it does not escape spaces.
+
+    Args:
+        path: Path of the file.
+    """
     return f"file://{path.resolve().as_posix()}"
 
 
 def image_of_file(path: Path) -> str:
-    """A picture as the content of its file, JPEG or PNG."""
+    """Return an image as the content of its JPEG or PNG file.
+
+    Args:
+        path: Path of the file.
+    """
     kind = "png" if path.suffix.lower() == ".png" else "jpeg"
     return f"data:image/{kind};base64;{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def image_of_pixels(frame: np.ndarray) -> str:
-    """A picture ``(H, W, 3)`` RGB uint8 as its pixels.
+    """Return an image as its pixels.
+
+    Args:
+        frame: Frame, ``(H, W, 3)`` RGB uint8.
 
     >>> image_of_pixels(np.zeros((1, 2, 3), np.uint8))
     'image:2;1;rgb;AAAAAAAA'

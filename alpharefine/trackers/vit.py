@@ -1,8 +1,8 @@
-"""VitTrack: a one-stream transformer tracker, whose boxes are those of `cv2.TrackerVit`.
+"""VitTrack: a one-stream transformer tracker, with the boxes of `cv2.TrackerVit`.
 
-The constants and the order of the steps are OpenCV's (`modules/video/src/tracking/tracker_vit.cpp`); the box can
-be set here without learning the template anew. OpenCV hands the network BGR less the RGB mean of ImageNet, scaled by
-a slip of its own (see `_SCALE`), and keeps the box on whole pixels; so does this one.
+Constants and order of the steps are those of OpenCV (`modules/video/src/tracking/tracker_vit.cpp`). Unlike in OpenCV,
+the box can be set without a new template. As in OpenCV, the input is BGR minus ImageNet's RGB mean with the scale of
+`_SCALE`, and the box has whole pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 from alpharefine.trackers.onnx_networks import load_onnx
 
 ROLES = ("vittrack",)
-"""The ONNX files, in order."""
+"""Roles of the ONNX files, in order."""
 
 _TEMPLATE_SIZE = 128
 _TEMPLATE_FACTOR = 2
@@ -28,36 +28,49 @@ _GRID = 16
 _LEAST_SCORE = 0.2
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255
 _STD = np.array([0.229, 0.224, 0.225])
-_SCALE = _STD * (1, -1, -1) / (_STD @ _STD) / 255  # OpenCV's `1.0 / Scalar` inverts a quaternion, not each number
+_SCALE = _STD * (1, -1, -1) / (_STD @ _STD) / 255  # OpenCV's `1.0 / Scalar` inverts a quaternion, not the elements
 
 
 class VitTracker(Tracker):
-    """VitTrack.
+    """VitTrack in one sequence.
 
     Args:
-        network: the crops `template` and `search` to a score map, a size map and an offset map.
+        network: Network that maps the crops `template` and `search` to a score map, a size map and an offset map.
     """
 
     def __init__(self, network: cv2.dnn.Net) -> None:
         self._network = network
         hann = np.hanning(_GRID + 2)[1:-1].astype(np.float32)
         self._window = np.outer(hann, hann)
-        self._normalisation = cv2.dnn.Image2BlobParams()
-        self._normalisation.mean = tuple(_MEAN)
-        self._normalisation.scalefactor = tuple(_SCALE)
+        self._normalization = cv2.dnn.Image2BlobParams()
+        self._normalization.mean = tuple(_MEAN)
+        self._normalization.scalefactor = tuple(_SCALE)
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame, rounded to whole pixels."""
+        """Learn the target from the first frame; the box is rounded to whole pixels.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self.set_box(box_xywh)
         self._network.setInput(self._blob(frame, self._window_around(_TEMPLATE_FACTOR), _TEMPLATE_SIZE), "template")
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the last box, rounded to whole pixels; the template stays as it is."""
+        """Replace the last box, rounded to whole pixels; the template does not change.
+
+        Args:
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         x, y, w, h = (round(float(v)) for v in box_xywh)
         self._box = (x, y, max(w, 1), max(h, 1))
 
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame. Under a score of 0.2 it is not found and the box stays where it was."""
+        """Locate the target in the next frame. With a score below 0.2 it is not found, and the last box is returned.
+
+        Args:
+            frame: Next frame, ``(H, W, 3)`` RGB uint8.
+        """
         window = self._window_around(_SEARCH_FACTOR)
         self._network.setInput(self._blob(frame, window, _SEARCH_SIZE), "search")
         scores, sizes, offsets = self._network.forward(["output1", "output2", "output3"])
@@ -67,9 +80,9 @@ class VitTracker(Tracker):
         score = float(ranking[row, column])
         if score < _LEAST_SCORE:
             return Track(np.array(self._box, dtype=np.float64), score, TrackState.NOT_FOUND)
-        centre = (offsets.reshape(2, _GRID, _GRID)[:, row, column] + np.array([column, row], np.float32)) / _GRID
+        center = (offsets.reshape(2, _GRID, _GRID)[:, row, column] + np.array([column, row], np.float32)) / _GRID
         size = sizes.reshape(2, _GRID, _GRID)[:, row, column]
-        corner = (centre - size / 2) * window.width + np.array([window.x0, window.y0], np.float32)
+        corner = (center - size / 2) * window.width + np.array([window.x0, window.y0], np.float32)
         x, y, w, h = (floor(v) for v in (*corner, *(size * window.width)))
         # Deviation: OpenCV lets a side become 0 and fails on the next frame.
         self._box = (x, y, max(w, 1), max(h, 1))
@@ -82,7 +95,7 @@ class VitTracker(Tracker):
 
     def _blob(self, frame: np.ndarray, window: Window, crop_size: int) -> np.ndarray:
         crop = cv2.cvtColor(window.cut(frame, crop_size), cv2.COLOR_RGB2BGR)
-        return cv2.dnn.blobFromImageWithParams(crop, self._normalisation)
+        return cv2.dnn.blobFromImageWithParams(crop, self._normalization)
 
 
 def load(request: TrackerRequest) -> LoadedTracker:

@@ -23,6 +23,7 @@ from alpharefine.models import (
     HeadName,
     MaskHeadName,
     NeckName,
+    NetworkConfig,
     Prediction,
     SpatialAttentionName,
 )
@@ -91,10 +92,12 @@ class RefineTask(pl.LightningModule):
         cell_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not heads:
-            raise UserError("`heads` must name the corner head, the mask head or both; got none.")
         self.save_hyperparameters()
-        self.network = AlphaRefineNet(backbone, heads, neck, corner_head, mask_head, geometry, spatial_attention)
+        try:
+            config = NetworkConfig(backbone, tuple(heads), neck, corner_head, mask_head, geometry, spatial_attention)
+        except ValueError as error:
+            raise UserError(f"`model`: {error}") from error
+        self.network = AlphaRefineNet(config)
         self.val_iou = BoxIoU()
         self.val_mask_iou = MaskIoU()
         for module in self._frozen_modules():

@@ -20,6 +20,7 @@ from alpharefine.checkpoints.files import read_torch_file
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import build_original
 from alpharefine.errors import UserError
+from alpharefine.models import BackboneName, NetworkConfig
 from tests.models.golden import golden_state, golden_weights
 
 pytestmark = pytest.mark.parity
@@ -83,26 +84,18 @@ def test_ar18(writer: ModuleType, golden: Path, tmp_path: Path) -> None:
     path = tmp_path / "ar18.pth.tar"
     writer.write(path, shapes(golden, "ar18_cm"), constructor="ltr.models.SEcm_r18:SEcm_resnet18")
     network, description, doubts = load_checkpoint(path)
-    assert network.parts == load_checkpoint_parts("resnet18")
+    assert network.config == original_config("resnet18")
     assert "unknown constructor SEcm_r18:SEcm_resnet18" in description
-    assert "neck is pixel, as assumed, or pixel_gate_first" in doubts
-    assert "corner_head is towers, as assumed, or towers_256" in doubts
-    with pytest.warns(UserWarning, match=r"ar18\.pth\.tar: The file does not tell whether its neck is pixel"):
+    assert "assuming neck=pixel (`convert --neck pixel_gate_first` overrides it)" in doubts
+    assert "assuming corner_head=towers (`convert --corner_head towers_256` overrides it)" in doubts
+    with pytest.warns(UserWarning, match=r"ar18\.pth\.tar: Ambiguous checkpoint: assuming neck=pixel"):
         Refiner.from_checkpoint(path, device="cpu")
     state = golden_state(golden, "ar18_cm")
     assert torch.equal(network.state_dict()["backbone.conv1.weight"], state["feature_extractor.conv1.weight"])
 
 
-def load_checkpoint_parts(backbone: str, **changed: object) -> dict[str, object]:
-    return {
-        "backbone": backbone,
-        "heads": ("corner", "mask"),
-        "neck": "pixel",
-        "corner_head": "towers",
-        "mask_head": "pyramid",
-        "geometry": "original",
-        "spatial_attention": "none",
-    } | changed
+def original_config(backbone: BackboneName, **changed: Any) -> NetworkConfig:
+    return NetworkConfig(backbone, geometry="original", **changed)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +118,7 @@ def test_variants(
     path = tmp_path / "variant.pth.tar"
     writer.write(path, shapes(golden, variant), constructor=f"ltr.models.{constructor}:make")
     loaded = load_checkpoint(path)
-    assert loaded.network.parts == load_checkpoint_parts("resnet34", **changed)
+    assert loaded.network.config == original_config("resnet34", **changed)
     assert bool(loaded.doubts) == (constructor == "somebodys.own")
 
 
@@ -153,8 +146,8 @@ def test_pixel_correlation_that_ends_in_an_attention_as_in_older_code(
     path, names = tmp_path / "older.pth.tar", shapes(golden, "ar18_cm") | attention_names(golden, kind)
     writer.write(path, names, constructor=UNKNOWN)
     network, _, doubts = load_checkpoint(path)
-    assert network.parts == load_checkpoint_parts("resnet18", spatial_attention=kind)
-    assert "its template is cut from the map, as assumed, or pooled from its box" in doubts
+    assert network.config == original_config("resnet18", spatial_attention=kind)
+    assert "assuming a template cut from the feature map" in doubts
     state = golden_weights(golden, names)
     found = network.state_dict()[f"neck.attention.{ours}.weight"]
     assert torch.equal(found, state[f"neck.spatial_attention.{theirs}.weight"])
@@ -172,7 +165,7 @@ def test_the_non_local_block_is_checked_against_what_the_constructor_was_told(
             content["constructor"].kwds["use_NL"] = told
         if agree:
             expected = "non_local" if present else "none"
-            assert build_original(content, "x").network.parts["spatial_attention"] == expected
+            assert build_original(content, "x").network.config.spatial_attention == expected
         else:
             with pytest.raises(UserError, match="SEcm_r34:SEcm_resnet34 builds a network with spatial_attention"):
                 build_original(content, "x")
@@ -207,7 +200,7 @@ def test_parameters_of_another_network_than_the_constructors(writer: ModuleType,
     path = tmp_path / "other.pth.tar"
     writer.write(path, shapes(golden, "c"))
     with pytest.raises(
-        UserError, match=r"constructor SEcm_r34:\w+ builds .* heads \('corner', 'mask'\), .* \('corner',\)"
+        UserError, match=r"constructor SEcm_r34:\w+ builds .* heads \('corner', 'mask'\), .*with \('corner',\)"
     ):
         load_checkpoint(path)
 
@@ -228,7 +221,10 @@ def test_another_backbone_than_the_constructors(
     ("change", "message"),
     [
         (lambda names: names.pop("neck.channel_attention.fc1.bias"), r"Missing key.*neck\.gate\.squeeze\.bias"),
-        (lambda names: names.update({"neck.more.weight": [3]}), r"`neck\.more\.weight` is no parameter of the network"),
+        (
+            lambda names: names.update({"neck.more.weight": [3]}),
+            r"`neck\.more\.weight` is not a parameter of its network",
+        ),
         (
             lambda names: names.update({"neck.spatial_attention.0.weight": [64, 64, 1, 1]}),
             r"Missing.*attention\.layers",
@@ -255,7 +251,7 @@ def test_adjusting_layers_that_nothing_uses_have_their_names_checked(
 ) -> None:
     path = tmp_path / "other.pth.tar"
     writer.write(path, shapes(golden, "c") | {"feat_adjust.1.2.bias": [4]}, constructor="ltr.SE_other.SEc_r34:make")
-    with pytest.raises(UserError, match=r"`feat_adjust\.1\.2\.bias` is no parameter of the network"):
+    with pytest.raises(UserError, match=r"`feat_adjust\.1\.2\.bias` is not a parameter of its network"):
         load_checkpoint(path)
 
 
@@ -293,7 +289,7 @@ def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: 
     out = tmp_path / "ar34.safetensors"
     main(["convert", str(released), str(out)])
     printed = capsys.readouterr().out
-    assert "the authors' code: SEcmnet, epoch 40, told by its constructor SEcm_r34:SEcm_resnet34\n" in printed
+    assert "the authors' code: SEcmnet, epoch 40, network from its constructor SEcm_r34:SEcm_resnet34\n" in printed
     assert "backbone resnet34, heads corner+mask, neck pixel, corner_head towers, mask_head pyramid, geo" in printed
     found, expected = refined(Refiner.from_checkpoint(out, device="cpu"), golden, 0)
     np.testing.assert_allclose(found, expected, atol=5e-3)
@@ -311,18 +307,18 @@ def test_what_the_file_does_not_tell_can_be_told(writer: ModuleType, golden: Pat
     path, out = tmp_path / "own.pth.tar", tmp_path / "own.safetensors"
     writer.write(path, shapes(golden, "att"), constructor="somebodys.own:make", optimizer="none")
     with pytest.raises(
-        UserError, match=r"does not hold the weights of a network with neck naive, but one with backbone"
+        UserError, match=r"does not hold the weights of a network with neck naive, but of one with backbone"
     ):
         main(["convert", str(path), str(out), "--neck", "naive"])
     main(["convert", str(path), str(out)])
-    assert "The file does not tell whether its neck is pixel" in capsys.readouterr().out
+    assert "Ambiguous checkpoint: assuming neck=pixel" in capsys.readouterr().out
     out.unlink()
     main(["convert", str(path), str(out), "--neck", "pixel_gate_first", "--corner_head", "towers_256"])
     printed = capsys.readouterr().out
-    assert "does not tell" not in printed
+    assert "Ambiguous" not in printed
     assert "neck pixel_gate_first" in printed
-    expected = load_checkpoint_parts("resnet34", neck="pixel_gate_first", corner_head="towers_256")
-    assert load_checkpoint(out).network.parts == expected
+    expected = original_config("resnet34", neck="pixel_gate_first", corner_head="towers_256")
+    assert load_checkpoint(out).network.config == expected
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files of ImageNet's video and detection sets."""
+"""Writers of small ImageNet VID and DET trees."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 SIZE = (60, 80)
 
 Annotated = tuple[int, Sequence[int], bool]
-"""Track, x1 y1 x2 y2, occluded."""
+"""Track id, box as x1, y1, x2, y2 (last pixels), and occlusion flag."""
 
 
-def write_picture(path: Path, value: int = 90) -> None:
-    """A picture of one gray level."""
+def write_image(path: Path, value: int = 90) -> None:
+    """Write an image of one gray level."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.full((*SIZE, 3), value, np.uint8))
 
 
 def write_annotation(path: Path, objects: Sequence[Annotated], video: bool) -> None:
-    """What is in a picture."""
+    """Write the annotation file of an image."""
 
     def text(track: int, box: Sequence[int], occluded: bool) -> str:
         x1, y1, x2, y2 = box

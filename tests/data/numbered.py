@@ -1,4 +1,4 @@
-"""A data set whose boxes tell which frame they belong to; every frame is one picture of a bright rectangle."""
+"""Data sets for tests of pairs: the box encodes sequence and frame, or the image is a bright rectangle."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from alpharefine.data.pairs import Frame
 from alpharefine.data.reader import Reader, SequenceRecord
 
 STILL = PairAugmentation(scale_jitter=0, center_jitter=0, gray_prob=0, brightness=0)
-"""No change at all."""
+"""Augmentation without any effect."""
 
 
 class Numbered(Reader):
-    """Sequences of given visibilities; the box of frame ``f`` of sequence ``s`` is ``(s, f, 4, 4)``."""
+    """Sequences with given visibility flags. The box of frame ``f`` of sequence ``s`` is ``(s, f, 4, 4)``."""
 
     def __init__(self, root: Path, visible: list[list[bool]], step: int = 1) -> None:
         super().__init__(root)
@@ -41,7 +41,7 @@ class Numbered(Reader):
 
 
 class NumberedMasks(Numbered):
-    """The same with mask pictures."""
+    """`Numbered` with mask images."""
 
     has_masks = True
 
@@ -49,14 +49,14 @@ class NumberedMasks(Numbered):
         return self.root / frame_name
 
 
-class NumberedPictures(Numbered):
-    """The same as single pictures."""
+class NumberedImages(Numbered):
+    """`Numbered` as a set of single images."""
 
     is_video = False
 
 
 class Rectangle:
-    """A source whose only picture is a bright rectangle on dark ground, with its box and mask."""
+    """Pair source with one image: a bright rectangle on a dark background, with its box and mask."""
 
     def __init__(self, box_xywh: tuple[int, int, int, int], size: tuple[int, int] = (90, 120), mask: bool = True):
         x, y, w, h = box_xywh

@@ -12,7 +12,7 @@ from alpharefine.errors import UserError
 
 
 class Scripted:
-    """A generator whose draws are given."""
+    """Random generator with predefined values."""
 
     def __init__(self, normal: np.ndarray, uniform: np.ndarray) -> None:
         self.normal, self.uniform = normal, uniform
@@ -28,7 +28,7 @@ class Scripted:
 
 class TestJitter:
     def test_hand_worked(self) -> None:
-        """Sides 40 e^0.25 and 90 e^-0.5 ; the center moves by 0.25 times their geometric mean times 0.5 and -0.25."""
+        """The sides are 40 e^0.25 and 90 e^-0.5. The center moves by 0.125 and -0.0625 of their geometric mean."""
         rng = Scripted(np.array([1.0, -2.0]), np.array([1.0, 0.25]))
         jittered_xywh = PairAugmentation().jitter(np.array([100.0, 200.0, 40.0, 90.0]), rng)
         w, h = 40 * np.exp(0.25), 90 * np.exp(-0.5)
@@ -70,7 +70,7 @@ class TestJitter:
 
 @pytest.fixture(scope="module")
 def golden(shared: Path) -> dict[str, np.ndarray]:
-    """Four training samples, and the frames that they were cut from."""
+    """Four training samples and their frames."""
     arrays: dict[str, np.ndarray] = {}
     for name in ("refine_original", "processing"):
         with np.load(shared / "golden" / f"{name}.npz") as file:
@@ -80,7 +80,7 @@ def golden(shared: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parity
 def test_golden_crops_and_masks(golden: dict[str, np.ndarray]) -> None:
-    """Where the window does not touch the right or lower border, the original loses nothing and is equal."""
+    """The original crops are equal where the window does not touch the right or lower image border."""
     compared = 0
     for i, draws in enumerate(golden["draws"]):
         draw = dict(zip(golden["draw_names"].tolist(), draws, strict=True))

@@ -1,4 +1,4 @@
-"""Every mistake in a data set ends in one line that names the file, the rule and the remedy."""
+"""Errors in a data set give a one-line message with the file, the rule and the remedy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LASOT = {
     "no data set": (remove(""), r"LaSOT: folder .*lasot does not exist; check the data root"),
     "no class": (
         remove("ellipse"),
-        r"sequence ellipse-1 is not in .*; add the folder ellipse/ellipse-1 or ellipse-1, or list the available sequences",
+        r"sequence ellipse-1 is not in .*; add the folder ellipse/ellipse-1 or ellipse-1, or list",
     ),
     "no frames folder": (remove("ellipse/ellipse-1/img"), r"ellipse-1/img does not exist; restore"),
     "empty split": (write("training_set.txt", "\n"), r"training_set\.txt: this list names no sequence; it must name"),
@@ -92,7 +92,7 @@ GOT10K = {
     ),
     "rows missing": (
         write("train/GOT-10k_Train_000001/groundtruth.txt", "1,2,3,4\n"),
-        r"Train_000001: every frame must have one annotation, found 20 frames, 1 groundtruth_rows, 20 absence, 20 cover; rest",
+        r"Train_000001: every frame must have one annotation, found 20 frames, 1 groundtruth_rows, 20 absence, 20",
     ),
     "flag yes": (
         write("train/GOT-10k_Train_000001/absence.label", "0\n" * 19 + "yes\n"),
@@ -114,13 +114,13 @@ MASK_VIDEO = {
         r"ellipse-1: mask 00002\.png has no frame .*00002\.jpg; restore the frame, or remove the mask",
     ),
     "mask does not decode": (
-        write("Annotations/480p/ellipse-1/00002.png", "no picture"),
+        write("Annotations/480p/ellipse-1/00002.png", "no image"),
         r"00002\.png: cannot read this mask .*; restore",
     ),
 }
 
 SALIENCY = {
-    "no pictures": (remove("images"), r"Saliency: folder .*images does not exist; check"),
+    "no images": (remove("images"), r"Saliency: folder .*images does not exist; check"),
     "empty": (empty("images"), r"images must contain at least one sequence, found none"),
     "no masks": (remove("ground_truth_mask"), r"must contain a mask folder gt or ground_truth_mask or masks; set"),
     "mask missing": (
@@ -160,7 +160,7 @@ ANNOTATIONS = "annotations/instances_train2017.json"
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        pytest.param(remove("train2017"), r"COCO: .*train2017 does not exist; check the data root", id="no pictures"),
+        pytest.param(remove("train2017"), r"COCO: .*train2017 does not exist; check the data root", id="no images"),
         pytest.param(remove(ANNOTATIONS), r"COCO: .*train2017\.json does not exist; check the data root", id="no file"),
         pytest.param(write(ANNOTATIONS, '{"images": [{"id'), r"\.json is not a COCO instances file .*; rest", id="cut"),
         pytest.param(write(ANNOTATIONS, b"\xff\xd8"), r"\.json is not a COCO instances file .*; rest", id="no text"),
@@ -197,7 +197,7 @@ def test_coco_content(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        pytest.param({"image_id": -5}, r"KeyError\(-5\)", id="no such picture"),
+        pytest.param({"image_id": -5}, r"KeyError\(-5\)", id="no such image"),
         pytest.param({"bbox": [1, 2, 3]}, "ValueError", id="box of three"),
         pytest.param({"bbox": "wide"}, "ValueError", id="box of letters"),
         pytest.param({"segmentation": None}, "TypeError", id="no mask"),
@@ -244,7 +244,7 @@ def test_an_unknown_split(data_root: Path, data_set: str, read: Callable[[Path],
         read(data_root / data_set)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture"], ids=["empty", "text"])
+@pytest.mark.parametrize("content", [b"", b"no image"], ids=["empty", "text"])
 def test_a_frame_that_does_not_decode(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.jpg: cannot decode this image; restore it"):
@@ -256,6 +256,6 @@ def test_a_missing_frame(tmp_path: Path) -> None:
         read_image(tmp_path / "a.jpg")
 
 
-def test_mask_pictures_of_a_data_set_without_any(data_root: Path) -> None:
+def test_mask_images_of_a_data_set_without_any(data_root: Path) -> None:
     with pytest.raises(TypeError, match="GOT10k has no mask images"):
         GOT10k(data_root / "got10k").mask_path("a", "b")

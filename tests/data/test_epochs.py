@@ -23,7 +23,7 @@ def stream(num_pairs: int) -> PairDataset:
 
 
 def numbers(num_pairs: int, epoch: int, num_replicas: int, fixed: bool = False) -> list[list[int]]:
-    """What each process takes from an epoch."""
+    """Return the indices of each process in an epoch."""
     taken = []
     for rank in range(num_replicas):
         sampler = EpochSampler(stream(num_pairs), fixed, num_replicas, rank)
@@ -60,7 +60,7 @@ class TestSampler:
 
     @pytest.mark.parametrize("num_replicas", [2, 4])
     def test_processes_together_make_the_steps_of_one(self, num_replicas: int) -> None:
-        """A step of R processes with B pairs each has the pairs of a step of one process with R * B."""
+        """A step of R processes with B pairs each uses the same pairs as a step of one process with R * B pairs."""
         parts = np.array(numbers(16, 2, num_replicas))
         assert np.sort(
             parts.reshape(num_replicas, -1, 2).transpose(1, 0, 2).reshape(-1, 2 * num_replicas)
@@ -111,8 +111,8 @@ class TestWorkers:
         assert len(set(crops)) == len(crops) == 24
 
     def test_workers_draw_colors_on_their_own_and_epochs_do_not_repeat_them(self) -> None:
-        """albumentations by itself repeats its draws in every worker and every epoch."""
-        source = Rectangle((0, 0, 120, 90))  # the whole picture, so that the crop's middle tells the brightness
+        """By default, albumentations repeats its random values in every worker and every epoch."""
+        source = Rectangle((0, 0, 120, 90))  # the center of the crop shows the brightness factor
         dataset = PairDataset([source], [1.0], PairAugmentation(0, 0, 0, brightness=0.15), num_pairs=24)
         first, second = (
             torch.cat([b.search[:, 0, 128, 128] for b in batches(dataset, 2, epoch, multiprocessing_context="fork")])

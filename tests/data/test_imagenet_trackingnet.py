@@ -1,4 +1,4 @@
-"""ImageNet VID and DET, and TrackingNet, on small trees in their official layouts."""
+"""Readers of ImageNet VID, ImageNet DET and TrackingNet on small trees in the official layouts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from alpharefine.data.pairs import PairDataset, PairSource
 from alpharefine.data.reader import Reader
 from alpharefine.data.trackingnet import TrackingNet
 from alpharefine.errors import UserError
-from tests.data.imagenet_trees import SIZE, Annotated, write_annotation, write_picture
+from tests.data.imagenet_trees import SIZE, Annotated, write_annotation, write_image
 
 
 @pytest.fixture
 def vid(tmp_path: Path) -> Path:
-    """A video of 24 frames: track 0 all along, hidden in frame 3; track 2 in frames 2 to 5 and again later."""
+    """A video of 24 frames. Track 0 is present throughout and occluded in frame 3. Track 2 has a gap after frame 5."""
     root, video = tmp_path / "vid", "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000"
     for i in range(24):
         objects: list[Annotated] = [(0, (10 + i, 5, 29 + i, 44), i == 3)]
@@ -28,13 +28,13 @@ def vid(tmp_path: Path) -> Path:
         if i == 0:
             objects.append((3, (0, 0, SIZE[1] - 1, SIZE[0] - 1), False))
         write_annotation(root / f"Annotations/VID/train/{video}/{i:06d}.xml", objects, video=True)
-        write_picture(root / f"Data/VID/train/{video}/{i:06d}.JPEG", 10 * i)
+        write_image(root / f"Data/VID/train/{video}/{i:06d}.JPEG", 10 * i)
     return root
 
 
 @pytest.fixture
 def det(tmp_path: Path) -> Path:
-    """Pictures of one part with folders of classes, and of one without."""
+    """Images of one part with class folders and one without."""
     root = tmp_path / "det"
     for name, objects in {
         "ILSVRC2013_train/n01/n01_7": [(0, (3, 4, 22, 33), False)],
@@ -42,7 +42,7 @@ def det(tmp_path: Path) -> Path:
         "ILSVRC2014_train_0000/ILSVRC2014_train_00000002": [(0, (0, 0, SIZE[1] - 1, SIZE[0] - 1), False)],
     }.items():
         write_annotation(root / f"Annotations/DET/train/{name}.xml", objects, video=False)
-        write_picture(root / f"Data/DET/train/{name}.JPEG")
+        write_image(root / f"Data/DET/train/{name}.JPEG")
     return root
 
 
@@ -51,7 +51,7 @@ def trackingnet(tmp_path: Path) -> Path:
     root = tmp_path / "trackingnet"
     for part, name in ((0, "aaa_0"), (10, "bbb_0"), (2, "ccc_0")):
         for i in range(24):
-            write_picture(root / f"TRAIN_{part}/frames/{name}/{i}.jpg", 10 * i)
+            write_image(root / f"TRAIN_{part}/frames/{name}/{i}.jpg", 10 * i)
         rows = "".join(f"{5 + i}.00,6.50,20.00,30.00\n" for i in range(24))
         (root / f"TRAIN_{part}/anno").mkdir()
         (root / f"TRAIN_{part}/anno/{name}.txt").write_text(rows)
@@ -70,13 +70,13 @@ def test_vid_has_a_sequence_a_track_up_to_its_first_gap(vid: Path) -> None:
 
 
 def test_boxes_end_behind_their_last_pixel(vid: Path, det: Path) -> None:
-    """Defect 18: the original takes the last pixel for the border."""
+    """Defect 18: the original code treats the last pixel as the border."""
     assert next(ImageNetVID(vid, inclusive=False).records()).boxes_xywh[0].tolist() == [10, 5, 19, 39]
     assert next(ImageNetDET(det, inclusive=False).records()).boxes_xywh[0].tolist() == [3, 4, 19, 29]
 
 
 def test_det_has_a_sequence_an_object_wherever_it_lies(det: Path) -> None:
-    """Defect 15: the original multiplies x y w h and keeps hardly any box that is off the left and top borders."""
+    """Defect 15: the original code multiplies x, y, w and h, and omits most boxes away from the top-left corner."""
     reader = ImageNetDET(det)
     records = list(reader.records())
     assert [record.name for record in records] == ["ILSVRC2013_train/n01", *["ILSVRC2014_train_0000"] * 2]

@@ -23,7 +23,7 @@ from alpharefine.errors import UserError
 
 
 class Listed(Reader):
-    """Sequences that are named by a file, a line each; counts how often it is parsed."""
+    """Sequences listed in a file. The class counts how often it is parsed."""
 
     parsed = 0
 
@@ -70,7 +70,7 @@ class TestContent:
         assert index.boxes_xywh[3:].tolist() == np.arange(12.0).reshape(3, 4).tolist()
         assert index.mask_starts.size == 0
 
-    def test_every_data_set_comes_back_as_it_was_read(self, data_root: Path, tmp_path: Path) -> None:
+    def test_an_index_equals_the_records(self, data_root: Path, tmp_path: Path) -> None:
         readers = [
             LaSOT(data_root / "lasot"),
             GOT10k(data_root / "got10k"),
@@ -164,7 +164,7 @@ class TestReuse:
             open_index(listed, tmp_path / "cache")
             assert len(kept(tmp_path / "cache")) == num_kept
         assert not old.folder.exists()
-        assert old.names.tolist() == ["ant", "bee", "cat"]  # who has it open goes on with it
+        assert old.names.tolist() == ["ant", "bee", "cat"]  # an open index stays readable
 
     def test_a_rewritten_file_of_the_same_size_is_noticed(self, listed: Listed, tmp_path: Path) -> None:
         open_index(listed, tmp_path / "cache")
@@ -194,7 +194,7 @@ class TestReuse:
 
 
 def touch(path: str) -> Callable[[Path], object]:
-    """Give a file another time of change."""
+    """Change the modification time of a file."""
     return lambda root: os.utime(root / path, ns=(0, (root / path).stat().st_mtime_ns + 1))
 
 
@@ -282,7 +282,7 @@ class TestFailure:
 
 
 class Meeting(Listed):
-    """Waits, when parsed, until another process has come as far."""
+    """Wait during parsing until another process also parses."""
 
     barrier: Barrier
 

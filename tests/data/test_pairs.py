@@ -17,11 +17,11 @@ from alpharefine.data.got10k import GOT10k
 from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.pairs import Frame, PairBatch, PairDataset, PairSource
 from alpharefine.errors import UserError
-from tests.data.numbered import STILL, Numbered, NumberedMasks, NumberedPictures, Rectangle
+from tests.data.numbered import STILL, Numbered, NumberedImages, NumberedMasks, Rectangle
 
 
 def numbers(frames: tuple[Frame, Frame]) -> tuple[int, int, int]:
-    """Sequence, template frame and search frame of what was drawn from a `Numbered`."""
+    """Return the sequence, template frame and search frame of a pair from a `Numbered`."""
     template, search = frames
     assert template.box_xywh[0] == search.box_xywh[0]
     return int(template.box_xywh[0]), int(template.box_xywh[1]), int(search.box_xywh[1])
@@ -60,8 +60,8 @@ class TestAcceptance:
             pytest.param(NumberedMasks, 5, 5, True, id="video with masks, 5 frames"),
             pytest.param(NumberedMasks, 5, 4, False, id="video with masks, 4 visible"),
             pytest.param(NumberedMasks, 1, 1, False, id="video with masks, 1 frame"),
-            pytest.param(NumberedPictures, 1, 1, True, id="picture"),
-            pytest.param(NumberedPictures, 1, 0, False, id="picture without target"),
+            pytest.param(NumberedImages, 1, 1, True, id="image"),
+            pytest.param(NumberedImages, 1, 0, False, id="image without target"),
         ],
     )
     def test_which_sequences_are_used(
@@ -108,7 +108,7 @@ class TestDrawing:
         near = [0, 3, 40, 41]
         assert pairs == {(a, b) for a in near for b in near} | {(120, 120)}
 
-    def test_sequences_are_drawn_alike_whatever_their_length(self, tmp_path: Path) -> None:
+    def test_sequences_are_drawn_independently_of_their_length(self, tmp_path: Path) -> None:
         source, rng = (
             PairSource(Numbered(tmp_path, [[True] * 20, [False] * 50, [True] * 200])),
             np.random.default_rng(3),
@@ -117,8 +117,8 @@ class TestDrawing:
         assert counts[1] == 0
         assert abs(counts[0] - 500) < 80
 
-    def test_a_picture_is_its_own_template(self, tmp_path: Path) -> None:
-        source = PairSource(NumberedPictures(tmp_path, [[True]]))
+    def test_an_image_is_its_own_template(self, tmp_path: Path) -> None:
+        source = PairSource(NumberedImages(tmp_path, [[True]]))
         template, search = source.draw(np.random.default_rng(0))
         assert template is search
 
@@ -143,7 +143,7 @@ class TestLabel:
             pytest.param(
                 (20, 30, 41, 21), (256 * 20 / 82, 256 * 10 / 42, 256 * 61 / 82, 256 * 31 / 42), id="odd sides"
             ),
-            pytest.param((0, 0, 10, 10), (64, 64, 192, 192), id="in the corner of the picture"),
+            pytest.param((0, 0, 10, 10), (64, 64, 192, 192), id="in the corner of the image"),
         ],
     )
     def test_hand_worked_without_jitter(self, box_xywh: tuple[int, ...], target_xyxy: tuple[float, ...]) -> None:
@@ -273,9 +273,9 @@ class TestFromDisk:
             for folder in ("JPEGImages/v", "Annotations/v"):
                 (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(tmp_path / f"JPEGImages/v/{i}.jpg"), np.zeros((40, 50, 3), np.uint8))
-            picture = Image.fromarray(labels).convert("P")
-            picture.putdata(labels.ravel().tolist())
-            picture.save(tmp_path / f"Annotations/v/{i}.png")
+            image = Image.fromarray(labels).convert("P")
+            image.putdata(labels.ravel().tolist())
+            image.save(tmp_path / f"Annotations/v/{i}.png")
         source, rng = PairSource(MaskVideo(tmp_path)), np.random.default_rng(0)
         seen = set()
         for _ in range(20):
@@ -289,11 +289,11 @@ class TestFromDisk:
         shutil.copytree(data_root / "got10k", tmp_path / "got10k")
         source = PairSource(GOT10k(tmp_path / "got10k"))
         for frame in (tmp_path / "got10k").rglob("*.jpg"):
-            frame.write_bytes(b"no picture")
+            frame.write_bytes(b"no image")
         with pytest.raises(UserError, match=r"\d{8}\.jpg: cannot decode this image; restore it"):
             source.draw(np.random.default_rng(0))
 
-    def test_a_mask_picture_of_another_size(self, data_root: Path, tmp_path: Path) -> None:
+    def test_a_mask_image_of_another_size(self, data_root: Path, tmp_path: Path) -> None:
         shutil.copytree(data_root / "ecssd", tmp_path / "ecssd")
         for mask in (tmp_path / "ecssd/ground_truth_mask").iterdir():
             cv2.imwrite(str(mask), np.full((96, 72), 255, np.uint8))
@@ -303,11 +303,11 @@ class TestFromDisk:
         ):
             source.draw(np.random.default_rng(0))
 
-    def test_a_coco_picture_of_another_size(self, data_root: Path, tmp_path: Path) -> None:
+    def test_a_coco_image_of_another_size(self, data_root: Path, tmp_path: Path) -> None:
         shutil.copytree(data_root / "coco", tmp_path / "coco")
         source = PairSource(COCO(tmp_path / "coco"))
-        for picture in (tmp_path / "coco/train2017").iterdir():
-            cv2.imwrite(str(picture), np.zeros((96, 72, 3), np.uint8))
+        for image in (tmp_path / "coco/train2017").iterdir():
+            cv2.imwrite(str(image), np.zeros((96, 72, 3), np.uint8))
         with pytest.raises(
             UserError, match=r"\.jpg: mask and image must have the same size, got 96x72 and 72x96 pixels; restore both"
         ):

@@ -28,12 +28,12 @@ def write_frame(path: Path, size: tuple[int, int] = SIZE) -> None:
 
 
 def write_palette(path: Path, label: np.ndarray) -> None:
-    """A palette PNG two of whose colors have the same gray value."""
+    """Write a palette PNG in which two colors have the same gray value."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(label.astype(np.uint8)).convert("P")
-    picture.putdata(label.ravel().tolist())
-    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 65, 0, 200, 200, 200] + [0] * 756)
-    picture.save(path)
+    image = Image.fromarray(label.astype(np.uint8)).convert("P")
+    image.putdata(label.ravel().tolist())
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 65, 0, 200, 200, 200] + [0] * 756)
+    image.save(path)
 
 
 def write_gray(path: Path, mask: np.ndarray) -> None:
@@ -182,7 +182,7 @@ CROWD = {"counts": [0, 24 * 32], "size": list(SIZE)}
 
 class TestCOCO:
     def write(self, root: Path, segmentations: list[object], split: str = "train2017", prefix: str = "") -> None:
-        """Pictures of one object each; the last is a crowd."""
+        """Write images of one object each. `CROWD` segmentations are crowds."""
         (root / "annotations").mkdir(parents=True, exist_ok=True)
         images = [
             {"id": 7 + i, "file_name": f"{prefix}{7 + i:012d}.jpg", "height": SIZE[0], "width": SIZE[1]}
@@ -257,7 +257,7 @@ class TestCOCO:
 
     @pytest.mark.parity
     @pytest.mark.parametrize(("split", "num_objects"), [("train", 1394), ("val", 377)])
-    def test_real_pictures(self, shared: Path, split: str, num_objects: int) -> None:
+    def test_real_images(self, shared: Path, split: str, num_objects: int) -> None:
         reader = COCO(shared / "data" / "coco", split)
         content = json.loads(reader.annotation_file.read_text())
         annotations = {str(a["id"]): a for a in content["annotations"] if not a["iscrowd"]}
@@ -362,7 +362,7 @@ class TestSaliency:
         assert record.visible.tolist() == [True]
 
     @pytest.mark.parity
-    def test_real_pictures(self, shared: Path) -> None:
+    def test_real_images(self, shared: Path) -> None:
         root = shared / "data" / "ecssd"
         records = list(Saliency(root).records())
         assert len(records) == 200
@@ -371,18 +371,18 @@ class TestSaliency:
         assert records[9].boxes_xywh[0].tolist() == list(cv2.boundingRect((mask > 127).astype(np.uint8)))
 
 
-class TestPictures:
+class TestImages:
     def test_red_is_first(self, tmp_path: Path) -> None:
         Image.new("RGB", (9, 7), (250, 10, 20)).save(tmp_path / "red.png")
         image = read_image(tmp_path / "red.png")
         assert image.shape == (7, 9, 3)
         assert image[3, 4].tolist() == [250, 10, 20]
 
-    def test_a_gray_picture_has_three_channels(self, tmp_path: Path) -> None:
+    def test_a_gray_image_has_three_channels(self, tmp_path: Path) -> None:
         Image.new("L", (9, 7), 80).save(tmp_path / "gray.png")
         assert read_image(tmp_path / "gray.png").tolist() == np.full((7, 9, 3), 80).tolist()
 
-    def test_a_picture_is_not_rotated_for_display(self, tmp_path: Path) -> None:
+    def test_an_image_is_not_rotated_for_display(self, tmp_path: Path) -> None:
         rotated = Image.Exif()
         rotated[0x112] = 6
         Image.new("RGB", (9, 7)).save(tmp_path / "camera.jpg", exif=rotated)

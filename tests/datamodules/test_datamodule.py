@@ -33,7 +33,7 @@ def ready(module: PairDataModule, world_size: int = 1, rank: int = 0) -> PairDat
 
 
 def crops(loader: Iterable[PairBatch]) -> list[bytes]:
-    """The search crops of a loader, one by one."""
+    """Return the search crops of a loader."""
     return [crop.numpy().tobytes() for batch in loader for crop in batch.search]
 
 
@@ -101,7 +101,7 @@ class TestBatches:
 
 
 class Recorder(pl.LightningModule):
-    """Keeps what it is given."""
+    """Record the search crops of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,8 +155,8 @@ class TestOneDataSet:
 
     def test_coco(self, data_root: Path) -> None:
         module = ready(COCODataModule(str(data_root / "coco"), **SMALL))
-        pictures = [d.sources[0].reader.image_folder.name for d in (module.train_dataset, module.val_dataset)]
-        assert pictures == ["train2017", "val2017"]
+        images = [d.sources[0].reader.image_folder.name for d in (module.train_dataset, module.val_dataset)]
+        assert images == ["train2017", "val2017"]
         assert all(batch.has_mask.all() for batch in module.train_dataloader())
 
     def test_coco_2014(self, data_root: Path) -> None:

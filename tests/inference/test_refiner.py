@@ -78,7 +78,7 @@ def test_what_the_network_sees_is_where_the_box_ends_up(seed: int) -> None:
     centre, size = rng.uniform(124, 132, 2), rng.uniform(12, 22, 2)
     true_xywh = np.concatenate([centre - size / 2, size])
     base_xywh = true_xywh + rng.uniform(-2, 2, 4)
-    refiner = Refiner(SeeingNetwork(true_xywh.tolist()), "cpu")  # type: ignore[arg-type]
+    refiner = Refiner.from_network(SeeingNetwork(true_xywh.tolist()), "cpu")  # type: ignore[arg-type]
     refiner.initialize(frame, true_xywh)
     # OpenCV's fixed-point filter rounds down by an eighth of a grey level on average: 0.03 px.
     np.testing.assert_allclose(refiner.refine(frame, base_xywh).box_xywh, true_xywh, atol=0.05)
@@ -109,7 +109,7 @@ def test_every_box_is_inside_the_picture(frame_size: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     height, width = frame_size
     network, least = KnownNetwork([0, 0, 0, 0]), np.minimum(10, [width, height])
-    refiner = Refiner(network, "cpu")  # type: ignore[arg-type]
+    refiner = Refiner.from_network(network, "cpu")  # type: ignore[arg-type]
     frame = np.zeros((height, width, 3), dtype=np.uint8)
     refiner.initialize(frame, np.array([0, 0, width, height], dtype=np.float64))
     for _ in range(50):
@@ -215,7 +215,7 @@ def test_golden_masks_in_the_frame(shared: Path) -> None:
     with np.load(shared / "golden" / "refine_original.npz") as golden:
         frame, boxes_xywh = golden["window_image"], golden["window_box"]
         prob, pasted = golden["paste_mask"], golden["paste_full"]
-    refiner = Refiner(KnownNetwork([64, 64, 192, 192], prob), "cpu")  # type: ignore[arg-type]
+    refiner = Refiner.from_network(KnownNetwork([64, 64, 192, 192], prob), "cpu")  # type: ignore[arg-type]
     template = refiner.encode_template(frame, np.array([10.0, 10.0, 20.0, 20.0]))
     count = len(boxes_xywh)
     found = refiner.refine_many([frame] * count, boxes_xywh, [template] * count, mask=True)

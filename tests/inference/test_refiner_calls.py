@@ -11,7 +11,7 @@ import torch
 
 from alpharefine import Refiner, Template
 from alpharefine.crops import GeometryName
-from alpharefine.models import AlphaRefineNet
+from alpharefine.models import AlphaRefineNet, NetworkConfig
 from tests.known_network import BOX, FRAME, KnownNetwork, started
 
 
@@ -19,7 +19,7 @@ from tests.known_network import BOX, FRAME, KnownNetwork, started
 def random_network() -> AlphaRefineNet:
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        return AlphaRefineNet("resnet18")
+        return AlphaRefineNet(NetworkConfig("resnet18"))
 
 
 # ---- the network ---------------------------------------------------------------------------------------------------
@@ -27,7 +27,7 @@ def random_network() -> AlphaRefineNet:
 
 def test_the_template_is_cut_from_the_first_frame() -> None:
     network = KnownNetwork([64, 64, 192, 192])
-    refiner = Refiner(network, "cpu")  # type: ignore[arg-type]
+    refiner = Refiner.from_network(network, "cpu")  # type: ignore[arg-type]
     frame = np.zeros((240, 320, 3), dtype=np.uint8)
     frame[80:110, 100:140] = (10, 100, 200)  # exactly BOX: the middle half of the crop
     refiner.initialize(frame, BOX)
@@ -41,7 +41,7 @@ def test_the_template_is_cut_from_the_first_frame() -> None:
 
 def test_every_target_keeps_its_own_template() -> None:
     network = KnownNetwork([64, 64, 192, 192])
-    refiner = Refiner(network, "cpu")  # type: ignore[arg-type]
+    refiner = Refiner.from_network(network, "cpu")  # type: ignore[arg-type]
     dark, bright = np.full((90, 90, 3), 20, np.uint8), np.full((90, 90, 3), 200, np.uint8)
     box_xywh = np.array([30.0, 30.0, 20.0, 20.0])
     refiner.initialize(dark, box_xywh)
@@ -63,7 +63,7 @@ def frames_and_boxes() -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def test_many_at_once_equal_one_by_one(random_network: AlphaRefineNet) -> None:
-    refiner = Refiner(random_network, "cpu")
+    refiner = Refiner.from_network(random_network, "cpu")
     frames, boxes_xywh = frames_and_boxes()
     templates = [refiner.encode_template(frame, box) for frame, box in zip(frames, boxes_xywh, strict=True)]
     together = refiner.refine_many(frames, np.stack(boxes_xywh), templates, mask=True)
@@ -110,8 +110,8 @@ def test_low_precision_is_close(random_network: AlphaRefineNet, precision: Any) 
 
 def test_automatic_choices_without_a_graphics_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refiner = Refiner(KnownNetwork([0, 0, 1, 1]))  # type: ignore[arg-type]
-    assert (refiner.device.type, refiner.precision) == ("cpu", "32")
+    refiner = Refiner.from_network(KnownNetwork([0, 0, 1, 1]))  # type: ignore[arg-type]
+    assert (refiner.backend.device, refiner.backend.precision) == ("cpu", "32")
 
 
 def float32_precision() -> tuple[str, str]:
@@ -144,9 +144,9 @@ def test_a_mask_alone() -> None:
     refiner = started(network)
     np.testing.assert_array_equal(refiner.segment(FRAME, BOX), refiner.refine(FRAME, BOX, mask=True).mask)
     assert network.calls[0][2] == ("mask",)
-    with pytest.raises(RuntimeError, match="`segment` needs a target: call `initialize`"):
-        Refiner(network, "cpu").segment(FRAME, BOX)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="`segment` needs a network with a mask head"):
+    with pytest.raises(RuntimeError, match="`segment` requires a target: call `initialize`"):
+        Refiner.from_network(network, "cpu").segment(FRAME, BOX)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`segment` requires a network with a mask head"):
         started(KnownNetwork([0, 0, 1, 1])).segment(FRAME, BOX)
 
 
@@ -155,9 +155,9 @@ def test_a_mask_alone() -> None:
 def test_a_graphics_card_gives_the_boxes_of_the_processor(random_network: AlphaRefineNet) -> None:
     exact = started(random_network).refine(FRAME, BOX, mask=True)
     for precision, tolerance in (("32", 0.05), ("auto", 1.2)):
-        refiner = Refiner(random_network, "auto", precision)  # type: ignore[arg-type]
-        assert refiner.device.type == "cuda"
-        assert refiner.precision == ("16" if precision == "auto" else "32")
+        refiner = Refiner.from_network(random_network, "auto", precision)  # type: ignore[arg-type]
+        assert refiner.backend.device.startswith("cuda")
+        assert refiner.backend.precision == ("16" if precision == "auto" else "32")
         refiner.initialize(FRAME, BOX)
         found = refiner.refine(FRAME, BOX, mask=True)
         np.testing.assert_allclose(found.raw_box_xywh, exact.raw_box_xywh, atol=tolerance)
@@ -167,11 +167,13 @@ def test_a_graphics_card_gives_the_boxes_of_the_processor(random_network: AlphaR
 
 def test_a_checkpoint_refines_like_the_network_in_it(checkpoint: Path) -> None:
     refiner = Refiner.from_checkpoint(checkpoint, device="cpu", precision="32")
-    assert refiner.network.heads == ("corner", "mask")
+    assert refiner.heads == ("corner", "mask")
     refiner.initialize(FRAME, BOX)
     found = refiner.refine(FRAME, BOX)
     content = torch.load(checkpoint, weights_only=True)
-    network = AlphaRefineNet(content["hyper_parameters"]["backbone"], content["hyper_parameters"]["heads"])
+    network = AlphaRefineNet(
+        NetworkConfig(content["hyper_parameters"]["backbone"], content["hyper_parameters"]["heads"])
+    )
     network.load_state_dict({name.removeprefix("network."): value for name, value in content["state_dict"].items()})
     with torch.inference_mode():
         again = started(network).refine(FRAME, BOX)
@@ -184,7 +186,7 @@ def test_a_checkpoint_refines_like_the_network_in_it(checkpoint: Path) -> None:
 
 def test_refine_before_initialize() -> None:
     with pytest.raises(RuntimeError, match="call `initialize`"):
-        Refiner(KnownNetwork([0, 0, 1, 1]), "cpu").refine(FRAME, BOX)  # type: ignore[arg-type]
+        Refiner.from_network(KnownNetwork([0, 0, 1, 1]), "cpu").refine(FRAME, BOX)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -197,9 +199,9 @@ def test_refine_before_initialize() -> None:
     ],
 )
 def test_a_malformed_frame(frame: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"`frame` must be an \(H, W, 3\) uint8 RGB picture"):
-        Refiner(KnownNetwork([0, 0, 1, 1]), "cpu").initialize(frame, BOX)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"`frame` must be an \(H, W, 3\) uint8 RGB picture"):
+    with pytest.raises(ValueError, match=r"`frame` must be an \(H, W, 3\) uint8 RGB image"):
+        Refiner.from_network(KnownNetwork([0, 0, 1, 1]), "cpu").initialize(frame, BOX)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`frame` must be an \(H, W, 3\) uint8 RGB image"):
         started(KnownNetwork([0, 0, 1, 1])).refine(frame, BOX)
 
 
@@ -228,11 +230,11 @@ def test_a_malformed_box(box_xywh: Any) -> None:
 )
 def test_a_first_box_outside_of_the_frame(box_xywh: Any) -> None:
     with pytest.raises(ValueError, match="lies outside of the 320x240 frame"):
-        Refiner(KnownNetwork([0, 0, 1, 1]), "cpu").initialize(FRAME, np.array(box_xywh))  # type: ignore[arg-type]
+        Refiner.from_network(KnownNetwork([0, 0, 1, 1]), "cpu").initialize(FRAME, np.array(box_xywh))  # type: ignore[arg-type]
 
 
 def test_a_mask_of_a_network_without_masks() -> None:
-    with pytest.raises(ValueError, match="`mask` needs a network with a mask head"):
+    with pytest.raises(ValueError, match="`mask` requires a network with a mask head"):
         started(KnownNetwork([0, 0, 1, 1])).refine(FRAME, BOX, mask=True)
 
 
@@ -252,7 +254,7 @@ def test_no_boxes_and_an_array_of_frames() -> None:
 
 def test_an_unknown_precision() -> None:
     with pytest.raises(ValueError, match="`precision` must be one of auto, 32, 16, bf16, got 'fp16'"):
-        Refiner(KnownNetwork([0, 0, 1, 1]), "cpu", precision="fp16")  # type: ignore[arg-type]
+        Refiner.from_network(KnownNetwork([0, 0, 1, 1]), "cpu", precision="fp16")  # type: ignore[arg-type]
 
 
 # ---- the mirrored second look ----------------------------------------------------------------------------------------
@@ -267,8 +269,8 @@ def mirrored_frame(frame: np.ndarray, box_xywh: np.ndarray) -> tuple[np.ndarray,
 def test_a_second_look_makes_no_difference_between_left_and_right(geometry: GeometryName) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        network = AlphaRefineNet("resnet18", geometry=geometry)
-    refiner = Refiner(network, "cpu", flip_test=True)
+        network = AlphaRefineNet(NetworkConfig("resnet18", geometry=geometry))
+    refiner = Refiner.from_network(network, "cpu", flip_test=True)
     template, mirrored_template = (
         refiner.encode_template(*scene) for scene in ((FRAME, BOX), mirrored_frame(FRAME, BOX))
     )

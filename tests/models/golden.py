@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from alpharefine.checkpoints.original import from_original_names
-from alpharefine.models import AlphaRefineNet
+from alpharefine.models import AlphaRefineNet, BackboneName, NetworkConfig
 
-BACKBONES = {"ar34_cm": "resnet34", "ar18_cm": "resnet18"}
+BACKBONES: dict[str, BackboneName] = {"ar34_cm": "resnet34", "ar18_cm": "resnet18"}
 
 
 def golden_state(golden: Path, name: str) -> dict[str, torch.Tensor]:
@@ -33,7 +33,7 @@ def golden_weights(golden: Path, shapes: dict[str, list[int]]) -> dict[str, torc
 
 def golden_network(golden: Path, name: str) -> AlphaRefineNet:
     """A network with the golden weights, in training mode."""
-    network = AlphaRefineNet(BACKBONES[name], geometry="original")  # type: ignore[arg-type]
+    network = AlphaRefineNet(NetworkConfig(BACKBONES[name], geometry="original"))
     network.load_state_dict(from_original_names(golden_state(golden, name)))
     return network
 

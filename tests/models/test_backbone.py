@@ -12,8 +12,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from alpharefine.checkpoints.backbone import load_backbone_weights
 from alpharefine.errors import UserError
-from alpharefine.models import BackboneName, make_trunk
-from alpharefine.models.backbone import FeatureTrunk
+from alpharefine.models import BackboneName, build_backbone
+from alpharefine.models.backbone import BlockBackbone
 
 NAMES = ["resnet18", "resnet34"]
 
@@ -45,32 +45,32 @@ def save(state: dict[str, torch.Tensor], path: Path) -> Path:
 @pytest.mark.parametrize("name", get_args(BackboneName))
 def test_every_backbone_is_cut_off_where_its_stride_is_16(tmp_path, name) -> None:
     classifier = imagenet_like(name)
-    trunk = make_trunk(name).eval()
-    load_backbone_weights(trunk, name, str(save(classifier.state_dict(), tmp_path / "weights.safetensors")))
+    backbone = build_backbone(name).eval()
+    load_backbone_weights(backbone, name, str(save(classifier.state_dict(), tmp_path / "weights.safetensors")))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     nodes = ["relu", "layer1", "layer2", "layer3"]
-    if isinstance(trunk, FeatureTrunk):
-        nodes = [f"features.{block}" for block in trunk.taps]
+    if isinstance(backbone, BlockBackbone):
+        nodes = [f"features.{block}" for block in backbone.stage_ends]
     with torch.no_grad():
         expected = create_feature_extractor(classifier, nodes)(images)
-        taps = trunk(images)
-    assert [x.shape[1:] for x in taps] == [(c, 32 // 2**i, 32 // 2**i) for i, c in enumerate(trunk.channels)]
+        taps = backbone(images)
+    assert [x.shape[1:] for x in taps] == [(c, 32 // 2**i, 32 // 2**i) for i, c in enumerate(backbone.channels)]
     for tap, reference in zip(taps, expected.values(), strict=True):
         assert torch.equal(tap, reference)
-    parameters = [id(parameter) for stage in trunk.stages for module in stage for parameter in module.parameters()]
-    assert sorted(parameters) == sorted(map(id, trunk.parameters()))
+    parameters = [id(parameter) for stage in backbone.stages for module in stage for parameter in module.parameters()]
+    assert sorted(parameters) == sorted(map(id, backbone.parameters()))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("name", NAMES)
-def test_taps_are_torchvisions_with_weights_from_a_file(tmp_path, name, suffix) -> None:
+def test_feature_maps_are_torchvisions_with_weights_from_a_file(tmp_path, name, suffix) -> None:
     resnet = imagenet_like(name)
-    trunk = make_trunk(name).eval()
-    load_backbone_weights(trunk, name, str(save(resnet.state_dict(), tmp_path / f"weights{suffix}")))
+    backbone = build_backbone(name).eval()
+    load_backbone_weights(backbone, name, str(save(resnet.state_dict(), tmp_path / f"weights{suffix}")))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = create_feature_extractor(resnet, ["relu", "layer1", "layer2", "layer3"])(images)
-        taps = trunk(images)
+        taps = backbone(images)
     assert [x.shape[1:] for x in taps] == [(64, 32, 32), (64, 16, 16), (128, 8, 8), (256, 4, 4)]
     for tap, reference in zip(taps, expected.values(), strict=True):
         assert torch.equal(tap, reference)
@@ -79,18 +79,18 @@ def test_taps_are_torchvisions_with_weights_from_a_file(tmp_path, name, suffix) 
 @pytest.mark.parity
 def test_imagenet_weights_without_the_unused_layers(shared) -> None:
     path = shared / "weights" / "resnet18_imagenet_layer3.safetensors"
-    trunk = make_trunk("resnet18")
-    load_backbone_weights(trunk, "resnet18", str(path))
+    backbone = build_backbone("resnet18")
+    load_backbone_weights(backbone, "resnet18", str(path))
     weights = load_file(path)
-    assert trunk.state_dict().keys() == weights.keys()
-    assert all(torch.equal(value, weights[name]) for name, value in trunk.state_dict().items())
+    assert backbone.state_dict().keys() == weights.keys()
+    assert all(torch.equal(value, weights[name]) for name, value in backbone.state_dict().items())
 
 
 def test_old_files_count_no_batches(tmp_path) -> None:
     state = {k: v for k, v in imagenet_like("resnet18").state_dict().items() if not k.endswith("num_batches_tracked")}
-    trunk = make_trunk("resnet18")
-    load_backbone_weights(trunk, "resnet18", str(save(state, tmp_path / "old.pth")))
-    assert torch.equal(trunk.layer3[1].bn2.running_var, state["layer3.1.bn2.running_var"])
+    backbone = build_backbone("resnet18")
+    load_backbone_weights(backbone, "resnet18", str(save(state, tmp_path / "old.pth")))
+    assert torch.equal(backbone.layer3[1].bn2.running_var, state["layer3.1.bn2.running_var"])
 
 
 def test_imagenet_weights_come_from_torchvisions_first_set(monkeypatch) -> None:
@@ -101,19 +101,19 @@ def test_imagenet_weights_come_from_torchvisions_first_set(monkeypatch) -> None:
         return resnet.state_dict()
 
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", download)
-    trunk = make_trunk("resnet18")
-    load_backbone_weights(trunk, "resnet18", "imagenet")
+    backbone = build_backbone("resnet18")
+    load_backbone_weights(backbone, "resnet18", "imagenet")
     assert asked == [("IMAGENET1K_V1", True)]
-    assert torch.equal(trunk.conv1.weight, resnet.conv1.weight)
+    assert torch.equal(backbone.conv1.weight, resnet.conv1.weight)
 
 
 class TestMistakes:
     def refusal(self, source: object, name: str = "resnet18") -> str:
-        trunk = make_trunk(name)
+        backbone = build_backbone(name)
         with pytest.raises(UserError) as caught:
-            load_backbone_weights(trunk, name, str(source))
+            load_backbone_weights(backbone, name, str(source))
         message = str(caught.value)
-        assert message.startswith("Backbone weights: ")
+        assert message.startswith("`backbone_weights`: ")
         assert "\n" not in message
         assert len(message) < 600
         return message

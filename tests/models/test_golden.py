@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from alpharefine.boxes import xywh_to_xyxy
 from alpharefine.checkpoints.original import from_original_names
 from alpharefine.errors import UserError
-from alpharefine.models import AlphaRefineNet, Grid, Prediction, Taps, soft_argmax
+from alpharefine.models import AlphaRefineNet, FeaturePyramid, Grid, NetworkConfig, Prediction, soft_argmax
 from alpharefine.models.backbone import unused_names
 from alpharefine.models.correlation import pixel_correlation
 from alpharefine.training.losses import corner_loss, mask_loss
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parity
 class Run(NamedTuple):
     expected: dict[str, np.ndarray]
     kernel: Tensor
-    taps: Taps
+    features: FeaturePyramid
     adjusted: list[Tensor]
     fused: Tensor
     logits128: Tensor
@@ -52,9 +52,9 @@ def run(request, shared) -> Run:
         for module in modules:
             record(module, outputs)
         prediction = network(search, kernel)
-    taps, fused, *adjusted, logits128 = outputs
+    features, fused, *adjusted, logits128 = outputs
     # The hooks fire in the order of the calls: low features are adjusted from the deepest up.
-    return Run(expected, kernel, taps, adjusted[::-1], fused, logits128, prediction)
+    return Run(expected, kernel, features, adjusted[::-1], fused, logits128, prediction)
 
 
 def close(actual: Tensor, expected: np.ndarray, tolerance: float) -> None:
@@ -65,24 +65,24 @@ def test_kernel(run) -> None:
     close(run.kernel, run.expected["kernel"], 5e-4)
 
 
-@pytest.mark.parametrize("tap", Taps._fields)
-def test_taps(run, tap) -> None:
-    x = getattr(run.taps, tap)
-    close(x.mean(dim=(2, 3)), run.expected[f"{tap}_channel_mean"], 5e-4)
-    close(x.std(dim=(2, 3)), run.expected[f"{tap}_channel_std"], 5e-4)
-    if tap != "layer3":
+@pytest.mark.parametrize("stage", FeaturePyramid._fields)
+def test_feature_maps(run, stage) -> None:
+    x = getattr(run.features, stage)
+    close(x.mean(dim=(2, 3)), run.expected[f"{stage}_channel_mean"], 5e-4)
+    close(x.std(dim=(2, 3)), run.expected[f"{stage}_channel_std"], 5e-4)
+    if stage != "layer3":
         step = x.shape[-1] // 16
-        close(x[:, ::8, ::step, ::step], run.expected[f"{tap}_sample"], 5e-4)
+        close(x[:, ::8, ::step, ::step], run.expected[f"{stage}_sample"], 5e-4)
 
 
 def test_every_fourth_channel_of_layer3(run) -> None:
     if "layer3_sub4" not in run.expected:
         pytest.skip("these vectors hold no channels of layer3")
-    close(run.taps.layer3[:, ::4], run.expected["layer3_sub4"], 5e-4)
+    close(run.features.layer3[:, ::4], run.expected["layer3_sub4"], 5e-4)
 
 
 def test_correlation(run) -> None:
-    close(pixel_correlation(run.taps.layer3, run.kernel), run.expected["correlation"], 0.1)
+    close(pixel_correlation(run.features.layer3, run.kernel), run.expected["correlation"], 0.1)
 
 
 def test_fused(run) -> None:
@@ -118,7 +118,7 @@ def test_every_weight_of_the_original_has_its_place_and_no_other_name_is_taken(s
     renamed = from_original_names(state)
     unused = [key for key in state if key.startswith(("feature_extractor.layer4.", "feature_extractor.fc."))]
     assert len(renamed) == len(state) - len(unused)
-    expected = AlphaRefineNet(BACKBONES[name]).state_dict()
+    expected = AlphaRefineNet(NetworkConfig(BACKBONES[name])).state_dict()
     assert {key: value.shape for key, value in renamed.items()} == {k: v.shape for k, v in expected.items()}
     with pytest.raises(UserError, match="bogus"):
         from_original_names({"neck.bogus.weight": torch.zeros(1)})

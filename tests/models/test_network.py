@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alpharefine.models import AlphaRefineNet, Corners, Grid, HeadName, soft_argmax
+from alpharefine.models import AlphaRefineNet, Corners, Grid, HeadName, NetworkConfig, soft_argmax
 from alpharefine.models.correlation import ChannelGate, crop_kernel, pixel_correlation
 
 HEADS = [("corner",), ("mask",), ("corner", "mask")]
@@ -24,7 +24,7 @@ def pictures(seed: int, num: int = 1) -> Tensor:
 @pytest.fixture(scope="module")
 def network() -> AlphaRefineNet:
     torch.manual_seed(0)
-    return AlphaRefineNet("resnet18").eval().requires_grad_(False)
+    return AlphaRefineNet(NetworkConfig("resnet18")).eval().requires_grad_(False)
 
 
 def count(module) -> int:
@@ -34,7 +34,7 @@ def count(module) -> int:
 class TestParts:
     @pytest.mark.parametrize(("backbone", "expected"), [("resnet34", 8_170_304), ("resnet18", 2_782_784)])
     def test_parameter_counts(self, backbone, expected) -> None:
-        network = AlphaRefineNet(backbone)
+        network = AlphaRefineNet(NetworkConfig(backbone))
         adjusting = sum(count(getattr(network.mask_head, f"adjust_{tap}")) for tap in ("conv1", "layer1", "layer2"))
         assert count(network.backbone) == expected
         assert count(network.neck) == 35_856
@@ -45,14 +45,14 @@ class TestParts:
 
     @pytest.mark.parametrize("heads", HEADS)
     def test_a_head_that_is_not_asked_for_does_not_exist(self, heads) -> None:
-        network = AlphaRefineNet("resnet18", heads)
+        network = AlphaRefineNet(NetworkConfig("resnet18", heads))
         assert network.heads == heads
         assert (network.corner_head is not None, network.mask_head is not None) == ("corner" in heads, "mask" in heads)
 
     @pytest.mark.parametrize("heads", [(), ("box",), ("corner", "box")])
     def test_heads_must_be_known(self, heads) -> None:
         with pytest.raises(ValueError, match="must name 'corner', 'mask' or both"):
-            AlphaRefineNet("resnet18", heads)
+            AlphaRefineNet(NetworkConfig("resnet18", heads))
 
     def test_the_kernel_is_the_middle_half_of_the_template(self) -> None:
         features = torch.arange(2 * 3 * 16 * 16).view(2, 3, 16, 16)
@@ -193,14 +193,14 @@ class TestForward:
 
     @pytest.mark.parametrize(("heads", "wanted"), [(("corner",), "mask"), (("mask",), "corner")])
     def test_a_head_that_the_network_lacks(self, heads, wanted) -> None:
-        network = AlphaRefineNet("resnet18", heads)
-        with pytest.raises(ValueError, match=rf"has the heads \['{heads[0]}'\], not \['{wanted}'\]"):
+        network = AlphaRefineNet(NetworkConfig("resnet18", heads))
+        with pytest.raises(ValueError, match=rf"`heads` must be among \['{heads[0]}'\], .*got \['{wanted}'\]"):
             network(pictures(1), torch.zeros(1, 256, 8, 8), [wanted])
 
     @pytest.mark.parametrize("heads", HEADS)
     def test_every_parameter_gets_a_gradient(self, heads) -> None:
         # Distributed training relies on it: it does not search for unused parameters.
-        network = AlphaRefineNet("resnet18", heads).train()
+        network = AlphaRefineNet(NetworkConfig("resnet18", heads)).train()
         corners, mask_logits = network(pictures(1, 2), network.encode_template(pictures(0, 2)))
         total = sum(x.mean() for x in (None if corners is None else corners.crop_xyxy, mask_logits) if x is not None)
         total.backward()

@@ -17,12 +17,11 @@ import train
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import from_original_names
 from alpharefine.data.text import read_rows
-from alpharefine.models import AlphaRefineNet, BackboneName, CornerHeadName, Grid, Prediction
+from alpharefine.models import AlphaRefineNet, BackboneName, CornerHeadName, Grid, NetworkConfig, Prediction
 from alpharefine.models.correlation import ResidualConvolutions, depthwise_correlation, naive_correlation
-from alpharefine.models.heads import BoxHead, make_mask_head
+from alpharefine.models.heads import BoxHead, build_mask_head
 from tests.models.golden import golden_pairs, golden_weights
 
-DEFAULT = {"heads": ("corner", "mask"), "neck": "pixel", "corner_head": "towers", "mask_head": "pyramid"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "att": {"neck": "pixel_gate_first"},
     "ex": {"corner_head": "extreme"},
@@ -52,9 +51,8 @@ def close(actual: Tensor, expected: np.ndarray, tolerance: float) -> None:
 @pytest.fixture(scope="module", params=VARIANTS)
 def variant(request: pytest.FixtureRequest, shared: Path) -> tuple[str, AlphaRefineNet, Tensor, Prediction]:
     """Name, network, template kernel and prediction of the three pairs."""
-    parts = DEFAULT | VARIANTS[request.param]
-    network = AlphaRefineNet("resnet34", geometry="original", **parts).eval()
-    network.load_state_dict(from_original_names(weights(shared, request.param), parts))
+    network = AlphaRefineNet(NetworkConfig(geometry="original", **VARIANTS[request.param])).eval()
+    network.load_state_dict(from_original_names(weights(shared, request.param), network.config))
     template, search = golden_pairs(shared / "golden")
     with np.load(shared / "golden" / "ar34_cm.npz") as arrays:
         box = torch.from_numpy(arrays["template_box"])
@@ -80,7 +78,7 @@ class TestGolden:
         name, network, kernel, _ = variant
         search = golden_pairs(shared / "golden")[1]
         with torch.no_grad():
-            fused = network.neck(network.backbone(network._normalise(search)).layer3, kernel)
+            fused = network.neck(network.backbone(network._normalize(search)).layer3, kernel)
         if f"{name}_fused" in expected:
             close(fused, expected[f"{name}_fused"], 5e-4)
         else:
@@ -112,16 +110,15 @@ class TestGolden:
             return
         close(kernel[:, ::4], expected["prroi_kernel_sub4"], 5e-4)
         with torch.no_grad():
-            search = network.backbone(network._normalise(golden_pairs(shared / "golden")[1])).layer3
+            search = network.backbone(network._normalize(golden_pairs(shared / "golden")[1])).layer3
         if name == "naive":
             np.testing.assert_allclose(naive_correlation(search, kernel), expected["naive_corr9"], rtol=1e-4)
         else:
             close(depthwise_correlation(search, kernel)[:, ::8], expected["dw_corr9_sub8"], 0.1)
 
     def test_simple_mask_head(self, expected, shared) -> None:
-        head = make_mask_head("simple", 64, (64, 64, 128)).eval()
-        parts = DEFAULT | {"mask_head": "simple"}
-        state = from_original_names(weights(shared, "simplemask"), parts)
+        head = build_mask_head("simple", 64, (64, 64, 128)).eval()
+        state = from_original_names(weights(shared, "simplemask"), NetworkConfig(mask_head="simple"))
         head.load_state_dict({k.removeprefix("mask_head."): v for k, v in state.items() if k.startswith("mask_head.")})
         with torch.no_grad():
             logits = head.enlarge(head(torch.from_numpy(expected["att_fused"]), None), (256, 256))
@@ -133,7 +130,7 @@ class TestGolden:
     )
     def test_box_heads(self, expected, shared, theirs, ours) -> None:
         head = BoxHead(64, Grid(256), ours).eval()
-        state = from_original_names(weights(shared, theirs), DEFAULT | {"corner_head": ours})
+        state = from_original_names(weights(shared, theirs), NetworkConfig(corner_head=ours))
         head.load_state_dict({k.removeprefix("corner_head."): v for k, v in state.items()})
         fused = 0.05 * torch.from_numpy(expected["att_fused"])
         with torch.no_grad():
@@ -166,7 +163,7 @@ def test_three_convolutions_added_to_their_input() -> None:
 )
 def test_every_part_runs_in_double_precision(parts: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    network = AlphaRefineNet("mobilenet_v3_small", **(DEFAULT | parts)).eval()
+    network = AlphaRefineNet(NetworkConfig("mobilenet_v3_small", **parts)).eval()
     template, search = torch.randint(0, 256, (2, 1, 3, 256, 256), dtype=torch.uint8)
     found = []
     with torch.no_grad():
@@ -224,9 +221,7 @@ def test_a_variant_trains_and_evaluates(
     assert np.mean(losses[-6:]) < 0.9 * np.mean(losses[:3])
     checkpoint = tmp_path / "variant/checkpoints/last.ckpt"
     network = load_checkpoint(checkpoint).network
-    assert {name: network.parts[name] for name in parts} == {
-        k: tuple(v) if k == "heads" else v for k, v in parts.items()
-    }
+    assert network.config == NetworkConfig(**{"backbone": "resnet18"} | parts)
     name = (lasot_root / "testing_set.txt").read_text().split()[0]
     command = {
         "tracker": "oracle",

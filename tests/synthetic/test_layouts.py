@@ -138,7 +138,7 @@ class TestCOCO:
         assert np.array_equal(decoded, masks[-1] | masks[-2])
         assert crowd["area"] == decoded.sum()
 
-    def test_splits_share_no_picture_and_no_id(self, coco_root) -> None:
+    def test_splits_share_no_image_and_no_id(self, coco_root) -> None:
         train, val = (
             json.loads((coco_root / f"annotations/instances_{s}2017.json").read_text()) for s in ("train", "val")
         )

@@ -26,7 +26,7 @@ def same(a: SyntheticSequence, b: SyntheticSequence) -> bool:
 
 
 class TestSprite:
-    """The half pixels: what is drawn lies where the numbers say."""
+    """Drawn sprites are at the requested subpixel positions."""
 
     def sprite(self) -> Sprite:
         rng = np.random.default_rng(0)
@@ -127,7 +127,7 @@ class TestSequence:
                 larger += w * h > seen_w * seen_h
         assert larger > 20
 
-    def test_boxes_lie_in_the_picture(self, sequences) -> None:
+    def test_boxes_lie_in_the_image(self, sequences) -> None:
         for sequence in sequences:
             low, high = sequence.boxes_xywh[:, :2], sequence.boxes_xywh[:, :2] + sequence.boxes_xywh[:, 2:]
             assert low.min() >= 0
@@ -180,7 +180,7 @@ class TestSequence:
         assert sequence.visible_ratio[0] == 1
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "message"),
         [
             ((-1, 0, 5, TINY), "`seed` must be at least 0, got -1"),
             ((0, -2, 5, TINY), "`index` must be at least 0, got -2"),
@@ -188,12 +188,12 @@ class TestSequence:
             ((0, 0, 5, (64, 20)), r"`frame_size \(each side\)` must be at least 48, got 20"),
         ],
     )
-    def test_arguments_out_of_range(self, arguments, told) -> None:
-        with pytest.raises(UserError, match=told):
+    def test_arguments_out_of_range(self, arguments, message) -> None:
+        with pytest.raises(UserError, match=message):
             generate_sequence(*arguments)
 
 
-class TestPicture:
+class TestImage:
     def test_the_same_seed_gives_the_same_bytes(self) -> None:
         (first, first_masks), (second, second_masks) = generate_image(0, 3, SIZE), generate_image(0, 3, SIZE)
         assert np.array_equal(first, second)
@@ -203,8 +203,8 @@ class TestPicture:
     def test_masks_do_not_overlap_and_can_be_seen(self) -> None:
         counts = []
         for index in range(10):
-            picture, masks = generate_image(0, index, SIZE)
-            assert picture.shape == (*SIZE, 3)
+            image, masks = generate_image(0, index, SIZE)
+            assert image.shape == (*SIZE, 3)
             assert all(mask.dtype == np.uint8 and mask.sum() >= 30 for mask in masks)
             assert np.sum(masks, axis=0).max() == 1
             counts.append(len(masks))

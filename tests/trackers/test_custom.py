@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alpharefine.errors import UserError
-from alpharefine.trackers import Track, TrackState, load_tracker
+from alpharefine.trackers import Track, TrackState, find_tracker, load_tracker
 
 FRAME = np.zeros((8, 8, 3), dtype=np.uint8)
 
@@ -51,7 +51,9 @@ def test_an_own_class_is_made_once_with_its_weights(monkeypatch: pytest.MonkeyPa
         np.testing.assert_array_equal(track.box_xywh, [5, 6, 7, 8])
         assert (track.score, track.state) == (0.25, TrackState.UNCERTAIN)
     assert Scripted.made == [(Path("a"), Path("b"))]
-    assert (source.name, source.accepts_feedback, source.needs_frames) == (NAME, True, True)
+    entry = find_tracker(NAME)
+    assert entry.name == NAME
+    assert entry.code_files(NAME) == [Path(__file__)]
 
 
 class Clumsy(Scripted):
@@ -71,6 +73,19 @@ def test_a_tracker_may_change_the_boxes_it_is_given() -> None:
     np.testing.assert_array_equal(tracker.track(FRAME).box_xywh, np.arange(4.0) + 5)
     np.testing.assert_array_equal(truth, np.arange(8.0).reshape(2, 4))
     np.testing.assert_array_equal(fed_back, np.arange(4.0))
+
+
+class Closing(Scripted):
+    closed: ClassVar[int] = 0
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+def test_closing_is_optional() -> None:
+    load_tracker(NAME).open("a", np.zeros((1, 4))).close()
+    load_tracker(f"{__name__}:Closing").open("a", np.zeros((1, 4))).close()
+    assert Closing.closed == 1
 
 
 class WithoutWeights(Scripted):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alpharefine.errors import UserError
-from alpharefine.trackers import TrackerSource, load_tracker
+from alpharefine.trackers import LoadedTracker, load_tracker
 
 from .onnx_files import save_dasiamrpn
 from .videos import bgr, moving_texture
@@ -19,12 +19,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def source(weights: list[Path]) -> TrackerSource:
+def source(weights: list[Path]) -> LoadedTracker:
     return load_tracker("dasiamrpn", weights=weights)
 
 
 @pytest.mark.parametrize("box", [(60, 50, 40, 40), (200, 120, 61, 33)])
-def test_boxes_and_scores_are_those_of_opencv(source: TrackerSource, weights: list[Path], box: tuple[int, ...]) -> None:
+def test_boxes_and_scores_are_those_of_opencv(source: LoadedTracker, weights: list[Path], box: tuple[int, ...]) -> None:
     frames, gt_xywh = moving_texture(10)
     reference = cv2.TrackerDaSiamRPN.create(*(cv2.dnn.readNet(str(path)) for path in weights))
     reference.init(bgr(frames[0]), box)

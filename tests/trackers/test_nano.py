@@ -9,7 +9,7 @@ import torch
 
 from alpharefine.boxes import paired_iou, xywh_to_xyxy
 from alpharefine.errors import UserError
-from alpharefine.trackers import TrackerSource, load_tracker
+from alpharefine.trackers import LoadedTracker, load_tracker
 
 from .onnx_files import save_nano
 from .videos import bgr, moving_texture
@@ -21,7 +21,7 @@ def weights(shared: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def source(weights: list[Path]) -> TrackerSource:
+def source(weights: list[Path]) -> LoadedTracker:
     return load_tracker("nano", weights=weights)
 
 
@@ -51,7 +51,7 @@ def test_boxes_of_a_generated_network_are_those_of_opencv(tmp_path: Path, box: t
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["football1", "man", "skiing", "tiger1"])
 def test_every_box_of_a_whole_sequence_is_that_of_opencv(
-    source: TrackerSource, weights: list[Path], shared: Path, name: str
+    source: LoadedTracker, weights: list[Path], shared: Path, name: str
 ) -> None:
     frames, gt_xywh = read_sequence(shared, name)
     reference = cv2.TrackerNano.create(*(cv2.dnn.readNet(str(path)) for path in weights))
@@ -70,7 +70,7 @@ def test_every_box_of_a_whole_sequence_is_that_of_opencv(
 
 
 @pytest.mark.parity
-def test_a_set_box_moves_the_search_and_leaves_the_template(source: TrackerSource, shared: Path) -> None:
+def test_a_set_box_moves_the_search_and_leaves_the_template(source: LoadedTracker, shared: Path) -> None:
     frames, gt_xywh = read_sequence(shared, "tiger1")
     tracker = source.open("tiger1", gt_xywh)
     tracker.initialize(frames[0], gt_xywh[0])
@@ -94,7 +94,7 @@ def test_files_in_the_wrong_order_are_refused(weights: list[Path]) -> None:
 @pytest.mark.parametrize(
     "box_xywh", [(-30.0, -30.0, 40.0, 50.0), (5.5, 4.25, 600.5, 400.0), (700.0, 500.0, 20.0, 20.0)]
 )
-def test_boxes_over_the_border_are_tracked(source: TrackerSource, box_xywh: tuple[float, ...]) -> None:
+def test_boxes_over_the_border_are_tracked(source: LoadedTracker, box_xywh: tuple[float, ...]) -> None:
     frame = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
     tracker = source.open("noise", np.zeros((1, 4)))
     tracker.initialize(frame, np.array(box_xywh))

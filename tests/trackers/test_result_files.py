@@ -168,6 +168,23 @@ def test_the_digest_is_of_what_the_files_hold(tmp_path: Path) -> None:
     assert find_results(changed, NAMES)[0].digest not in digests
 
 
+@pytest.mark.parametrize("separator", [",", "\t", " ", ", ", ";"])
+@pytest.mark.parametrize("number", ["{:.0f}", "{:.3f}", "{:.2e}"])
+def test_numbers_and_separators(tmp_path: Path, separator: str, number: str) -> None:
+    (tmp_path / "cat-1.txt").write_text(text(number, separator) + "9,9,9,9\n")
+    results = results_of_one(tmp_path, ["cat-1"])
+    assert results is not None
+    np.testing.assert_array_equal(results.boxes_xywh("cat-1", FIRST, 3), BOXES)
+
+
+def test_invalid_boxes_are_returned_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "cat-1.txt").write_text("1,2,3,4\nNaN,nan,NaN,NaN\n0,0,0,0\n5,5,-1,2\n")
+    results = results_of_one(tmp_path, ["cat-1"])
+    assert results is not None
+    rows = results.boxes_xywh("cat-1", FIRST, 4)
+    np.testing.assert_array_equal(rows, [[1, 2, 3, 4], [np.nan] * 4, [0, 0, 0, 0], [5, 5, -1, 2]])
+
+
 @pytest.mark.parametrize("name", ["../../cat-1.txt", "../cat-1.txt", "a/../../b/cat-1.txt", "/tmp/x/cat-1.txt"])
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_the_names_in_an_archive_are_no_paths(tmp_path: Path, name: str, write: Callable[..., Path]) -> None:
@@ -194,7 +211,7 @@ def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
 def test_no_folder_and_no_archive(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for name in ("absent", "notes.txt"):
-        with pytest.raises(UserError, match=rf"--results_dir .*{name} is not a folder, nor an archive"):
+        with pytest.raises(UserError, match=rf"--results_dir .*{name} is neither a folder nor an archive"):
             find_results(tmp_path / name, NAMES)
 
 
@@ -243,13 +260,13 @@ def test_a_file_that_is_no_gzip(tmp_path: Path) -> None:
 def test_two_files_for_a_sequence(tmp_path: Path) -> None:
     write_folder(tmp_path, {"ATOM/cat-1.txt": FLOATS})
     write_gzipped(tmp_path, {"ATOM/cat-1.txt": FLOATS})
-    with pytest.raises(UserError, match=r"both .*cat-1\.txt.* and .*cat-1\.txt.* hold results of cat-1"):
+    with pytest.raises(UserError, match=r"both .*cat-1\.txt.* and .*cat-1\.txt.* contain results of cat-1; remove one"):
         find_results(tmp_path, NAMES)
 
 
 def test_two_trackers_of_one_name(tmp_path: Path) -> None:
     write_folder(tmp_path, {"dimp/50/cat-1.txt": FLOATS, "dimp_50/cat-1.txt": FLOATS})
-    with pytest.raises(UserError, match=r"dimp/50 and dimp_50 would both be called 'dimp_50'; rename one"):
+    with pytest.raises(UserError, match=r"dimp/50 and dimp_50 would have the same name 'dimp_50'; rename or remove"):
         find_results(tmp_path, NAMES)
 
 

@@ -7,8 +7,8 @@ import pytest
 from alpharefine.trackers.siamese import change_penalty, context_side, cut_square, smooth_box, target_prob
 
 
-def padded_cut(frame: np.ndarray, x0: int, y0: int, side: int, crop_size: int, colour: tuple[float, ...]) -> np.ndarray:
-    canvas = cv2.copyMakeBorder(frame, 100, 100, 100, 100, cv2.BORDER_CONSTANT, value=colour)
+def padded_cut(frame: np.ndarray, x0: int, y0: int, side: int, crop_size: int, color: tuple[float, ...]) -> np.ndarray:
+    canvas = cv2.copyMakeBorder(frame, 100, 100, 100, 100, cv2.BORDER_CONSTANT, value=color)
     return cv2.resize(canvas[y0 + 100 : y0 + 100 + side, x0 + 100 : x0 + 100 + side], (crop_size, crop_size))
 
 
@@ -23,11 +23,11 @@ def padded_cut(frame: np.ndarray, x0: int, y0: int, side: int, crop_size: int, c
         pytest.param(10, -60, 20, id="above"),
     ],
 )
-@pytest.mark.parametrize("colour", [None, (10.0, 20.6, 30.2)])
-def test_a_square_is_cut_as_from_a_padded_frame(x0: int, y0: int, side: int, colour: tuple[float, ...] | None) -> None:
+@pytest.mark.parametrize("color", [None, (10.0, 20.6, 30.2)])
+def test_a_square_is_cut_as_from_a_padded_frame(x0: int, y0: int, side: int, color: tuple[float, ...] | None) -> None:
     frame = np.random.default_rng(0).integers(0, 255, (50, 60, 3), dtype=np.uint8)
-    expected = padded_cut(frame, x0, y0, side, 31, cv2.mean(frame) if colour is None else colour)
-    np.testing.assert_array_equal(cut_square(frame, x0, y0, side, 31, colour), expected)
+    expected = padded_cut(frame, x0, y0, side, 31, cv2.mean(frame) if color is None else color)
+    np.testing.assert_array_equal(cut_square(frame, x0, y0, side, 31, color), expected)
 
 
 def test_context_of_a_box_worked_out_by_hand() -> None:
@@ -49,15 +49,15 @@ def test_the_probability_is_finite_for_large_logits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("centre", "size", "rate", "expected"),
+    ("center", "size", "rate", "expected"),
     [
         pytest.param((30, 20), (30, 20), 0.5, (30, 20, 25, 20), id="half way"),
-        pytest.param((-5, 200), (20, 20), 1.0, (0, 100, 20, 20), id="centre outside"),
+        pytest.param((-5, 200), (20, 20), 1.0, (0, 100, 20, 20), id="center outside"),
         pytest.param((30, 20), (1, 900), 1.0, (30, 20, 10, 100), id="too small, too large"),
     ],
 )
 def test_boxes_are_smoothed_and_limited(
-    centre: tuple[float, ...], size: tuple[float, ...], rate: float, expected: tuple[float, ...]
+    center: tuple[float, ...], size: tuple[float, ...], rate: float, expected: tuple[float, ...]
 ) -> None:
-    answer = smooth_box(np.array(centre), np.array(size), np.array([20.0, 20.0]), rate, (100, 200))
+    answer = smooth_box(np.array(center), np.array(size), np.array([20.0, 20.0]), rate, (100, 200))
     np.testing.assert_allclose(np.concatenate(answer), expected)

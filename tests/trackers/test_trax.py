@@ -14,8 +14,7 @@ import pytest
 
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
-from alpharefine.trackers import TrackState, load_tracker
-from alpharefine.trackers.trax import TimeLimits, TraxTracker
+from alpharefine.trackers import TimeLimits, Tracker, TrackState, find_tracker, load_tracker
 from alpharefine.trackers.trax_messages import Message, format_message, parse_message, parse_region
 from tests.trackers.trax_programs import HELLO, MIL, scripted, write_program
 
@@ -26,15 +25,15 @@ NO_FRAME = np.empty((0, 0, 3), dtype=np.uint8)
 # Keeps what it is sent, so that a test can look at it.
 KEEP = "import json; open(__file__ + '.log', 'a').write(json.dumps(line) + '\\n')"
 
-Open = Callable[..., TraxTracker]
+Open = Callable[..., Tracker]
 
 
 @pytest.fixture
 def open_tracker() -> Open:
-    def opened(name: str, startup_s: float = 20, frame_s: float = 20) -> TraxTracker:
-        tracker = load_tracker(name, limits=TimeLimits(startup_s, frame_s)).open("a-1", np.zeros((9, 4)))
-        assert isinstance(tracker, TraxTracker)
-        return tracker
+    def opened(
+        name: str, frame_paths: list[Path] | None = None, *, startup_s: float = 20, frame_s: float = 20
+    ) -> Tracker:
+        return load_tracker(name, limits=TimeLimits(startup_s, frame_s)).open("a-1", np.zeros((9, 4)), frame_paths)
 
     return opened
 
@@ -90,8 +89,7 @@ def test_what_is_no_region(region: str) -> None:
 
 def test_files_are_shown_by_their_paths(open_tracker: Open, pictures: list[Path], tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    tracker = open_tracker(scripted(program, KEEP + "\nprint('noise', file=sys.stderr)"))
-    tracker.frame_paths = pictures
+    tracker = open_tracker(scripted(program, KEEP + "\nprint('noise', file=sys.stderr)"), pictures)
     for _ in range(2):  # once more from the start
         tracker.initialize(NO_FRAME, BOX)
         for index in (1, 2):
@@ -110,8 +108,7 @@ def test_version_4_is_told_the_target_before_the_picture(
 ) -> None:
     program = tmp_path / "program.py"
     body = f"{KEEP}\nif 'initialize' in line: continue"
-    tracker = open_tracker(scripted(program, body, HELLO.replace("version=1", "version=4")))
-    tracker.frame_paths = pictures
+    tracker = open_tracker(scripted(program, body, HELLO.replace("version=1", "version=4")), pictures)
     tracker.initialize(NO_FRAME, BOX)
     assert tracker.track(NO_FRAME).box_xywh.tolist() == [1, 2, 2, 4]
     tracker.close()
@@ -143,8 +140,7 @@ def test_pixels_for_those_that_ask_for_them(
     open_tracker: Open, pictures: list[Path], tmp_path: Path, formats: str, body: str, from_files: bool
 ) -> None:
     hello = HELLO.replace("image=path", f"image={formats}")
-    tracker = open_tracker(scripted(tmp_path / "program.py", body.strip(), hello))
-    tracker.frame_paths = pictures if from_files else None
+    tracker = open_tracker(scripted(tmp_path / "program.py", body.strip(), hello), pictures if from_files else None)
     frame = NO_FRAME if from_files else FRAME
     tracker.initialize(frame, BOX)
     assert tracker.track(frame).box_xywh[0] == FRAME.sum()
@@ -165,8 +161,7 @@ def test_a_frame_larger_than_a_pipe(open_tracker: Open, tmp_path: Path) -> None:
 def test_polygons_and_targets_not_found(open_tracker: Open, pictures: list[Path], tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     body = f"{KEEP}\nprint('@@TRAX:state ' + ['1,2,3,4', '0,1,4,1,4,3', '0'][index], flush=True); continue"
-    tracker = open_tracker(scripted(program, body, HELLO.replace("rectangle", "polygon")))
-    tracker.frame_paths = pictures
+    tracker = open_tracker(scripted(program, body, HELLO.replace("rectangle", "polygon")), pictures)
     tracker.initialize(NO_FRAME, np.array([1, 2, 3, 4]))
     assert tracker.track(NO_FRAME)[0].tolist() == [0, 1, 4, 2]
     lost = tracker.track(NO_FRAME)
@@ -200,16 +195,15 @@ MUTE = 'print("hello, I am no TraX program", flush=True)\nimport time; time.slee
         pytest.param("print('@@TRAX:state m0,0,2,2'); continue", HELLO, 2, r"answered .*m0,0,2,2.* rectangles or",
                      id="mask"),
         pytest.param("", HELLO.replace("rectangle", "mask"), 1, "takes the target as mask only", id="wants masks"),
-        pytest.param("", HELLO.replace("path", "url"), 1, "takes pictures as url only", id="wants addresses"),
-        pytest.param("", "@@TRAX:state", 1, "sent 'state' where 'hello' is due", id="another message"),
+        pytest.param("", HELLO.replace("path", "url"), 1, "takes images as url only", id="wants addresses"),
+        pytest.param("", "@@TRAX:state", 1, "sent 'state' in place of 'hello'", id="another message"),
     ],
 )  # fmt: skip
 def test_a_program_that_fails(
     open_tracker: Open, pictures: list[Path], tmp_path: Path, body: str, hello: str, frame: int, message: str
 ) -> None:
     body = f"open(__file__ + '.pid', 'w').write(str(os.getpid()))\n{body}"
-    tracker = open_tracker(scripted(tmp_path / "program.py", body, hello), startup_s=1, frame_s=1)
-    tracker.frame_paths = pictures
+    tracker = open_tracker(scripted(tmp_path / "program.py", body, hello), pictures, startup_s=1, frame_s=1)
     start = time.monotonic()
 
     def conversation() -> None:
@@ -241,8 +235,7 @@ def test_what_a_hanging_program_started_ends_with_it(open_tracker: Open, picture
     child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
     print(child.pid, flush=True)
     time.sleep(60)"""
-    tracker = open_tracker(scripted(tmp_path / "program.py", body), frame_s=1)
-    tracker.frame_paths = pictures
+    tracker = open_tracker(scripted(tmp_path / "program.py", body), pictures, frame_s=1)
     tracker.initialize(NO_FRAME, BOX)
     with pytest.raises(SequenceError) as error:
         tracker.track(NO_FRAME)
@@ -255,8 +248,7 @@ def test_what_a_hanging_program_started_ends_with_it(open_tracker: Open, picture
 
 def test_a_program_that_does_not_leave_is_ended(open_tracker: Open, pictures: list[Path], tmp_path: Path) -> None:
     ends = tmp_path / "program.py"
-    tracker = open_tracker(scripted(ends, "if index == 0: signal.signal(signal.SIGTERM, signal.SIG_IGN)"))
-    tracker.frame_paths = pictures
+    tracker = open_tracker(scripted(ends, "if index == 0: signal.signal(signal.SIGTERM, signal.SIG_IGN)"), pictures)
     tracker.initialize(NO_FRAME, BOX)
     tracker.close()
     tracker.close()  # nothing is left to do
@@ -282,9 +274,10 @@ def test_weights_belong_into_the_command() -> None:
         load_tracker("cmd:true", weights=[Path("a.pth")])
 
 
-def test_what_such_a_tracker_can_do() -> None:
-    source = load_tracker("cmd:true")
-    assert (source.accepts_feedback, source.needs_frames, source.gives_score) == (False, True, True)
+def test_the_results_depend_on_the_files_of_the_command(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    name = scripted(program)
+    assert program in find_tracker(name).code_files(name)
 
 
 # ---- the same boxes ------------------------------------------------------------------------------------------------
@@ -306,8 +299,7 @@ with trax.Server([trax.Region.RECTANGLE], [trax.Image.PATH]) as server:
 
 def test_a_program_of_the_reference_implementation(open_tracker: Open, pictures: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("trax", reason="vot-trax is an extra: pip install alpharefine[trax]")
-    tracker = open_tracker(write_program(tmp_path / "program.py", REFERENCE))
-    tracker.frame_paths = pictures
+    tracker = open_tracker(write_program(tmp_path / "program.py", REFERENCE), pictures)
     tracker.initialize(NO_FRAME, np.array([10.5, 20, 30, 40]))
     tracks = [tracker.track(NO_FRAME) for _ in range(3)]
     np.testing.assert_allclose([track.box_xywh for track in tracks], [[11.5 + n, 20, 30, 40] for n in (1, 2, 3)])
@@ -319,9 +311,9 @@ def test_mil_in_a_program_of_its_own(open_tracker: Open, data_root: Path, tmp_pa
     folder = next(path for path in sorted((data_root / "lasot").rglob("img")))
     box_xywh = np.loadtxt(folder.parent / "groundtruth.txt", delimiter=",")[0]
     here = load_tracker("mil").open("a", np.zeros((1, 4)))
-    there = open_tracker(write_program(tmp_path / "mil.py", MIL))
-    there.frame_paths = sorted(folder.iterdir())
-    frames = [read_image(path) for path in there.frame_paths]
+    paths = sorted(folder.iterdir())
+    there = open_tracker(write_program(tmp_path / "mil.py", MIL), paths)
+    frames = [read_image(path) for path in paths]
     here.initialize(frames[0], box_xywh)
     there.initialize(NO_FRAME, box_xywh)
     boxes = np.array([[tracker.track(frame).box_xywh for tracker in (here, there)] for frame in frames[1:]])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from alpharefine.trackers import TrackerSource, TrackState, load_tracker
+from alpharefine.trackers import LoadedTracker, TrackState, load_tracker
 
 from .onnx_files import save_vit
 from .videos import bgr, moving_texture
@@ -20,12 +20,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(weights: Path) -> TrackerSource:
+def source(weights: Path) -> LoadedTracker:
     return load_tracker("vit", weights=[weights])
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_boxes_and_scores_are_those_of_opencv(source: TrackerSource, weights: Path, box: tuple[int, ...]) -> None:
+def test_boxes_and_scores_are_those_of_opencv(source: LoadedTracker, weights: Path, box: tuple[int, ...]) -> None:
     frames, gt_xywh = moving_texture(9)
     reference = cv2.TrackerVit.create(cv2.dnn.readNet(str(weights)))
     reference.init(bgr(frames[0]), box)
@@ -56,7 +56,7 @@ def test_a_low_score_keeps_the_box_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("box", [(700.0, 500.0, 20.0, 20.0), (10.0, 10.0, 0.3, 0.3)])
-def test_boxes_that_opencv_fails_on_are_tracked(source: TrackerSource, box: tuple[float, ...]) -> None:
+def test_boxes_that_opencv_fails_on_are_tracked(source: LoadedTracker, box: tuple[float, ...]) -> None:
     frame = moving_texture(1)[0][0]
     tracker = source.open("generated", np.zeros((1, 4)))
     tracker.initialize(frame, np.array(box))

@@ -151,22 +151,22 @@ class EvaluationDataset(ABC):
         Raises:
             UserError: If a name is a path or occurs twice.
         """
-        return self.given_names() or self.official_names()
+        names = self.given_names() or self.official_names()
+        for name, count in Counter(names).items():
+            if count > 1 or name == ".." or Path(name).name != name:
+                fault = "is given more than once" if count > 1 else "is a path"
+                raise UserError(f"`--sequences` and `--split` take names of sequences, each once; {name} {fault}.")
+        return names
 
     def given_names(self) -> list[str]:
         """Return `sequences` of the configuration, else the names in its split file; empty if `split` is a split.
 
         Raises:
-            UserError: If the split file has no names, or a name is a path or occurs twice.
+            UserError: If the split file has no names.
         """
-        names = list(self.config.sequences)
-        if not names and self.config.split not in self.splits:
-            names = read_names(Path(self.config.split))
-        for name, count in Counter(names).items():
-            if count > 1 or Path(name).name != name:
-                fault = "is given more than once" if count > 1 else "is a path"
-                raise UserError(f"`--sequences` and `--split` take names of sequences, each once; {name} {fault}.")
-        return names
+        if self.config.sequences or self.config.split in self.splits:
+            return list(self.config.sequences)
+        return read_names(Path(self.config.split))
 
     @property
     def scoring(self) -> Scoring:

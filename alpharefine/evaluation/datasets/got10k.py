@@ -44,7 +44,7 @@ class GOT10kDataset(EvaluationDataset):
     the split ``test`` only the first boxes are public. Its archive has the layout that got10k-toolkit writes:
     ``<sequence>/<sequence>_001.txt`` with a box in each row and ``<sequence>/<sequence>_time.txt`` with seconds.
 
-    Sequences that are given by name are of the test split if their names begin with ``GOT-10k_Test_``.
+    Sequences that are given by name belong to the test split if the first name begins with ``GOT-10k_Test_``.
 
     Args:
         config: Folder, split and sequences.
@@ -55,12 +55,12 @@ class GOT10kDataset(EvaluationDataset):
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
-        names = self.given_names()
         self._split = config.split
-        if names:
-            self._split = "test" if any(name.startswith("GOT-10k_Test_") for name in names) else "val"
+        given = self.given_names()
+        if given:
+            self._split = "test" if given[0].startswith("GOT-10k_Test_") else "val"
         self._folder = self._split_folder()
-        self.names = names or self.official_names()
+        self.names = self.chosen_names()
 
     def _split_folder(self) -> Path:
         root = self.root

@@ -39,8 +39,8 @@ class OTB100(EvaluationDataset):
 
     A sequence is ``<name>/`` with ``img/0001.jpg`` and ``groundtruth_rect.txt``, numbers separated by commas, tabs or
     spaces. A second target of a folder is a sequence of its own: ``Jogging-2`` is ``Jogging/groundtruth_rect.2.txt``.
-    Frames may start at any number. Only the frames in `FRAME_RANGES` are used. The annotation has a row for each of them,
-    or for each frame of the folder.
+    Frames may start at any number. Only the frames in `FRAME_RANGES` are used. The annotation has a row for each of
+    them, or for each frame of the folder.
 
     The default protocol is `lasot`: LaSOT's toolkit computes what the OTB authors' toolkit does (inclusive pixels,
     first row replaced by the ground truth).
@@ -89,7 +89,8 @@ class OTB100(EvaluationDataset):
 def official_attributes() -> dict[str, tuple[str, ...]]:
     """Return the attributes of the 100 sequences by name, in the official order.
 
-    Source: ``tb_100.txt`` of the authors' toolkit (jwlim/tracker_benchmark).
+    Source: the authors' toolkit (jwlim/tracker_benchmark), version of the TPAMI paper; later versions differ in 14
+    sequences from the numbers of sequences that attribute plots are published with.
     """
     lines = (resources.files("alpharefine.evaluation.datasets") / "otb100.txt").read_text().splitlines()
     return {name: tuple(attributes) for name, *attributes in map(str.split, lines)}

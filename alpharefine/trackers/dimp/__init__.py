@@ -1,1 +1,1 @@
-"""ATOM, DiMP, PrDiMP and SuperDiMP, from the files that their authors published."""
+"""ATOM, DiMP, PrDiMP and SuperDiMP with their authors' published weights."""

@@ -1,4 +1,4 @@
-"""ATOM: a classifier that is learnt from nothing in the first frame.
+"""ATOM: a tracker whose classifier is trained from scratch in the first frame.
 
 Source: ATOM (arXiv 1811.07628).
 """
@@ -32,40 +32,45 @@ from alpharefine.trackers.dimp.threads import one_thread
 
 
 class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
-    """Follows one target.
+    """ATOM in one sequence.
 
     Args:
-        network: in evaluation mode, with parameters that ask for no gradient; any number of trackers can share it.
-        parameters: the published ones, or others.
-        seed: of the random moves of the first frame's views, of the classifier before it has learnt anything, and of
-            the boxes that the search begins with.
+        network: Network in evaluation mode, without gradients of its parameters; any number of trackers can share it.
+        parameters: Parameters of the tracker, such as the published ones.
+        seed: Seed of the random shifts of the first frame's views, of the initial classifier, and of the initial boxes
+            of the box search.
 
     Attributes:
-        classifier: what has been learnt of the target.
+        classifier: Classifier of the target.
     """
 
     @torch.no_grad()
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self._begin(box_xywh)
         network, target = self.network, self.target
         target.mark_found()
-        centre, views = np.rint(target.centre_yx), self._views()
-        # Unlike DiMP's, the crops' window is about the target's own centre; all places are measured from the rounded.
-        layers = network.layers(self._first_crops(frame, target.centre_yx, views))
-        box = torch.from_numpy(target.box_in(centre, target.scale, self._size_hw))[None].to(self._device)
+        center, views = np.rint(target.center_yx), self._views()
+        # Unlike in DiMP, the window is centered on the exact center; positions are measured from the rounded center.
+        layers = network.layers(self._first_crops(frame, target.center_yx, views))
+        box = torch.from_numpy(target.box_in(center, target.scale, self._size_hw))[None].to(self._device)
         self.modulation = network.bb_regressor.modulation(layers.layer2[:1], layers.layer3[:1], box)
 
         with one_thread():
-            self._learn_first(normalized(layers.layer3), centre, views)
+            self._learn_first(normalized(layers.layer3), center, views)
 
-    def _learn_first(self, features: Tensor, centre_yx: np.ndarray, views: list[View]) -> None:
+    def _learn_first(self, features: Tensor, center_yx: np.ndarray, views: list[View]) -> None:
         target, dropout = self.target, self.parameters.augmentation.dropout
         shifts_yx = [view.shift_yx for view in views]
         if dropout is not None:
             features = torch.cat([features, drop_channels(features[:1], *dropout, self._generator)])
             shifts_yx += [(0, 0)] * dropout[0]
-        labels = self._labels(centre_yx, target.scale, np.array(shifts_yx, dtype=np.float32), features.shape[-1])
+        labels = self._labels(center_yx, target.scale, np.array(shifts_yx, dtype=np.float32), features.shape[-1])
         weights = features.new_full((len(features),), 1 / len(features))
         self.classifier = self._first_classifier(Samples(features, labels, weights))
         self._search = ConjugateGradient("polak_ribiere", self.parameters.direction_forgetting_factor)
@@ -73,23 +78,27 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
 
     @torch.no_grad()
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame, and learn from it."""
+        """Locate the target in the next frame, and update the classifier.
+
+        Args:
+            frame: Next frame, ``(H, W, 3)`` RGB uint8.
+        """
         parameters, target = self.parameters, self.target
         self._frame_number += 1
-        centre, scale = np.rint(target.centre_yx), target.scale
+        center, scale = np.rint(target.center_yx), target.scale
         size = parameters.sample_size
         sample = cut_sample(
-            frame, target.centre_yx, scale * self._size_hw, (size, size), arithmetic=parameters.arithmetic
+            frame, target.center_yx, scale * self._size_hw, (size, size), arithmetic=parameters.arithmetic
         )
         layers = self.network.layers(sample.pixels[None].to(self._device))
         with one_thread():
             features = project(normalized(layers.layer3), self.classifier.projection)
             found = self._localize(filter_scores(features, self.classifier.filters)[0], scale)
         if found.state is not TrackState.NOT_FOUND:
-            target.move_to(centre + found.translation_yx, frame.shape[:2], parameters.target_inside_ratio)
-            self._refine_box(layers, centre, scale)
+            target.move_to(center + found.translation_yx, frame.shape[:2], parameters.target_inside_ratio)
+            self._refine_box(layers, center, scale)
         if found.state in (TrackState.NORMAL, TrackState.HARD_NEGATIVE):
-            self._add(features, centre, scale, found.state)
+            self._add(features, center, scale, found.state)
         num_iterations = self._num_iterations(found.state)
         if num_iterations > 0:
             with one_thread():
@@ -98,13 +107,13 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
             target.settle()
         return Track(target.box_xywh, found.max_score, found.state)
 
-    def _labels(self, sample_centre_yx: np.ndarray, scale: np.float32, shifts_yx: np.ndarray, num_cells: int) -> Tensor:
-        """Labels ``(N, n, n)`` of samples whose content was moved by ``(N, 2)`` crop pixels."""
+    def _labels(self, sample_center_yx: np.ndarray, scale: np.float32, shifts_yx: np.ndarray, num_cells: int) -> Tensor:
+        """Return labels ``(N, n, n)`` of samples whose content is shifted by ``(N, 2)`` crop pixels."""
         cells = np.float32(num_cells)
-        # The filter's response lies half a cell behind what it responds to, as its side is even.
-        centre = cells * (self.target.centre_yx - sample_centre_yx) / (scale * self._size_hw) + np.float32(0.5)
-        centres = torch.from_numpy(centre + shifts_yx / self._size_hw * cells)
-        return gaussian_labels(centres.to(self._device), num_cells, self._label_sigma(num_cells))
+        # The response of a filter with an even side lies half a cell after its input.
+        center = cells * (self.target.center_yx - sample_center_yx) / (scale * self._size_hw) + np.float32(0.5)
+        centers = torch.from_numpy(center + shifts_yx / self._size_hw * cells)
+        return gaussian_labels(centers.to(self._device), num_cells, self._label_sigma(num_cells))
 
     def _random_classifier(self, in_channels: int) -> Classifier:
         channels, size = self.parameters.num_channels, FILTER_SIZE
@@ -122,7 +131,7 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
 
     def _localize(self, scores: Tensor, scale: np.float32) -> Localization:
         size, thresholds = self.parameters.sample_size, self.parameters.thresholds
-        # The small map goes to the host, and is made larger there.
+        # The small map is copied to the host and upsampled there.
         return localize(
             upsampled(scores.cpu().numpy(), size),
             size / 2,
@@ -139,11 +148,11 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
         )
         self._features, self._stored_labels = (with_room(values, size) for values in (features, labels))
 
-    def _add(self, features: Tensor, sample_centre_yx: np.ndarray, scale: np.float32, state: TrackState) -> None:
+    def _add(self, features: Tensor, sample_center_yx: np.ndarray, scale: np.float32, state: TrackState) -> None:
         slot = self._next_slot(state)
         self._features[slot] = features[0]
         unmoved = np.zeros((1, 2), np.float32)
-        self._stored_labels[slot] = self._labels(sample_centre_yx, scale, unmoved, features.shape[-1])[0]
+        self._stored_labels[slot] = self._labels(sample_center_yx, scale, unmoved, features.shape[-1])[0]
 
     def _update(self, num_iterations: int) -> None:
         parameters = self.parameters

@@ -1,9 +1,9 @@
-"""How ATOM's classifier is learnt: Gauss-Newton steps, each of them solved by conjugate gradients.
+"""Training of ATOM's classifier by Gauss-Newton steps, each solved by conjugate gradients.
 
-The classifier is a projection of the features' channels, a filter over those, and an activation. Projection and filter
-are linear, so both together are one filter over the features, ``projection^T filter``, and their derivatives follow
-from that filter's by the product rule. So neither the projected features nor a gradient with respect to them is ever
-needed: a product with the Jacobian, and one with its transpose, is a matrix product over all samples each.
+The classifier projects the channels of the features, applies a filter, and applies an activation. Projection and filter
+are linear. Their composition is one filter over the features, ``projection^T filter``, whose derivatives follow from
+the product rule. Products with the Jacobian and with its transpose are then one matrix product over all samples each.
+Neither the projected features nor a gradient with respect to them is computed.
 
 Source: ATOM (arXiv 1811.07628), section 3.2 and supplementary material, section S1.
 """
@@ -20,16 +20,16 @@ from torch import Tensor
 from alpharefine.trackers.dimp.filters import apply_filter, filter_gradient
 
 _LEAST_RESPONSE = 0.05
-"""Negative scores saturate at minus this."""
+"""Magnitude at which negative scores saturate."""
 
 
 class Samples(NamedTuple):
-    """What a classifier is learnt from.
+    """Training samples of a classifier.
 
     Attributes:
-        features: ``(N, C, H, W)``.
-        labels: ``(N, H, W)``, what the activated scores should be.
-        weights: ``(N,)``, of the squared differences.
+        features: Feature maps, ``(N, C, H, W)``.
+        labels: Target values of the activated scores, ``(N, H, W)``.
+        weights: Weights of the squared residuals, ``(N,)``.
     """
 
     features: Tensor
@@ -41,8 +41,8 @@ class Classifier(NamedTuple):
     """Two linear layers.
 
     Attributes:
-        projection: ``(c, C)``, of the channels.
-        filters: ``(1, c, k, k)``.
+        projection: Projection of the channels, ``(c, C)``.
+        filters: Filter over the projected channels, ``(1, c, k, k)``.
     """
 
     projection: Tensor
@@ -50,21 +50,41 @@ class Classifier(NamedTuple):
 
 
 class Regularization(NamedTuple):
-    """Weights of the squared parameters."""
+    """Weights of the squared parameters.
+
+    Attributes:
+        projection: Weight of the projection.
+        filters: Weight of the filter.
+    """
 
     projection: float
     filters: float
 
 
 def project(features: Tensor, projection: Tensor) -> Tensor:
-    """Features ``(N, C, H, W)`` with the channels ``(N, c, H, W)`` that a projection ``(c, C)`` makes of them."""
+    """Project the channels of feature maps.
+
+    Args:
+        features: Feature maps, ``(N, C, H, W)``.
+        projection: Projection, ``(c, C)``.
+
+    Returns:
+        Feature maps, ``(N, c, H, W)``.
+    """
     return (projection @ features.flatten(2)).reshape(len(features), len(projection), *features.shape[2:])
 
 
 def filter_scores(features: Tensor, filters: Tensor) -> Tensor:
-    """Scores ``(N, H, W)`` of a filter ``(1, C, k, k)`` on features ``(N, C, H, W)``.
+    """Apply a filter to feature maps.
 
-    For even k they have a row and a column less than those of `apply_filter`, at their end.
+    For an even side k, the last row and the last column of the result of `apply_filter` are removed.
+
+    Args:
+        features: Feature maps, ``(N, C, H, W)``.
+        filters: Filter, ``(1, C, k, k)``.
+
+    Returns:
+        Scores, ``(N, H, W)``.
     """
     return apply_filter(features[:, None], filters)[:, 0, : features.shape[2], : features.shape[3]]
 
@@ -72,13 +92,13 @@ def filter_scores(features: Tensor, filters: Tensor) -> Tensor:
 def joint_step(
     samples: Samples, classifier: Classifier, regularization: Regularization, num_iterations: int
 ) -> Classifier:
-    """One Gauss-Newton step for both layers.
+    """Return the classifier after one Gauss-Newton step of both layers.
 
     Args:
-        samples: with the features that are projected.
-        classifier: to improve.
-        regularization: of both layers, which is the preconditioner too.
-        num_iterations: of conjugate gradients.
+        samples: Samples with features that are not projected.
+        classifier: Classifier before the step.
+        regularization: Regularization of both layers; it is also the preconditioner.
+        num_iterations: Number of iterations of conjugate gradients.
     """
     layers, (projection, filters) = _Layers(classifier), classifier
     fit = _Linearized(samples, layers.whole)
@@ -102,14 +122,14 @@ def joint_step(
 def filter_step(
     samples: Samples, filters: Tensor, regularization: float, search: ConjugateGradient, num_iterations: int
 ) -> Tensor:
-    """One Gauss-Newton step for a filter ``(1, c, k, k)`` alone.
+    """Return the filter ``(1, c, k, k)`` after one Gauss-Newton step.
 
     Args:
-        samples: with features that are projected already.
-        filters: to improve.
-        regularization: of the filter.
-        search: solves for the step; may remember the last one's direction.
-        num_iterations: of conjugate gradients.
+        samples: Samples with projected features.
+        filters: Filter before the step, ``(1, c, k, k)``.
+        regularization: Weight of the squared filter.
+        search: Solver; it may keep the direction of its last solution.
+        num_iterations: Number of iterations of conjugate gradients.
     """
     fit = _Linearized(samples, filters)
     change = search.solve(
@@ -121,12 +141,12 @@ def filter_step(
 
 
 class ConjugateGradient:
-    """Solves ``A x = b`` for a symmetric positive A that is known by its products with vectors.
+    """Solver of ``A x = b`` for a symmetric positive matrix A, given as a function.
 
     Args:
-        formula: by which the next direction is made conjugate.
-        forgetting_factor: None if each solution begins anew; else it goes on from the last one's direction, the more so
-            the nearer this is to 1.
+        formula: Formula that makes the next direction conjugate.
+        forgetting_factor: Weight in 0..1 of the last solution's direction at the start of the next solution; None
+            starts each solution without it.
     """
 
     def __init__(
@@ -143,16 +163,13 @@ class ConjugateGradient:
         num_iterations: int,
         preconditioner: Tensor | None = None,
     ) -> Tensor:
-        """An approximate solution.
+        """Return an approximate solution, ``(n,)``.
 
         Args:
-            product: A times a vector.
-            right: ``(n,)``, b.
-            num_iterations: how many; with the exact solution the rest of them change nothing.
-            preconditioner: ``(n,)``, a diagonal matrix near A; None for the identity.
-
-        Returns:
-            ``(n,)``.
+            product: Function that multiplies A by a vector ``(n,)``.
+            right: Right-hand side b, ``(n,)``.
+            num_iterations: Number of iterations; those after the exact solution change nothing.
+            preconditioner: Diagonal of a matrix close to A, ``(n,)``; None for the identity.
         """
         if self._forgetting_factor is None:
             self._direction = None
@@ -178,10 +195,10 @@ class ConjugateGradient:
 
 
 class _Layers:
-    """Both layers as the one filter that they are together, and that filter's first derivative.
+    """Both layers as one filter, and the first derivative of that filter.
 
     Attributes:
-        whole: ``(1, C, k, k)``.
+        whole: Composition of both layers, ``(1, C, k, k)``.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -190,17 +207,17 @@ class _Layers:
         self.whole = self._unflattened(self._projection.T @ self._taps)
 
     def change(self, point: Tensor) -> Tensor:
-        """Of the whole filter, with the change ``(c*C + c*k*k,)`` of the layers."""
+        """Return the change of the composed filter for a change ``(c*C + c*k*k,)`` of the layers."""
         projection, taps = self.split(point)
         return self._unflattened(self._projection.T @ taps + projection.T @ self._taps)
 
     def transposed(self, gradient: Tensor) -> Tensor:
-        """The gradient ``(c*C + c*k*k,)`` with respect to the layers, from the whole filter's."""
+        """Return the gradient ``(c*C + c*k*k,)`` of the layers from the gradient of the composed filter."""
         taps = gradient[0].flatten(1)  # (C, k*k)
         return torch.cat([(self._taps @ taps.T).flatten(), (self._projection @ taps).flatten()])
 
     def split(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """``(c, C)`` and ``(c, k*k)``."""
+        """Split a vector ``(c*C + c*k*k,)`` into projection ``(c, C)`` and filter ``(c, k*k)``."""
         end = self._projection.numel()
         return point[:end].view_as(self._projection), point[end:].view_as(self._taps)
 
@@ -209,10 +226,10 @@ class _Layers:
 
 
 class _Linearized:
-    """The samples' share of the squared residuals about a filter ``(1, C, k, k)``, to second order.
+    """Second-order model of the samples' squared residuals around a filter ``(1, C, k, k)``.
 
     Attributes:
-        gradient: ``(1, C, k, k)``, half of the true one.
+        gradient: Half of the gradient of the squared residuals, ``(1, C, k, k)``.
     """
 
     def __init__(self, samples: Samples, filters: Tensor) -> None:
@@ -224,7 +241,7 @@ class _Linearized:
         self.gradient = self._transposed(weights * slope * (responses - samples.labels))
 
     def normal_product(self, change: Tensor) -> Tensor:
-        """The Jacobian's transpose times the Jacobian times the change ``(1, C, k, k)`` of a filter."""
+        """Multiply a change ``(1, C, k, k)`` of the filter by the Jacobian and by its transpose."""
         return self._transposed(self._curvature * filter_scores(self._features, change))
 
     def _transposed(self, residuals: Tensor) -> Tensor:
@@ -233,5 +250,5 @@ class _Linearized:
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Zero where the denominator is: the solution is reached. Not asked on the host, which would have to wait."""
+    """Divide, with 0 for a zero denominator: the solution is reached. The device is not synchronized."""
     return torch.where(denominator == 0, 0, numerator / denominator)

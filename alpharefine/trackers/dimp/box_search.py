@@ -1,4 +1,4 @@
-"""The search for the box that fits best.
+"""Search for the box that fits the target best.
 
 Source: ATOM (arXiv 1811.07628), section 4.
 """
@@ -19,18 +19,18 @@ RefinementSpace = Literal["default", "relative"]
 
 @dataclass(frozen=True)
 class BoxSearch:
-    """How the best box is looked for.
+    """Settings of the search for the best box.
 
     Attributes:
-        space: what the steps are relative to, see `climb`.
-        num_steps: steps of the ascent.
-        step_length: of them; or of position and size each.
-        step_decay: factor of the step's length after each step.
-        num_random_boxes: boxes beside the classifier's.
-        jitter_position: spread of those boxes' positions, in parts of the target's size.
-        jitter_size: spread of their sizes.
-        max_aspect_ratio: of the boxes that are taken.
-        num_averaged: how many of the best boxes are averaged.
+        space: Coordinates of the steps, see `climb`.
+        num_steps: Number of steps of gradient ascent.
+        step_length: Length of the first step, or lengths for position and size.
+        step_decay: Factor of the step length after each step.
+        num_random_boxes: Number of random initial boxes besides that of the classifier.
+        jitter_position: Spread of the random boxes' positions as a fraction of the target's size.
+        jitter_size: Spread of the random boxes' sizes as a fraction of the target's size.
+        max_aspect_ratio: Maximum aspect ratio of a result.
+        num_averaged: Number of best boxes that are averaged.
     """
 
     space: RefinementSpace
@@ -51,17 +51,17 @@ def search_box(
     search: BoxSearch,
     generator: torch.Generator,
 ) -> np.ndarray | None:
-    """The mean of the best boxes that are reached from a box and from random ones about it.
+    """Return the mean of the best boxes that gradient ascent reaches from a box and from random boxes around it.
 
     Args:
-        network: with parameters that ask for no gradient.
-        features: of the picture, times the target's modulation.
-        box_xywh: ``(4,)`` float32 crop pixels.
-        search: how.
-        generator: of the random boxes, on the CPU.
+        network: Network that scores boxes, without gradients of its parameters.
+        features: Features of the image, multiplied by the target's modulation.
+        box_xywh: Initial box, ``(4,)`` float32 in crop pixels.
+        search: Settings of the search.
+        generator: Generator of the random boxes, on the CPU.
 
     Returns:
-        ``(4,)`` float32 xywh in crop pixels; None if all boxes have become too long.
+        Box, ``(4,)`` float32 xywh in crop pixels; None if all boxes exceed the maximum aspect ratio.
     """
     starts = torch.from_numpy(np.concatenate([box_xywh[None], _random_boxes(box_xywh, search, generator)]))
     boxes, values = climb(
@@ -104,20 +104,20 @@ def climb(
     step_length: float | tuple[float, float],
     decay: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Improve boxes by gradient ascent on how well they fit, each on its own.
+    """Improve boxes by gradient ascent on their scores, independently of each other.
 
     Args:
-        network: with parameters that ask for no gradient.
-        features: of the picture, modulated.
-        boxes_xywh: ``(1, P, 4)`` crop pixels.
-        space: ``default`` steps in proportion to each box's size; ``relative`` (PrDiMP, arXiv 2003.12565, section 5)
-            steps in positions over the first box's size, and in the logarithm of sizes.
-        num_steps: how many.
-        step_length: of the first step; or of position and size each.
-        decay: factor of the step's length after each step.
+        network: Network that scores boxes, without gradients of its parameters.
+        features: Features of the image, multiplied by the target's modulation.
+        boxes_xywh: Initial boxes, ``(1, P, 4)`` in crop pixels.
+        space: Coordinates of the steps. ``default``: in proportion to each box's size. ``relative`` (PrDiMP, arXiv
+            2003.12565, section 5): positions divided by the first box's size, and logarithms of sizes.
+        num_steps: Number of steps.
+        step_length: Length of the first step, or lengths for position and size.
+        decay: Factor of the step length after each step.
 
     Returns:
-        Boxes ``(1, P, 4)`` and their values ``(1, P)`` before the last step.
+        Boxes ``(1, P, 4)`` in crop pixels, and their scores ``(1, P)`` before the last step.
     """
     lengths = (step_length, step_length) if isinstance(step_length, float | int) else step_length
     step = boxes_xywh.new_tensor([lengths[0], lengths[0], lengths[1], lengths[1]])

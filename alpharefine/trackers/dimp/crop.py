@@ -1,7 +1,7 @@
-"""The crop that the trackers of the DiMP family look at, and where in the picture it was taken.
+"""Crop of a frame, and its window in the frame.
 
-Everything here is ``(y, x)`` or ``(h, w)`` in float32, as in the trackers' own arithmetic: their boxes hang on when it
-rounds. Boxes in crops are xywh in crop pixels.
+Arrays are ``(y, x)`` or ``(h, w)`` in float32, as in the authors' code, because the boxes depend on its rounding. Boxes
+in crops are xywh in crop pixels.
 """
 
 from __future__ import annotations
@@ -21,61 +21,62 @@ Arithmetic = Literal["integer", "float"]
 
 
 class Sample(NamedTuple):
-    """A crop.
+    """Crop of a frame.
 
     Attributes:
-        pixels: ``(3, h, w)`` float32 RGB, 0..255.
-        corners_yx: ``(4,)`` float32: y0, x0, y1, x1 of the window in image pixels, the end exclusive.
+        pixels: Pixels of the crop, ``(3, h, w)`` float32 RGB in 0..255.
+        corners_yx: Window ``(4,)`` float32: y0, x0, y1, x1 in image pixels, with an exclusive end.
     """
 
     pixels: Tensor
     corners_yx: np.ndarray
 
     @property
-    def centre_yx(self) -> np.ndarray:
-        """``(2,)``, the middle of the window's pixels."""
-        centre: np.ndarray = np.float32(0.5) * (self.corners_yx[:2] + self.corners_yx[2:] - 1)
-        return centre
+    def center_yx(self) -> np.ndarray:
+        """Center of the window's pixels, ``(2,)`` in image pixels."""
+        center: np.ndarray = np.float32(0.5) * (self.corners_yx[:2] + self.corners_yx[2:] - 1)
+        return center
 
     @property
     def scale(self) -> np.float32:
-        """Image pixels a crop pixel."""
+        """Number of image pixels per crop pixel."""
         size = np.asarray(self.pixels.shape[1:], np.float32)
         return np.float32(np.sqrt(np.prod((self.corners_yx[2:] - self.corners_yx[:2]) / size)))
 
 
 def cut_sample(
     frame: np.ndarray,
-    centre_yx: np.ndarray,
+    center_yx: np.ndarray,
     sample_hw: np.ndarray,
     output_hw: tuple[int, int],
     border: BorderMode = "replicate",
     max_scale_change: float | None = None,
     arithmetic: Arithmetic = "integer",
 ) -> Sample:
-    """Cut a window out of a picture and resize it. Only the window's own pixels are read.
+    """Crop a window of a frame and resize it. Only pixels inside the window are read.
 
     Args:
-        frame: ``(H, W, 3)`` uint8.
-        centre_yx: ``(2,)`` in image pixels, cut to whole ones.
-        sample_hw: ``(2,)`` size of the window in image pixels.
-        output_hw: size of the crop in pixels.
-        border: ``replicate`` repeats the border's pixels outside of the picture; ``inside`` shrinks and shifts the
-            window until the picture holds it, ``inside_major`` until the picture holds its better fitting side.
-        max_scale_change: the window shrinks by no more than this; None for any factor.
-        arithmetic: ``integer`` for windows of whole pixels, as the authors' code computed on the PyTorch of its time;
-            ``float`` as it does today.
+        frame: Frame, ``(H, W, 3)`` uint8.
+        center_yx: Center of the window, ``(2,)`` in image pixels, truncated to whole pixels.
+        sample_hw: Size of the window, ``(2,)`` in image pixels.
+        output_hw: Size of the crop in pixels.
+        border: Treatment of windows that exceed the frame. ``replicate`` repeats the pixels at the border. ``inside``
+            shrinks and shifts the window until it fits into the frame; ``inside_major`` until the side that fits better
+            does.
+        max_scale_change: Maximum factor by which the window shrinks; None for no limit.
+        arithmetic: ``integer`` for windows of whole pixels, as the authors' code with the PyTorch versions of its time;
+            ``float`` as the same code with current versions.
     """
     image_hw = np.array(frame.shape[:2])
-    centre, sample = np.trunc(centre_yx).astype(np.int64), np.asarray(sample_hw, np.float32)
+    center, sample = np.trunc(center_yx).astype(np.int64), np.asarray(sample_hw, np.float32)
     if border != "replicate":
         ratios = sample / image_hw.astype(np.float32)
         factor = np.clip(ratios.max() if border == "inside" else ratios.min(), 1, max_scale_change)
         sample = np.trunc(sample / np.float32(factor))
-    # Large windows are thinned out by whole steps before they are resized.
+    # Large windows are subsampled by an integer step before they are resized.
     step = max(int((sample / np.asarray(output_hw, np.float32)).min() - np.float32(0.1)), 1)
-    offset = centre % step
-    low, high = _window((centre - offset) // step, sample / np.float32(step), arithmetic)
+    offset = center % step
+    low, high = _window((center - offset) // step, sample / np.float32(step), arithmetic)
     thinned_hw = -(-(image_hw - offset) // step)
     if border != "replicate":
         low, high = _shift_inside(low, high, thinned_hw)
@@ -88,15 +89,15 @@ def cut_sample(
     return Sample(pixels, np.float32(step) * np.concatenate([low, high]).astype(np.float32))
 
 
-def _window(centre: np.ndarray, size: np.ndarray, arithmetic: Arithmetic) -> tuple[np.ndarray, np.ndarray]:
+def _window(center: np.ndarray, size: np.ndarray, arithmetic: Arithmetic) -> tuple[np.ndarray, np.ndarray]:
     side = np.maximum(np.rint(size), 2).astype(np.int64)
     if arithmetic == "integer":
-        return centre - (side - 1) // 2, centre + side // 2 + 1
-    return centre - (side - 1) / 2, centre + side / 2 + 1
+        return center - (side - 1) // 2, center + side // 2 + 1
+    return center - (side - 1) / 2, center + side / 2 + 1
 
 
 def _shift_inside(low: np.ndarray, high: np.ndarray, image_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Move a window into the picture; what is larger than the picture reaches over both of its ends alike."""
+    """Shift a window into the image; a window larger than the image exceeds both ends equally."""
     shift = np.maximum(-low, 0) - np.maximum(high - image_hw, 0)
     low, high = low + shift, high + shift
     over = np.floor((np.maximum(-low, 0) + np.maximum(high - image_hw, 0)) / 2).astype(low.dtype)
@@ -105,7 +106,7 @@ def _shift_inside(low: np.ndarray, high: np.ndarray, image_hw: np.ndarray) -> tu
 
 
 def _cut(image: np.ndarray, first_yx: np.ndarray, end_yx: np.ndarray) -> np.ndarray:
-    """Pixels of the rectangle; outside of the picture those of its border."""
+    """Return the pixels of a rectangle; outside the image, the pixels at the border are repeated."""
     last_yx = np.array(image.shape[:2]) - 1
     (top, left), (bottom, right) = np.clip(first_yx, 0, last_yx), np.clip(end_yx - 1, 0, last_yx)
     patch = image[top : bottom + 1, left : right + 1]
@@ -118,21 +119,21 @@ def _cut(image: np.ndarray, first_yx: np.ndarray, end_yx: np.ndarray) -> np.ndar
 
 
 def box_in_sample(
-    centre_yx: np.ndarray, size_hw: np.ndarray, sample_centre_yx: np.ndarray, scale: np.float32, sample_hw: np.ndarray
+    center_yx: np.ndarray, size_hw: np.ndarray, sample_center_yx: np.ndarray, scale: np.float32, sample_hw: np.ndarray
 ) -> np.ndarray:
-    """A box of the picture in crop pixels.
+    """Convert a box from image pixels to crop pixels.
 
     Args:
-        centre_yx: ``(2,)`` of the box, image pixels.
-        size_hw: ``(2,)`` of the box, image pixels.
-        sample_centre_yx: ``(2,)`` of the crop, image pixels.
-        scale: image pixels a crop pixel.
-        sample_hw: ``(2,)`` size of the crop in crop pixels.
+        center_yx: Center of the box, ``(2,)`` in image pixels.
+        size_hw: Size of the box, ``(2,)`` in image pixels.
+        sample_center_yx: Center of the crop, ``(2,)`` in image pixels.
+        scale: Number of image pixels per crop pixel.
+        sample_hw: Size of the crop, ``(2,)`` in crop pixels.
 
     Returns:
-        ``(4,)`` float32 xywh in crop pixels.
+        Box, ``(4,)`` float32 xywh in crop pixels.
     """
-    centre = (centre_yx - sample_centre_yx) / scale + (sample_hw - 1) / 2
+    center = (center_yx - sample_center_yx) / scale + (sample_hw - 1) / 2
     size = size_hw / scale
-    corner = centre - (size - 1) / 2
+    corner = center - (size - 1) / 2
     return np.concatenate([corner[::-1], size[::-1]]).astype(np.float32)

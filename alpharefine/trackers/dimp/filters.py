@@ -1,7 +1,9 @@
-"""Filters over feature maps: their scores, the adjoint of that, and how the first one is made.
+"""Filters over feature maps: their scores, the adjoint, and the initial filter.
 
-Features are ``(N, S, C, H, W)``: N pictures of each of S targets; filters ``(S, C, k, k)``. Score maps have the side
-H of the features, and one more for even k. Source: DiMP (arXiv 1904.07220), section 3.
+Features are ``(N, S, C, H, W)`` for N images of each of S targets; filters are ``(S, C, k, k)``. Score maps have the
+side H of the features, plus one for an even k.
+
+Source: DiMP (arXiv 1904.07220), section 3.
 """
 
 from __future__ import annotations
@@ -13,20 +15,28 @@ from torchvision.ops import box_convert
 from alpharefine.models import precise_roi_pool
 
 STRIDE = 16
-"""Crop pixels a feature cell."""
+"""Crop pixels per feature cell."""
 
 
 def apply_filter(features: Tensor, filters: Tensor) -> Tensor:
-    """Scores ``(N, S, h, w)`` of each target's filter on its pictures: correlation, zeros outside.
+    """Correlate each target's filter with its images, with zeros outside the maps.
 
-    Sums over the channels first, as one matrix product over all pictures, and over the taps after it: a convolution
-    with a single output channel is several times slower.
+    The channels are summed first, in one matrix product over all images, and the positions of the filter afterwards. A
+    convolution with a single output channel is several times slower.
+
+    Args:
+        features: Feature maps, ``(N, S, C, H, W)``.
+        filters: Filters, ``(S, C, k, k)``.
+
+    Returns:
+        Scores, ``(N, S, h, w)``.
     """
     num_pictures, num_targets, channels, height, width = features.shape
     size = filters.shape[-1]
     taps = filters.reshape(num_targets, channels, size * size).transpose(1, 2)  # (S, k*k, C)
     products = taps @ features.flatten(3)  # (N, S, k*k, H*W)
-    # `fold` adds tap (a, b) of the cell (y, x) to (y + a, x + b); scores take it from (y + a - k // 2, x + b - k // 2).
+    # `fold` adds position (a, b) of the filter at cell (y, x) to (y + a, x + b); the score of (y, x) needs the value of
+    # cell (y + a - k // 2, x + b - k // 2), hence the flip.
     flipped = products.flip(2).flatten(0, 1)
     full = F.fold(flipped, (height + size - 1, width + size - 1), size)  # (N*S, 1, H+k-1, W+k-1)
     start = (size - 1) - size // 2
@@ -35,15 +45,15 @@ def apply_filter(features: Tensor, filters: Tensor) -> Tensor:
 
 
 def filter_gradient(features: Tensor, residuals: Tensor, size: int) -> Tensor:
-    """The adjoint of `apply_filter` with respect to the filters.
+    """Apply the adjoint of `apply_filter` with respect to the filters.
 
     Args:
-        features: ``(N, S, C, H, W)``.
-        residuals: ``(N, S, h, w)``, as `apply_filter` returns scores.
-        size: k.
+        features: Feature maps, ``(N, S, C, H, W)``.
+        residuals: Residuals of the scores, ``(N, S, h, w)``.
+        size: Side k of the filters.
 
     Returns:
-        ``(S, C, k, k)``, summed over the pictures.
+        Gradient summed over the images, ``(S, C, k, k)``.
     """
     num_pictures, num_targets, channels, height, width = features.shape
     before, pad = size - 1 - size // 2, size // 2
@@ -59,11 +69,11 @@ def _map_side(feature_side: int, size: int) -> int:
 
 
 class InstanceL2Norm(nn.Module):
-    """Scales each picture's features to the same energy, ``H * W / k**2`` in all.
+    """Scales the features of each image to the same energy, ``H * W / k**2`` in total.
 
     Args:
-        channels: C.
-        filter_size: k.
+        channels: Number of channels C.
+        filter_size: Side k of the filter.
     """
 
     def __init__(self, channels: int, filter_size: int) -> None:
@@ -71,18 +81,18 @@ class InstanceL2Norm(nn.Module):
         self.scale = (channels * filter_size**2) ** -0.5
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same."""
+        """Normalize features ``(N, C, H, W)``."""
         energy = features.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-5
         normalized: Tensor = features * (self.scale * (features[0].numel() / energy).sqrt())
         return normalized
 
 
 class FilterInitializer(nn.Module):
-    """The first filter: the mean of what lies under the boxes.
+    """Computes the initial filter as the mean of the features inside the boxes.
 
     Args:
-        channels: C.
-        filter_size: k.
+        channels: Number of channels C.
+        filter_size: Side k of the filter.
     """
 
     def __init__(self, channels: int, filter_size: int) -> None:
@@ -91,14 +101,14 @@ class FilterInitializer(nn.Module):
         self.filter_size = filter_size
 
     def forward(self, features: Tensor, boxes_xywh: Tensor) -> Tensor:
-        """One target's filter.
+        """Return the filter of one target.
 
         Args:
-            features: ``(N, C, H, W)``.
-            boxes_xywh: ``(N, 4)`` crop pixels.
+            features: Feature maps, ``(N, C, H, W)``.
+            boxes_xywh: Boxes of the target, ``(N, 4)`` in crop pixels.
 
         Returns:
-            ``(1, C, k, k)``.
+            Filter, ``(1, C, k, k)``.
         """
         boxes_xyxy = box_convert(boxes_xywh, "xywh", "xyxy")[:, None]
         pooled: Tensor = precise_roi_pool(self.filter_conv(features), boxes_xyxy, self.filter_size, 1 / STRIDE)

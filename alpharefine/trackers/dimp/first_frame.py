@@ -1,4 +1,4 @@
-"""Other views of the first frame's target, which its filter is learnt from. Pictures are float32 ``(3, h, w)``."""
+"""Augmented views of the first frame, for training the classifier. Images are float32 ``(3, h, w)``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """Which views are made, in the order of the attributes after the picture as it is.
+class FirstFrameViews:
+    """Selection of the views, in the order of the attributes, after the unchanged image.
 
     Attributes:
-        relativeshift: moves, as parts ``(y, x)`` of half the crop.
-        fliplr: whether to mirror left and right.
-        blur: standard deviations ``(y, x)`` in pixels.
-        rotate: degrees, counter-clockwise.
-        dropout: number of copies, and probability of each channel of the features to be dropped.
+        relativeshift: Shifts ``(y, x)`` as fractions of half the crop.
+        fliplr: Adds the image flipped left to right.
+        blur: Standard deviations ``(y, x)`` of Gaussian blur in pixels.
+        rotate: Rotations in degrees, counterclockwise.
+        dropout: Number of copies of the features, and probability that a channel is dropped.
     """
 
     relativeshift: tuple[tuple[float, float], ...] = ()
@@ -32,11 +32,11 @@ class Augmentation:
 
 
 class View(NamedTuple):
-    """A way to look at the target.
+    """One view of the target.
 
     Attributes:
-        change: of the large picture.
-        shift_yx: by how many pixels the crop's content moves down and right.
+        change: Function that transforms the enlarged image.
+        shift_yx: Shift of the crop's content in pixels, down and to the right.
     """
 
     change: Callable[[Tensor], Tensor]
@@ -44,15 +44,15 @@ class View(NamedTuple):
 
 
 def make_views(
-    augmentation: Augmentation, size: int, random_shift_factor: float, generator: torch.Generator
+    augmentation: FirstFrameViews, size: int, random_shift_factor: float, generator: torch.Generator
 ) -> list[View]:
-    """List the views.
+    """Return the views of the first frame.
 
     Args:
-        augmentation: which.
-        size: side of the crop.
-        random_shift_factor: mirrored, blurred and rotated views are moved by up to half of this part of the crop.
-        generator: of the random moves, drawn in the order of the views.
+        augmentation: Selection of the views.
+        size: Side of the crop in pixels.
+        random_shift_factor: Flipped, blurred and rotated views are shifted by up to half of this fraction of the crop.
+        generator: Generator of the random shifts, which are drawn in the order of the views.
     """
 
     def random_shift() -> tuple[int, int]:
@@ -68,21 +68,30 @@ def make_views(
 
 
 def crops_of(views: list[View], picture: Tensor, size: int) -> Tensor:
-    """Cut the middle of each view.
+    """Crop the middle of each view.
 
     Args:
         views: N views.
-        picture: ``(3, h, w)``.
-        size: side of the crops.
+        picture: Enlarged image, ``(3, h, w)``.
+        size: Side of the crops in pixels.
 
     Returns:
-        ``(N, 3, size, size)``.
+        Crops, ``(N, 3, size, size)``.
     """
     return torch.stack([shifted_crop(view.change(picture), size, view.shift_yx) for view in views])
 
 
 def shifted_crop(picture: Tensor, size: int, shift_yx: tuple[int, int]) -> Tensor:
-    """The middle ``(..., size, size)`` of a picture ``(..., h, w)``, its content moved; the border's pixels repeat."""
+    """Crop the middle of an image whose content is shifted; the pixels at its border are repeated.
+
+    Args:
+        picture: Image, ``(..., h, w)``.
+        size: Side of the crop in pixels.
+        shift_yx: Shift of the content in pixels, down and to the right.
+
+    Returns:
+        Crop, ``(..., size, size)``.
+    """
     for axis, shift in ((-2, shift_yx[0]), (-1, shift_yx[1])):
         length = picture.shape[axis]
         first = -math.floor((size - length) / 2) - shift
@@ -92,16 +101,16 @@ def shifted_crop(picture: Tensor, size: int, shift_yx: tuple[int, int]) -> Tenso
 
 
 def drop_channels(features: Tensor, num_copies: int, prob: float, generator: torch.Generator) -> Tensor:
-    """Copies of one sample's features, each without some channels, the others scaled up.
+    """Return copies of a sample's features in which random channels are zero and the others are scaled up.
 
     Args:
-        features: ``(1, C, H, W)``.
-        num_copies: how many.
-        prob: of each channel to be dropped.
-        generator: of the choice, on the CPU.
+        features: Feature map, ``(1, C, H, W)``.
+        num_copies: Number of copies.
+        prob: Probability that a channel is dropped.
+        generator: Generator of the selection, on the CPU.
 
     Returns:
-        ``(num_copies, C, H, W)``.
+        Feature maps, ``(num_copies, C, H, W)``.
     """
     kept = torch.empty(num_copies, features.shape[1], 1, 1).bernoulli_(1 - prob, generator=generator) / (1 - prob)
     return features * kept.to(features.device)

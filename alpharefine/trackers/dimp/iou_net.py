@@ -1,4 +1,4 @@
-"""The network that tells how well a box fits the target.
+"""Network that scores boxes by their fit to the target.
 
 Source: ATOM (arXiv 1811.07628), section 3.1.
 """
@@ -18,18 +18,23 @@ _BINS = (5, 3)
 
 
 class Modulation(NamedTuple):
-    """What the network remembers of the target: factors ``(B, 256, 1, 1)`` of the two feature maps' channels."""
+    """Channel factors that encode the target.
+
+    Attributes:
+        layer2: Factors of the first feature map, ``(B, 256, 1, 1)``.
+        layer3: Factors of the second feature map, ``(B, 256, 1, 1)``.
+    """
 
     layer2: Tensor
     layer3: Tensor
 
     def __call__(self, features: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Weigh the channels of `IoUNet.features`."""
+        """Multiply the channels of the result of `IoUNet.features` by the factors."""
         return features[0] * self.layer2, features[1] * self.layer3
 
 
 class _Linear(nn.Module):
-    """A linear layer over pooled bins, batch norm, ReLU."""
+    """Linear layer over pooled bins, batch norm and ReLU."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -37,15 +42,15 @@ class _Linear(nn.Module):
         self.bn = nn.BatchNorm2d(out_features)
 
     def forward(self, bins: Tensor) -> Tensor:
-        """``(N, C, n, n)`` to ``(N, out_features)``."""
+        """Map bins ``(N, C, n, n)`` to ``(N, out_features)``."""
         return torch.relu(self.bn(self.linear(bins.flatten(1))[..., None, None])).flatten(1)
 
 
 class IoUNet(nn.Module):
-    """Predicts the overlap of boxes with the target, from a backbone's ``layer2`` and ``layer3``.
+    """Predicts the overlap of boxes with the target from the maps ``layer2`` and ``layer3`` of a backbone.
 
     Args:
-        channels: of the two layers.
+        channels: Numbers of channels of the two maps.
     """
 
     def __init__(self, channels: tuple[int, int]) -> None:
@@ -65,12 +70,12 @@ class IoUNet(nn.Module):
         self.iou_predictor = nn.Linear(512, 1)
 
     def modulation(self, layer2: Tensor, layer3: Tensor, boxes_xywh: Tensor) -> Modulation:
-        """Learn a target.
+        """Encode a target.
 
         Args:
-            layer2: ``(B, C2, H, W)``.
-            layer3: ``(B, C3, H/2, W/2)``.
-            boxes_xywh: ``(B, 4)`` crop pixels.
+            layer2: Feature map, ``(B, C2, H, W)``.
+            layer3: Feature map, ``(B, C3, H/2, W/2)``.
+            boxes_xywh: Boxes of the target, ``(B, 4)`` in crop pixels.
         """
         boxes_xyxy = box_convert(boxes_xywh, "xywh", "xyxy")[:, None]
         fine = precise_roi_pool(self.conv3_1r(layer2), boxes_xyxy, 3, 1 / _STRIDES[0])[:, 0]
@@ -79,18 +84,23 @@ class IoUNet(nn.Module):
         return Modulation(self.fc34_3r(both), self.fc34_4r(both))
 
     def features(self, layer2: Tensor, layer3: Tensor) -> tuple[Tensor, Tensor]:
-        """What boxes are pooled from, ``(B, 256, H, W)`` and ``(B, 256, H/2, W/2)``."""
+        """Return the maps from which boxes are pooled, ``(B, 256, H, W)`` and ``(B, 256, H/2, W/2)``.
+
+        Args:
+            layer2: Feature map, ``(B, C2, H, W)``.
+            layer3: Feature map, ``(B, C3, H/2, W/2)``.
+        """
         return self.conv3_2t(self.conv3_1t(layer2)), self.conv4_2t(self.conv4_1t(layer3))
 
     def forward(self, features: tuple[Tensor, Tensor], boxes_xywh: Tensor) -> Tensor:
-        """How well boxes fit.
+        """Score boxes.
 
         Args:
-            features: from `features`, times the target's `Modulation`.
-            boxes_xywh: ``(B, P, 4)`` crop pixels.
+            features: Result of `features`, multiplied by the target's `Modulation`.
+            boxes_xywh: Boxes, ``(B, P, 4)`` in crop pixels.
 
         Returns:
-            ``(B, P)``: an overlap or a log-density, whatever the network was trained for; the higher the better.
+            Scores ``(B, P)``: overlaps or log-densities, depending on the training of the network. Higher is better.
         """
         boxes_xyxy = box_convert(boxes_xywh, "xywh", "xyxy")
         fine, coarse = (

@@ -1,4 +1,4 @@
-"""From a score map to a move, and to how sure the tracker is of it."""
+"""Localization of the target in a score map."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from alpharefine.trackers.base import TrackState
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a peak is believed. Scores are those of the map.
+    """Thresholds on the peaks of a score map.
 
     Attributes:
-        target_not_found_threshold: with a lower peak the target is not found.
-        distractor_threshold: a second peak higher than this part of the first is a rival.
-        hard_negative_threshold: a second peak higher than this part of the first is to be learnt from.
-        target_neighborhood_scale: side of what counts as the first peak, in sizes of the target.
-        displacement_scale: what counts as a short move, in half sides of the map.
-        uncertain_threshold: with a lower peak the tracker is not sure; None for never.
-        hard_sample_threshold: with a lower peak the sample is to be learnt from at once; None for never.
+        target_not_found_threshold: Score below which the target is not found.
+        distractor_threshold: Fraction of the first peak above which a second peak is a distractor.
+        hard_negative_threshold: Fraction of the first peak above which a second peak makes the sample a hard negative.
+        target_neighborhood_scale: Side of the neighborhood of the first peak, in target sizes.
+        displacement_scale: Maximum length of a small displacement, in half sides of the map.
+        uncertain_threshold: Score below which the state is uncertain; None for none.
+        hard_sample_threshold: Score below which the sample is a hard negative; None for none.
     """
 
     target_not_found_threshold: float
@@ -34,12 +34,12 @@ class Thresholds:
 
 
 class Localization(NamedTuple):
-    """Where the target is.
+    """Position of the target.
 
     Attributes:
-        translation_yx: ``(2,)`` float32, from the middle of the crop, image pixels.
-        state: how sure that is.
-        max_score: the highest score.
+        translation_yx: Translation from the middle of the crop, ``(2,)`` float32 in image pixels.
+        state: State of the tracker.
+        max_score: Maximum of the score map.
     """
 
     translation_yx: np.ndarray
@@ -55,15 +55,15 @@ def localize(
     neighborhood_hw: np.ndarray,
     thresholds: Thresholds,
 ) -> Localization:
-    """Find the peak, and judge it by the highest score away from it.
+    """Locate the peak of a score map, and classify it by the highest score outside its neighborhood.
 
     Args:
-        scores: ``(n, n)`` float32.
-        middle: the cell, along both axes, that stands for the middle of the crop.
-        cell: image pixels a cell.
-        last_yx: ``(2,)``, where the target was last, from the middle of the crop, in cells.
-        neighborhood_hw: ``(2,)``, the target's size in cells times `Thresholds.target_neighborhood_scale`.
-        thresholds: when a peak is believed.
+        scores: Score map, ``(n, n)`` float32.
+        middle: Index of the cell, along both axes, at the middle of the crop.
+        cell: Image pixels per cell.
+        last_yx: Last position of the target, ``(2,)`` in cells from the middle of the crop.
+        neighborhood_hw: Size of the target in cells times `Thresholds.target_neighborhood_scale`, ``(2,)``.
+        thresholds: Thresholds on the peaks.
     """
     peak_yx, peak = _maximum(scores)
     first_yx: np.ndarray = (peak_yx - middle).astype(np.float32)

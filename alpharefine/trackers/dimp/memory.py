@@ -1,4 +1,4 @@
-"""The samples that a target's filter is learnt from."""
+"""Memory of the training samples of a classifier."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from torch import Tensor
 
 
 def with_room(values: Tensor, size: int) -> Tensor:
-    """Values ``(n, ...)`` of the first samples at the beginning of as many slots as a memory has, the rest zeros."""
+    """Return a memory whose first slots hold the given values; the other slots are zero.
+
+    Args:
+        values: Values of the first samples, ``(n, ...)``.
+        size: Number of slots.
+    """
     slots = values.new_zeros(size, *values.shape[1:])
     slots[: len(values)] = values
     return slots
 
 
 class SampleWeights:
-    """How much each slot of a memory counts, and which one is given up for the next sample.
+    """Weights of the slots of a memory; they also select the slot that the next sample replaces.
 
     Args:
-        capacity: number of slots.
-        num_initial: how many of them the first frame has filled, at least one.
-        minimum_initial: least share of those together, which are then never given up; None lets them fade.
-        fills_in_order: whether slots that are free are filled in order; else the one that counts least is.
+        capacity: Number of slots.
+        num_initial: Number of slots that the first frame fills, at least 1.
+        minimum_initial: Minimum total weight of those slots, which are then never replaced; None for no minimum.
+        fills_in_order: Fills free slots in order; otherwise the slot with the smallest weight is taken.
 
     Attributes:
-        values: ``(capacity,)`` float32, summing to 1, or to a little more while the first ones are held at their share.
+        values: Weights, ``(capacity,)`` float32. Their sum is 1, or slightly more while the minimum applies.
     """
 
     def __init__(
@@ -37,13 +42,10 @@ class SampleWeights:
         self._previous: int | None = None
 
     def add(self, learning_rate: float) -> int:
-        """Weigh one more sample.
+        """Add a sample and return the slot to write it to.
 
         Args:
-            learning_rate: its share, between 0 and 1; the others fade.
-
-        Returns:
-            The slot to write it to.
+            learning_rate: Weight of the sample, between 0 and 1; the other weights decay.
         """
         weights, rate = self.values, np.float32(learning_rate)
         slot = self._next_slot()

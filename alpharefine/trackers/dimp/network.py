@@ -1,4 +1,4 @@
-"""The networks of ATOM, DiMP, PrDiMP and SuperDiMP, under the parameter names of their authors' files."""
+"""Networks of ATOM, DiMP, PrDiMP and SuperDiMP, with the parameter names of their authors' files."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from alpharefine.models import IMAGENET_MEAN, IMAGENET_STD, make_trunk
+from alpharefine.models import IMAGENET_MEAN, IMAGENET_STD, build_backbone
 from alpharefine.trackers.dimp.filters import FilterInitializer, InstanceL2Norm
 from alpharefine.trackers.dimp.iou_net import IoUNet
 from alpharefine.trackers.dimp.optimizers import FilterOptimizer
 
 TrackerBackbone = Literal["resnet18", "resnet50"]
 FILTER_SIZE = 4
-"""Side of the classifier's filter in cells, of every network published."""
+"""Side of the classifier's filter in cells, the same for all published networks."""
 
 
 class Layers(NamedTuple):
-    """The backbone's maps of a batch of crops of S px.
+    """Feature maps of the backbone for crops of S px.
 
     Attributes:
-        layer2: ``(B, C2, S/8, S/8)``.
-        layer3: ``(B, C3, S/16, S/16)``.
+        layer2: Feature maps, ``(B, C2, S/8, S/8)``.
+        layer3: Feature maps, ``(B, C3, S/16, S/16)``.
     """
 
     layer2: Tensor
@@ -31,10 +31,10 @@ class Layers(NamedTuple):
 
 
 class BoxNet(nn.Module):
-    """A backbone, and the network that tells how well a box fits: all that ATOM has.
+    """Backbone and the network that scores boxes. This is the whole network of ATOM.
 
     Args:
-        backbone: which ResNet.
+        backbone: Name of the ResNet.
     """
 
     mean: Tensor
@@ -42,23 +42,27 @@ class BoxNet(nn.Module):
 
     def __init__(self, backbone: TrackerBackbone) -> None:
         super().__init__()
-        self.feature_extractor = make_trunk(backbone)
+        self.feature_extractor = build_backbone(backbone)
         self.bb_regressor = IoUNet(self.feature_extractor.channels[2:])
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def layers(self, crops: Tensor) -> Layers:
-        """The backbone's maps of ``(B, 3, S, S)`` RGB crops in 0..255."""
+        """Return the feature maps of crops.
+
+        Args:
+            crops: RGB crops, ``(B, 3, S, S)`` in 0..255.
+        """
         taps = self.feature_extractor((crops / 255 - self.mean) / self.std)
         return Layers(taps.layer2, taps.layer3)
 
 
 class DiMPNet(BoxNet):
-    """A network that learns a classifier of the target by an optimiser that was learnt itself.
+    """Network of the DiMP family: a `BoxNet`, and a classifier with a trained optimizer.
 
     Args:
-        backbone: which ResNet.
-        filter_optimizer: which optimiser.
+        backbone: Name of the ResNet.
+        filter_optimizer: Optimizer of the classifier's filter.
     """
 
     def __init__(self, backbone: TrackerBackbone, filter_optimizer: FilterOptimizer) -> None:
@@ -66,7 +70,11 @@ class DiMPNet(BoxNet):
         self.classifier = _Classifier(self.feature_extractor.channels[-1], filter_optimizer)
 
     def classification_features(self, layer3: Tensor) -> Tensor:
-        """What the filter is applied to: ``(B, C3, H, W)`` to ``(B, C, H, W)``."""
+        """Return the features ``(B, C, H, W)`` that the filter is applied to.
+
+        Args:
+            layer3: Feature maps, ``(B, C3, H, W)``.
+        """
         features: Tensor = self.classifier.feature_extractor(layer3)
         return features
 
@@ -74,7 +82,7 @@ class DiMPNet(BoxNet):
 class _Classifier(nn.Module):
     def __init__(self, in_channels: int, filter_optimizer: FilterOptimizer) -> None:
         super().__init__()
-        is_deep = in_channels == 1024  # ResNet-50's features come without a block of their own
+        is_deep = in_channels == 1024  # no additional block after ResNet-50
         channels = 512 if is_deep else 256
         self.feature_extractor = nn.Sequential(
             *([] if is_deep else [BasicBlock(in_channels, in_channels)]),

@@ -1,4 +1,4 @@
-"""What ATOM and the DiMP family share: the first frame's views, and the box about a place."""
+"""Base class of ATOM and the DiMP family: views of the first frame, and refinement of the box."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Parameters = TypeVar("Parameters", bound=OnlineParameters)
 
 
 class OnlineTracker(Tracker, Generic[Network, Parameters]):
-    """Follows one target, and learns from what it sees.
+    """Tracker that updates its classifier online.
 
     Args:
-        network: in evaluation mode, with parameters that ask for no gradient; any number of trackers can share it.
-        parameters: the published ones, or others.
-        seed: of all random numbers, which are the tracker's own.
+        network: Network in evaluation mode, without gradients of its parameters; any number of trackers can share it.
+        parameters: Parameters of the tracker, such as the published ones.
+        seed: Seed of the tracker's own random numbers.
 
     Attributes:
-        target: where it is.
-        modulation: what the box network has learnt in the first frame.
-        sample_weights: how much each slot of the memory counts.
+        target: Position and size of the target.
+        modulation: Encoding of the target for the network that scores boxes.
+        sample_weights: Weights of the slots of the memory.
     """
 
     target: Target
@@ -47,7 +47,11 @@ class OnlineTracker(Tracker, Generic[Network, Parameters]):
         self._seed = seed
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the last box; what has been learnt stays as it is."""
+        """Replace the last box; the classifier does not change.
+
+        Args:
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self.target.set_box(box_xywh)
 
     def _begin(self, box_xywh: np.ndarray) -> None:
@@ -61,37 +65,37 @@ class OnlineTracker(Tracker, Generic[Network, Parameters]):
             parameters.augmentation, parameters.sample_size, parameters.random_shift_factor, self._generator
         )
 
-    def _first_crops(self, frame: np.ndarray, centre_yx: np.ndarray, views: list[View]) -> Tensor:
+    def _first_crops(self, frame: np.ndarray, center_yx: np.ndarray, views: list[View]) -> Tensor:
         size, factor = self.parameters.sample_size, self.parameters.augmentation_expansion_factor
-        large = size * factor + size * (factor - 1) % 2  # the crop lies in the middle of it, on whole pixels
+        large = size * factor + size * (factor - 1) % 2  # so that the crop in its middle starts at a whole pixel
         sample_hw = self.target.scale * np.full(2, large, dtype=np.float32)
-        sample = cut_sample(frame, centre_yx, sample_hw, (large, large), arithmetic=self.parameters.arithmetic)
+        sample = cut_sample(frame, center_yx, sample_hw, (large, large), arithmetic=self.parameters.arithmetic)
         return crops_of(views, sample.pixels.to(self._device), size)
 
-    def _refine_box(self, layers: Layers, sample_centre_yx: np.ndarray, scale: np.float32) -> None:
+    def _refine_box(self, layers: Layers, sample_center_yx: np.ndarray, scale: np.float32) -> None:
         network = self.network.bb_regressor
         best_xywh = search_box(
             network,
             self.modulation(network.features(*layers)),
-            self.target.box_in(sample_centre_yx, scale, self._size_hw),
+            self.target.box_in(sample_center_yx, scale, self._size_hw),
             self.parameters.box_search,
             self._generator,
         )
         if best_xywh is not None:
-            self.target.take_box(best_xywh, sample_centre_yx, scale, self._size_hw)
+            self.target.take_box(best_xywh, sample_center_yx, scale, self._size_hw)
 
     def _next_slot(self, state: TrackState) -> int:
         parameters, is_hard = self.parameters, state is TrackState.HARD_NEGATIVE
         return self.sample_weights.add(parameters.hard_negative_learning_rate if is_hard else parameters.learning_rate)
 
     def _num_iterations(self, state: TrackState) -> int:
-        """Of the optimiser in this frame."""
+        """Return the number of iterations of the optimizer in this frame."""
         if state is TrackState.HARD_NEGATIVE:
             return self.parameters.num_hard_negative_iterations
         is_due = (self._frame_number - 1) % self.parameters.train_skipping == 0
         return self.parameters.num_update_iterations if is_due else 0
 
     def _label_sigma(self, num_cells: int) -> float:
-        """A quarter of the target's size in the first frame's crop, in cells."""
+        """Return a quarter of the target's size in the first frame's crop, in cells."""
         size = self.target.base_size_hw * (num_cells / self._size_hw)
         return float(np.sqrt(size.prod()) / 4)

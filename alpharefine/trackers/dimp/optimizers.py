@@ -1,7 +1,7 @@
-"""How a filter is learnt from samples, by steepest descent with the step that is best for a quadratic model.
+"""Optimizers of a filter: steepest descent with the step length that is optimal for a quadratic model.
 
-Each optimiser first makes maps ``(N, 1, M, h, w)`` of what the scores of N samples should be from the targets' boxes,
-then takes any number of steps. ``S`` targets at once are ``(N, S, M, h, w)``. No gradient is kept.
+An optimizer first computes maps ``(N, 1, M, h, w)`` of the desired scores of N samples from the targets' boxes, then
+takes any number of steps. The maps of S targets are ``(N, S, M, h, w)``. No gradient graph is kept.
 """
 
 from __future__ import annotations
@@ -19,45 +19,51 @@ _NUM_BINS, _BIN_WIDTH = 100, 0.1
 
 
 class FilterOptimizer(nn.Module, ABC):
-    """Improves filters."""
+    """Base class of the optimizers."""
 
     @abstractmethod
     def maps(self, boxes_xywh: Tensor, map_side: int, filter_size: int, label_sigma: float) -> Tensor:
-        """What the scores of samples should be.
+        """Return maps of the desired scores, ``(..., M, h, h)``.
 
         Args:
-            boxes_xywh: ``(..., 4)`` crop pixels.
-            map_side: side h of the score maps.
-            filter_size: k.
-            label_sigma: width of a Gaussian label in cells, for optimisers that have not learnt its shape.
-
-        Returns:
-            ``(..., M, h, h)``.
+            boxes_xywh: Boxes of the targets, ``(..., 4)`` in crop pixels.
+            map_side: Side h of the score maps in cells.
+            filter_size: Side k of the filter in cells.
+            label_sigma: Standard deviation of a Gaussian label in cells, for optimizers without a trained label.
         """
 
     @abstractmethod
     def step(self, filters: Tensor, features: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
-        """One step.
+        """Return the filters ``(S, C, k, k)`` after one step.
 
         Args:
-            filters: ``(S, C, k, k)``.
-            features: ``(N, S, C, H, W)``.
-            maps: ``(N, S, M, h, w)``.
-            weights: ``(N, S)`` of the samples, summing to 1 over N.
-
-        Returns:
-            ``(S, C, k, k)``.
+            filters: Filters before the step, ``(S, C, k, k)``.
+            features: Feature maps, ``(N, S, C, H, W)``.
+            maps: Maps of the desired scores, ``(N, S, M, h, w)``.
+            weights: Weights of the samples, ``(N, S)``, with a sum of 1 over N.
         """
 
     def score_map(self, scores: Tensor) -> Tensor:
-        """What peaks are looked for in, of scores ``(N, S, h, w)``: the scores, if an optimiser says nothing else."""
+        """Return the map ``(N, S, h, w)`` whose peaks are located; by default the scores.
+
+        Args:
+            scores: Scores, ``(N, S, h, w)``.
+        """
         return scores
 
     @torch.no_grad()
     def forward(
         self, filters: Tensor, features: Tensor, maps: Tensor, num_iterations: int, weights: Tensor | None = None
     ) -> Tensor:
-        """Several steps; without weights all samples count alike."""
+        """Return the filters ``(S, C, k, k)`` after several steps.
+
+        Args:
+            filters: Filters before the steps, ``(S, C, k, k)``.
+            features: Feature maps, ``(N, S, C, H, W)``.
+            maps: Maps of the desired scores, ``(N, S, M, h, w)``.
+            num_iterations: Number of steps.
+            weights: Weights of the samples, ``(N, S)``; None for equal weights.
+        """
         if weights is None:
             weights = features.new_full(features.shape[:2], 1 / len(features))
         for _ in range(num_iterations):
@@ -66,9 +72,9 @@ class FilterOptimizer(nn.Module, ABC):
 
 
 class DiMPOptimizer(FilterOptimizer):
-    """Gauss-Newton on a residual whose target, mask and weight over the distance to the target are learnt.
+    """Gauss-Newton steps on a residual with trained label, mask and weight as functions of the distance to the target.
 
-    Source: DiMP (arXiv 1904.07220), section 3.1 to 3.3.
+    Source: DiMP (arXiv 1904.07220), sections 3.1 to 3.3.
     """
 
     def __init__(self) -> None:
@@ -81,14 +87,28 @@ class DiMPOptimizer(FilterOptimizer):
 
     @torch.no_grad()
     def maps(self, boxes_xywh: Tensor, map_side: int, filter_size: int, label_sigma: float) -> Tensor:  # noqa: ARG002
-        """Label, mask and weight of each cell."""
+        """Return label, mask and weight of each cell; see `FilterOptimizer.maps`.
+
+        Args:
+            boxes_xywh: Boxes of the targets, ``(..., 4)`` in crop pixels.
+            map_side: Side h of the score maps in cells.
+            filter_size: Side k of the filter in cells.
+            label_sigma: Not used.
+        """
         bins = distance_bins(distance_map(boxes_xywh, map_side, filter_size)).flatten(0, -4)
         predictors = (self.label_map_predictor, self.target_mask_predictor, self.spatial_weight_predictor)
         maps = torch.cat([predictor(bins) for predictor in predictors], dim=1)
         return maps.reshape(*boxes_xywh.shape[:-1], 3, map_side, map_side)
 
     def step(self, filters: Tensor, features: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
-        """One step."""
+        """Return the filters ``(S, C, k, k)`` after one step.
+
+        Args:
+            filters: Filters before the step, ``(S, C, k, k)``.
+            features: Feature maps, ``(N, S, C, H, W)``.
+            maps: Maps of the desired scores, ``(N, S, M, h, w)``.
+            weights: Weights of the samples, ``(N, S)``, with a sum of 1 over N.
+        """
         label, mask, spatial_weight = maps.unbind(dim=2)
         weight = spatial_weight * weights.sqrt()[..., None, None]
         regularization = self.filter_reg.square().clamp(min=_SMALLEST_REG**2)
@@ -102,19 +122,21 @@ class DiMPOptimizer(FilterOptimizer):
 
 
 class PrDiMPOptimizer(FilterOptimizer):
-    """Newton's method on the divergence of the scores' softmax from a density about the target.
+    """Newton steps on the divergence between the softmax of the scores and a density around the target.
 
-    Source: PrDiMP (arXiv 2003.12565), section 4. The arguments are named as the authors' files record them.
+    The names of the arguments are those in the authors' files.
+
+    Source: PrDiMP (arXiv 2003.12565), section 4.
 
     Args:
-        gauss_sigma: width of the density in cells.
-        min_filter_reg: least regularisation.
-        alpha_eps: makes the steps shorter.
-        normalize_label: whether the density sums to one.
-        uni_weight: share of a uniform density.
-        label_shrink: part taken off the density.
-        softmax_reg: logit of an additional class.
-        label_threshold: densities up to this are zero.
+        gauss_sigma: Standard deviation of the density in cells.
+        min_filter_reg: Minimum regularization of the filter.
+        alpha_eps: Additional curvature, which shortens the steps.
+        normalize_label: Normalizes the density to a sum of 1.
+        uni_weight: Weight of a uniform density.
+        label_shrink: Fraction by which the density is reduced.
+        softmax_reg: Logit of an additional class; None for no such class.
+        label_threshold: Density below which a cell is set to zero.
     """
 
     def __init__(
@@ -137,7 +159,14 @@ class PrDiMPOptimizer(FilterOptimizer):
 
     @torch.no_grad()
     def maps(self, boxes_xywh: Tensor, map_side: int, filter_size: int, label_sigma: float) -> Tensor:  # noqa: ARG002
-        """The density at each cell."""
+        """Return the density at each cell; see `FilterOptimizer.maps`.
+
+        Args:
+            boxes_xywh: Boxes of the targets, ``(..., 4)`` in crop pixels.
+            map_side: Side h of the score maps in cells.
+            filter_size: Side k of the filter in cells.
+            label_sigma: Not used.
+        """
         distance = distance_map(boxes_xywh, map_side, filter_size)
         variance = self.gauss_sigma**2
         density = torch.exp(-distance.square() / (2 * variance)) / (2 * torch.pi * variance)
@@ -149,7 +178,11 @@ class PrDiMPOptimizer(FilterOptimizer):
         return density[..., None, :, :]
 
     def score_map(self, scores: Tensor) -> Tensor:
-        """The softmax over the cells, of an additional class too where there is one."""
+        """Return the softmax over the cells and the additional class.
+
+        Args:
+            scores: Scores, ``(N, S, h, w)``.
+        """
         logits = scores.flatten(-2)
         if self.softmax_reg is not None:
             logits = torch.cat([logits, logits.new_full((*logits.shape[:-1], 1), self.softmax_reg)], dim=-1)
@@ -157,7 +190,14 @@ class PrDiMPOptimizer(FilterOptimizer):
         return probs.reshape(scores.shape)
 
     def step(self, filters: Tensor, features: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
-        """One step."""
+        """Return the filters ``(S, C, k, k)`` after one step.
+
+        Args:
+            filters: Filters before the step, ``(S, C, k, k)``.
+            features: Feature maps, ``(N, S, C, H, W)``.
+            maps: Maps of the desired scores, ``(N, S, M, h, w)``.
+            weights: Weights of the samples, ``(N, S)``, with a sum of 1 over N.
+        """
         density = maps.squeeze(2)
         regularization = self.filter_reg.square().clamp(min=self.min_filter_reg**2)
         prob = self.score_map(apply_filter(features, filters))
@@ -172,11 +212,11 @@ class PrDiMPOptimizer(FilterOptimizer):
 
 
 class HingeOptimizer(FilterOptimizer):
-    """Gauss-Newton on a hinge residual with a Gaussian label, of SuperDiMPSimple.
+    """Gauss-Newton steps on a hinge residual with a Gaussian label, as in SuperDiMPSimple.
 
     Args:
-        hinge_threshold: cells with a label above this are the target's.
-        activation_leak: slope of the other cells' negative scores.
+        hinge_threshold: Label above which a cell belongs to the target.
+        activation_leak: Slope of the negative scores of the other cells.
     """
 
     def __init__(self, hinge_threshold: float = 0.05, activation_leak: float = 0.1) -> None:
@@ -186,12 +226,26 @@ class HingeOptimizer(FilterOptimizer):
 
     @torch.no_grad()
     def maps(self, boxes_xywh: Tensor, map_side: int, filter_size: int, label_sigma: float) -> Tensor:
-        """A Gaussian label."""
+        """Return a Gaussian label; see `FilterOptimizer.maps`.
+
+        Args:
+            boxes_xywh: Boxes of the targets, ``(..., 4)`` in crop pixels.
+            map_side: Side h of the score maps in cells.
+            filter_size: Side k of the filter in cells.
+            label_sigma: Standard deviation of the label in cells.
+        """
         distance = distance_map(boxes_xywh, map_side, filter_size)
         return torch.exp(-distance.square() / (2 * label_sigma**2))[..., None, :, :]
 
     def step(self, filters: Tensor, features: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
-        """One step."""
+        """Return the filters ``(S, C, k, k)`` after one step.
+
+        Args:
+            filters: Filters before the step, ``(S, C, k, k)``.
+            features: Feature maps, ``(N, S, C, H, W)``.
+            maps: Maps of the desired scores, ``(N, S, M, h, w)``.
+            weights: Weights of the samples, ``(N, S)``, with a sum of 1 over N.
+        """
         label = maps.squeeze(2)
         mask = ((label > self.hinge_threshold).to(label) + self.activation_leak).clamp(max=1)
         weight = weights[..., None, None]
@@ -206,30 +260,30 @@ class HingeOptimizer(FilterOptimizer):
 
 
 def distance_map(boxes_xywh: Tensor, map_side: int, filter_size: int) -> Tensor:
-    """Distance of each cell of a score map from the middle of a box, in cells.
+    """Return the distance of each cell of a score map from the center of a box.
 
     Args:
-        boxes_xywh: ``(..., 4)`` crop pixels.
-        map_side: h.
-        filter_size: k.
+        boxes_xywh: Boxes, ``(..., 4)`` in crop pixels.
+        map_side: Side h of the score map in cells.
+        filter_size: Side k of the filter in cells.
 
     Returns:
-        ``(..., h, h)``.
+        Distances in cells, ``(..., h, h)``.
     """
-    centre = (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / STRIDE - (filter_size % 2) / 2
+    center = (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / STRIDE - (filter_size % 2) / 2
     cells = torch.arange(map_side, dtype=boxes_xywh.dtype, device=boxes_xywh.device)
-    dx, dy = (cells - centre[..., i, None] for i in range(2))
+    dx, dy = (cells - center[..., i, None] for i in range(2))
     return (dy.square()[..., :, None] + dx.square()[..., None, :]).sqrt()
 
 
 def distance_bins(distance: Tensor) -> Tensor:
-    """Hat functions about multiples of a tenth of a cell; the last one stays 1 for all that is farther.
+    """Evaluate triangular basis functions at multiples of a tenth of a cell; the last one stays 1 beyond its center.
 
     Args:
-        distance: ``(..., h, w)`` in cells.
+        distance: Distances in cells, ``(..., h, w)``.
 
     Returns:
-        ``(..., 100, h, w)``.
+        Values of the basis functions, ``(..., 100, h, w)``.
     """
     bins = torch.arange(_NUM_BINS, dtype=distance.dtype, device=distance.device)[:, None, None]
     offset = distance[..., None, :, :] / _BIN_WIDTH - bins
@@ -239,7 +293,12 @@ def distance_bins(distance: Tensor) -> Tensor:
 
 
 def leaky_slope(scores: Tensor, leak: Tensor) -> Tensor:
-    """Slope of the leaky activation: 1 where the score is positive, the leak where it is negative."""
+    """Return the slope of a leaky activation: 1 at positive scores, the leak at negative scores.
+
+    Args:
+        scores: Scores of any shape.
+        leak: Slope at negative scores, of the same shape.
+    """
     return (1 - leak) / 2 * scores.sign() + (1 + leak) / 2
 
 

@@ -1,4 +1,4 @@
-"""The published parameters of a tracker, one YAML file each."""
+"""Published parameters of the trackers, in one YAML file each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from alpharefine.trackers.dimp.box_search import BoxSearch
 from alpharefine.trackers.dimp.crop import Arithmetic
-from alpharefine.trackers.dimp.first_frame import Augmentation
+from alpharefine.trackers.dimp.first_frame import FirstFrameViews
 from alpharefine.trackers.dimp.localization import Thresholds
 
 FOLDER = Path(__file__).parent / "parameters"
@@ -18,33 +18,34 @@ FOLDER = Path(__file__).parent / "parameters"
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineParameters:
-    """What ATOM and the DiMP family are both set by.
+    """Parameters of ATOM and of the DiMP family.
 
     Attributes:
-        sample_size: side of the search region's crop in pixels.
-        search_area_scale: side of the search region in sizes of the target.
-        thresholds: when a peak is believed.
-        box_search: how the best box is looked for.
-        augmentation: the first frame's views.
-        arithmetic: of the crops, see `cut_sample`.
-        augmentation_expansion_factor: side of the picture that views are made of, in crops.
-        random_shift_factor: see `make_views`.
-        memory_size: samples that are kept.
-        learning_rate: weight of a new sample.
-        hard_negative_learning_rate: the same after a rival was seen.
-        minimum_initial_weight: least share of the first frame's samples.
-        train_skipping: the filter is updated every so many frames.
-        num_initial_iterations: of the filter's optimiser, in the first frame; of ATOM's, in each of its steps.
-        num_update_iterations: in an update.
-        num_hard_negative_iterations: in the update at once after a rival was seen.
-        target_inside_ratio: part of the target that stays in the picture, along each side.
+        sample_size: Side of the search region's crop in pixels.
+        search_area_scale: Side of the search region in target sizes.
+        thresholds: Thresholds on the peaks of the score map.
+        box_search: Settings of the search for the best box.
+        augmentation: Views of the first frame.
+        arithmetic: Arithmetic of the crops, see `cut_sample`.
+        augmentation_expansion_factor: Side of the image that the views are made of, in crops.
+        random_shift_factor: Maximum random shift of the views, see `make_views`.
+        memory_size: Number of samples in the memory.
+        learning_rate: Weight of a new sample.
+        hard_negative_learning_rate: Weight of a new sample that is a hard negative.
+        minimum_initial_weight: Minimum total weight of the first frame's samples.
+        train_skipping: Number of frames between two updates of the filter.
+        num_initial_iterations: Number of iterations of the optimizer in the first frame; for ATOM, in each of its
+            steps.
+        num_update_iterations: Number of iterations in an update.
+        num_hard_negative_iterations: Number of iterations in the update after a hard negative.
+        target_inside_ratio: Fraction of the target that stays inside the image, along each side.
     """
 
     sample_size: int
     search_area_scale: float
     thresholds: Thresholds
     box_search: BoxSearch
-    augmentation: Augmentation
+    augmentation: FirstFrameViews
     arithmetic: Arithmetic = "integer"
     augmentation_expansion_factor: int = 2
     random_shift_factor: float = 1 / 3
@@ -59,7 +60,7 @@ class OnlineParameters:
     target_inside_ratio: float = 0.2
 
 
-_DIMP_VIEWS = Augmentation(
+_DIMP_VIEWS = FirstFrameViews(
     relativeshift=((0.6, 0.6), (-0.6, 0.6), (0.6, -0.6), (-0.6, -0.6)),
     fliplr=True,
     blur=((3, 1), (1, 3), (2, 2)),
@@ -70,16 +71,16 @@ _DIMP_VIEWS = Augmentation(
 
 @dataclass(frozen=True, kw_only=True)
 class DiMPParameters(OnlineParameters):
-    """All that a tracker of the DiMP family is set by.
+    """Parameters of a tracker of the DiMP family.
 
     Attributes:
-        border: what happens at the border of the picture, see `cut_sample`.
-        max_scale_change: limits how far the search region shrinks at the border.
+        border: Treatment of the border of the image, see `cut_sample`.
+        max_scale_change: Maximum factor by which the search region shrinks at the border.
     """
 
     border: Literal["replicate", "inside_major"] = "replicate"
     max_scale_change: float | None = None
-    augmentation: Augmentation = _DIMP_VIEWS
+    augmentation: FirstFrameViews = _DIMP_VIEWS
     memory_size: int = 50
     train_skipping: int = 20
     num_update_iterations: int = 2
@@ -88,14 +89,14 @@ class DiMPParameters(OnlineParameters):
 
 @dataclass(frozen=True, kw_only=True)
 class ATOMParameters(OnlineParameters):
-    """All that ATOM is set by.
+    """Parameters of ATOM.
 
     Attributes:
-        num_channels: of the projected features.
-        num_initial_steps: of Gauss-Newton in the first frame.
-        filter_reg: weight of the filter's squares.
-        projection_reg: weight of the projection's squares.
-        direction_forgetting_factor: of the updates, see `ConjugateGradient`.
+        num_channels: Number of projected channels.
+        num_initial_steps: Number of Gauss-Newton steps in the first frame.
+        filter_reg: Weight of the squared filter.
+        projection_reg: Weight of the squared projection.
+        direction_forgetting_factor: Forgetting factor of the updates, see `ConjugateGradient`.
     """
 
     memory_size: int = 250
@@ -113,12 +114,16 @@ Parameters = TypeVar("Parameters", bound=OnlineParameters)
 
 
 def read_parameters(name: str) -> DiMPParameters:
-    """The parameters of the DiMP family published under a name."""
+    """Return the published parameters of a tracker of the DiMP family.
+
+    Args:
+        name: Name of the tracker.
+    """
     return _read(name, DiMPParameters)
 
 
 def read_atom_parameters() -> ATOMParameters:
-    """The parameters that ATOM was published with."""
+    """Return the published parameters of ATOM."""
     return _read("atom", ATOMParameters)
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic that does not depend on how many threads there are."""
+"""Arithmetic that does not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute in one thread of the CPU: torch rounds some sums and resized pixels otherwise in several.
+    """Compute in one CPU thread, because torch rounds some sums and resized pixels differently with several threads.
 
-    A process among several has fewer threads than one alone, and the box search and conjugate gradients can turn the
-    last digit of a pixel into a box that differs by pixels.
+    A worker process has fewer threads than a single process. Box search and conjugate gradients can amplify the last
+    digit of a pixel to a difference of pixels.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""DiMP, PrDiMP, SuperDiMP and SuperDiMPSimple: one tracker, other networks and parameters.
+"""DiMP, PrDiMP, SuperDiMP and SuperDiMPSimple: one tracker with different networks and parameters.
 
 Sources: DiMP (arXiv 1904.07220), PrDiMP (arXiv 2003.12565), ATOM (arXiv 1811.07628) for the box.
 """
@@ -21,27 +21,32 @@ from alpharefine.trackers.dimp.parameters import DiMPParameters
 
 
 class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
-    """Follows one target.
+    """Tracker of the DiMP family in one sequence.
 
     Args:
-        network: in evaluation mode, with parameters that ask for no gradient; any number of trackers can share it.
-        parameters: the published ones, or others.
-        seed: of the random moves of the first frame's views, and of the boxes that the search begins with.
+        network: Network in evaluation mode, without gradients of its parameters; any number of trackers can share it.
+        parameters: Parameters of the tracker, such as the published ones.
+        seed: Seed of the random shifts of the first frame's views, and of the initial boxes of the box search.
 
     Attributes:
-        target_filter: ``(1, C, 4, 4)``, what has been learnt of it.
+        target_filter: Filter of the classifier, ``(1, C, 4, 4)``.
     """
 
     @torch.no_grad()
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         parameters, network = self.parameters, self.network
         self._begin(box_xywh)
-        centre = np.rint(self.target.centre_yx)
+        center = np.rint(self.target.center_yx)
         views = self._views()
-        layers = network.layers(self._first_crops(frame, centre, views))
+        layers = network.layers(self._first_crops(frame, center, views))
         features = network.classification_features(layers.layer3)
-        boxes = self._first_boxes(centre, views)
+        boxes = self._first_boxes(center, views)
         self.modulation = network.bb_regressor.modulation(layers.layer2[:1], layers.layer3[:1], boxes[:1])
         if parameters.augmentation.dropout is not None:
             copies = drop_channels(features[:1], *parameters.augmentation.dropout, self._generator)
@@ -52,12 +57,16 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
 
     @torch.no_grad()
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame, and learn from it."""
+        """Locate the target in the next frame, and update the classifier.
+
+        Args:
+            frame: Next frame, ``(H, W, 3)`` RGB uint8.
+        """
         parameters, network, target = self.parameters, self.network, self.target
         self._frame_number += 1
         sample = cut_sample(
             frame,
-            target.centre_yx,
+            target.center_yx,
             target.scale * self._size_hw,
             (parameters.sample_size, parameters.sample_size),
             parameters.border,
@@ -68,15 +77,15 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
         features = network.classification_features(layers.layer3)
         found = self._localize(apply_filter(features[:, None], self.target_filter), sample)
         if found.state is not TrackState.NOT_FOUND:
-            target.move_to(sample.centre_yx + found.translation_yx, frame.shape[:2], parameters.target_inside_ratio)
-            self._refine_box(layers, sample.centre_yx, sample.scale)
+            target.move_to(sample.center_yx + found.translation_yx, frame.shape[:2], parameters.target_inside_ratio)
+            self._refine_box(layers, sample.center_yx, sample.scale)
             if found.state is not TrackState.UNCERTAIN:
                 self._learn(features, sample, found.state)
             target.settle()
         return Track(target.box_xywh, found.max_score, found.state)
 
-    def _first_boxes(self, centre_yx: np.ndarray, views: list[View]) -> Tensor:
-        box_xywh = self.target.box_in(centre_yx, self.target.scale, self._size_hw)
+    def _first_boxes(self, center_yx: np.ndarray, views: list[View]) -> Tensor:
+        box_xywh = self.target.box_in(center_yx, self.target.scale, self._size_hw)
         shifts = np.array([[*view.shift_yx[::-1], 0, 0] for view in views], dtype=np.float32)
         return torch.from_numpy(box_xywh + shifts).to(self._device)
 
@@ -89,7 +98,7 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
             score_map,
             (len(score_map) - 1) / 2,
             cell,
-            (self.target.centre_yx - sample.centre_yx) / cell,
+            (self.target.center_yx - sample.center_yx) / cell,
             np.float32(thresholds.target_neighborhood_scale) * (self.target.size_hw / sample.scale) / cell_px,
             thresholds,
         )
@@ -108,7 +117,7 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
 
     def _learn(self, features: Tensor, sample: Sample, state: TrackState) -> None:
         slot, num_iterations = self._next_slot(state), self._num_iterations(state)
-        box_xywh = torch.from_numpy(self.target.box_in(sample.centre_yx, sample.scale, self._size_hw))
+        box_xywh = torch.from_numpy(self.target.box_in(sample.center_yx, sample.scale, self._size_hw))
         self._features[slot] = features[0]
         self._sample_maps[slot] = self._maps(box_xywh[None].to(self._device), features.shape[-1])[0]
         if num_iterations > 0:

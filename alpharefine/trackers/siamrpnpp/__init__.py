@@ -1,4 +1,4 @@
-"""SiamRPN++ from its authors' files."""
+"""SiamRPN++ with its authors' published weights."""
 
 from alpharefine.trackers.siamrpnpp.tracker import SiamRPNppTracker
 from alpharefine.trackers.siamrpnpp.variants import VARIANTS, LostSearch, Variant

@@ -1,6 +1,6 @@
-"""The backbones of SiamRPN++ (arXiv 1812.11703, section 3): stride 8, and no padding where the stride is above 1.
+"""Backbones of SiamRPN++ (arXiv 1812.11703, section 3): total stride 8, no padding in strided convolutions.
 
-Parameter names are those of the authors' files.
+The parameter names are those of the authors' files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ BackboneName = Literal["resnet50", "alexnet", "mobilenet_v2"]
 
 
 class ResNet50(nn.Module):
-    """ResNet-50 whose last two stages are dilated in place of strided."""
+    """ResNet-50 with dilation in place of strides in its last two stages."""
 
     out_channels = (512, 1024, 2048)
 
@@ -28,7 +28,7 @@ class ResNet50(nn.Module):
         self.layer4 = _resnet_stage(1024, 512, num_blocks=3, stride=1, dilation=4)
 
     def forward(self, crop: Tensor) -> list[Tensor]:
-        """A crop ``(B, 3, m, m)`` to the maps of the last three stages, ``(B, C, n, n)`` each."""
+        """Map a crop ``(B, 3, m, m)`` to the outputs of the last three stages, ``(B, C, n, n)`` each."""
         x = F.relu(self.bn1(self.conv1(crop)), inplace=True)
         x = self.layer1(F.max_pool2d(x, 3, stride=2, padding=1))
         level2 = self.layer2(x)
@@ -37,14 +37,14 @@ class ResNet50(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions and a shortcut, which has one of its own in the first block of a stage.
+    """Three convolutions and a shortcut. The first block of a stage has a convolution in its shortcut.
 
     Args:
-        c_in: channels of the input.
-        planes: channels within; the output has four times as many.
-        stride: of the 3x3 convolutions.
-        dilation: of the 3x3 convolutions.
-        shortcut_size: kernel of the shortcut's convolution; None for the input itself.
+        c_in: Number of input channels.
+        planes: Number of inner channels; the output has four times as many.
+        stride: Stride of the 3x3 convolution and of the shortcut.
+        dilation: Dilation of the 3x3 convolution and of the shortcut.
+        shortcut_size: Kernel size of the shortcut's convolution; None for an identity shortcut.
     """
 
     def __init__(self, c_in: int, planes: int, stride: int, dilation: int, shortcut_size: int | None = None) -> None:
@@ -61,7 +61,7 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(_conv(c_in, c_out, shortcut_size, stride, dilation), nn.BatchNorm2d(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, n, n)`` to ``(B, C', n', n')``."""
+        """Map ``(B, C, n, n)`` to ``(B, C', n', n')``."""
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = F.relu(self.bn2(self.conv2(out)), inplace=True)
         out = self.bn3(self.conv3(out))
@@ -70,13 +70,13 @@ class Bottleneck(nn.Module):
 
 
 def _conv(c_in: int, c_out: int, kernel_size: int, stride: int, dilation: int) -> nn.Conv2d:
-    """Keeps the size at a stride of 1 and is not padded at others."""
+    """Return a convolution that keeps the size for a stride of 1 and has no padding otherwise."""
     padding = dilation * (kernel_size // 2) if stride == 1 else 0
     return nn.Conv2d(c_in, c_out, kernel_size, stride, padding, dilation, bias=False)
 
 
 def _resnet_stage(c_in: int, planes: int, *, num_blocks: int, stride: int, dilation: int) -> nn.Sequential:
-    # The first block has half of the stage's dilation; where nothing else changes, its shortcut is 1x1.
+    # The first block has half of the stage's dilation; without stride and dilation its shortcut is 1x1.
     shortcut_size = 1 if stride == dilation == 1 else 3
     first = Bottleneck(c_in, planes, stride, max(dilation // 2, 1), shortcut_size)
     return nn.Sequential(first, *(Bottleneck(4 * planes, planes, 1, dilation) for _ in range(num_blocks - 1)))
@@ -109,12 +109,12 @@ class AlexNet(nn.Module):
         )
 
     def forward(self, crop: Tensor) -> list[Tensor]:
-        """A crop ``(B, 3, m, m)`` to one map ``(B, 256, n, n)``."""
+        """Map a crop ``(B, 3, m, m)`` to one output ``(B, 256, n, n)``."""
         return [self.features(crop)]
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 1.4 times as wide, whose stages from the fourth on are dilated in place of strided."""
+    """MobileNetV2 of width 1.4, with dilation in place of strides from the fourth stage on."""
 
     out_channels = (44, 134, 448)
 
@@ -132,22 +132,22 @@ class MobileNetV2(nn.Module):
         self.layer7 = _mobilenet_stage(224, 448, num_blocks=1, first_dilation=4, dilation=4)
 
     def forward(self, crop: Tensor) -> list[Tensor]:
-        """A crop ``(B, 3, m, m)`` to the maps of stages 3, 5 and 7, ``(B, C, n, n)`` each."""
+        """Map a crop ``(B, 3, m, m)`` to the outputs of stages 3, 5 and 7, ``(B, C, n, n)`` each."""
         level2 = self.layer3(self.layer2(self.layer1(self.layer0(crop))))
         level3 = self.layer5(self.layer4(level2))
         return [level2, level3, self.layer7(self.layer6(level3))]
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution, projection; added to the input where `shortcut`.
+    """Expansion, depthwise convolution and projection.
 
     Args:
-        c_in: channels of the input.
-        c_out: channels of the output.
-        expansion: channels within over those of the input.
-        stride: of the depthwise convolution.
-        dilation: of the depthwise convolution.
-        shortcut: whether the input is added.
+        c_in: Number of input channels.
+        c_out: Number of output channels.
+        expansion: Ratio of inner channels to input channels.
+        stride: Stride of the depthwise convolution.
+        dilation: Dilation of the depthwise convolution.
+        shortcut: Adds the input to the output.
     """
 
     def __init__(self, c_in: int, c_out: int, expansion: int, stride: int, dilation: int, shortcut: bool) -> None:
@@ -167,7 +167,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, n, n)`` to ``(B, C', n', n')``."""
+        """Map ``(B, C, n, n)`` to ``(B, C', n', n')``."""
         out: Tensor = self.conv(x)
         return out + x if self.shortcut else out
 

@@ -1,4 +1,4 @@
-"""From one of the authors' files to a network."""
+"""Loading of the authors' files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def load_network(name: str, path: Path) -> SiamRPNpp:
     """Read a ``model.pth`` or a snapshot of its training.
 
     Args:
-        name: of the tracker.
-        path: of the file.
+        name: Name of the tracker.
+        path: Path of the file.
 
     Returns:
-        On the CPU, in evaluation mode, batch norms folded into convolutions.
+        Network on the CPU in evaluation mode, with batch norms folded into convolutions.
 
     Raises:
-        UserError: if the file cannot be read or is not of this network.
+        UserError: If the file cannot be read or is not of this network.
     """
     state = _weights(read_torch_file(path, option="--tracker_weights"))
     require_fit(path, name, state, {name: partial(_network, variant) for name, variant in VARIANTS.items()})
@@ -35,7 +35,12 @@ def load_network(name: str, path: Path) -> SiamRPNpp:
 
 
 def build_network(variant: Variant, state: Mapping[str, Tensor]) -> SiamRPNpp:
-    """Make the network of a variant from its parameters, complete but for the counters of batch norms."""
+    """Return the network of a variant in evaluation mode, with batch norms folded into convolutions.
+
+    Args:
+        variant: Configuration of the network.
+        state: All parameters by name; the counters of batch norms may be missing.
+    """
     with torch.device("meta"):
         network = _network(variant)
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=False, assign=True)
@@ -49,7 +54,7 @@ def _network(variant: Variant) -> SiamRPNpp:
 
 
 def _weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Names as in released files, whether it is one or a snapshot of training."""
+    """Return the parameters of a released file or of a training snapshot under the names of released files."""
     nested = content.get("state_dict")
     state = nested if isinstance(nested, Mapping) else content
     named = {str(key).removeprefix("module."): value for key, value in state.items()}

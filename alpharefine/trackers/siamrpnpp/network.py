@@ -1,6 +1,6 @@
-"""The network of SiamRPN++ (arXiv 1812.11703): backbone, neck, and a region proposal head a level.
+"""Network of SiamRPN++ (arXiv 1812.11703): backbone, neck, and one region proposal head per level.
 
-Parameter names are those of the authors' files.
+The parameter names are those of the authors' files.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ NUM_ANCHORS = 5
 _FIRST_LEVEL = 2
 _TEMPLATE_CELLS = 7
 _WIDEST_TEMPLATE = 20
-"""Maps narrower than this are cut to their middle: templates are, search maps never."""
+"""Width below which a map is cropped to its middle: template maps are narrower, search maps are not."""
 
 
 class Proposals(NamedTuple):
-    """What the head says of each anchor.
+    """Output of the head for each anchor.
 
     Attributes:
-        logits: ``(B, 2 * 5, S, S)``, background of all anchors first, then target.
-        deltas: ``(B, 4 * 5, S, S)``, dx of all anchors, dy, dw, dh; see `alpharefine.trackers.siamese.AnchorGrid`.
+        logits: Logits ``(B, 2 * 5, S, S)``: background of all anchors, then target of all anchors.
+        deltas: Box deltas ``(B, 4 * 5, S, S)``: dx of all anchors, dy, dw, dh; see
+            `alpharefine.trackers.siamese.AnchorGrid`.
     """
 
     logits: Tensor
@@ -35,11 +36,11 @@ class Proposals(NamedTuple):
 
 
 class Adjustment(nn.Module):
-    """One level of the neck: other channels, and of a template only the middle.
+    """One level of the neck: projects the channels, and crops a template to its middle.
 
     Args:
-        c_in: of the backbone.
-        c_out: of the head.
+        c_in: Number of channels of the backbone.
+        c_out: Number of channels of the head.
     """
 
     def __init__(self, c_in: int, c_out: int) -> None:
@@ -47,7 +48,7 @@ class Adjustment(nn.Module):
         self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, n, n)`` to ``(B, C', n, n)``, or of a template to ``(B, C', 7, 7)``."""
+        """Map ``(B, C, n, n)`` to ``(B, C', n, n)``, or a template to ``(B, C', 7, 7)``."""
         if x.shape[-1] < _WIDEST_TEMPLATE:
             first = (x.shape[-1] - _TEMPLATE_CELLS) // 2
             cells = slice(first, first + _TEMPLATE_CELLS)
@@ -57,11 +58,11 @@ class Adjustment(nn.Module):
 
 
 class CorrelationBranch(nn.Module):
-    """Template and search map, correlated channel by channel, to the outputs of one kind.
+    """Depthwise correlation of template and search map, followed by the outputs of one kind.
 
     Args:
-        channels: of the maps.
-        num_outputs: for each position.
+        channels: Number of channels of the maps.
+        num_outputs: Number of outputs per position.
     """
 
     def __init__(self, channels: int, num_outputs: int) -> None:
@@ -71,7 +72,12 @@ class CorrelationBranch(nn.Module):
         self.head = nn.Sequential(*_conv_norm_relu(channels, 1), nn.Conv2d(channels, num_outputs, 1))
 
     def forward(self, search: Tensor, kernel: Tensor) -> Tensor:
-        """Search map ``(B, C, n, n)`` and what `conv_kernel` made of the template to ``(B, outputs, S, S)``."""
+        """Return outputs ``(B, outputs, S, S)``.
+
+        Args:
+            search: Search map, ``(B, C, n, n)``.
+            kernel: Template after `conv_kernel`, ``(B, C, k, k)``.
+        """
         outputs: Tensor = self.head(depthwise_correlation(self.conv_search(search), kernel))
         return outputs
 
@@ -82,10 +88,10 @@ def _conv_norm_relu(channels: int, kernel_size: int) -> nn.Sequential:
 
 
 class LevelHead(nn.Module):
-    """The head of one level.
+    """Region proposal head of one level.
 
     Args:
-        channels: of the maps.
+        channels: Number of channels of the maps.
     """
 
     def __init__(self, channels: int) -> None:
@@ -94,20 +100,29 @@ class LevelHead(nn.Module):
         self.loc = CorrelationBranch(channels, 4 * NUM_ANCHORS)
 
     def kernels(self, template: Tensor) -> tuple[Tensor, Tensor]:
-        """The template ``(B, C, n, n)`` as both branches look for it, ``(B, C, k, k)``."""
+        """Return the correlation kernels of both branches, ``(B, C, k, k)`` each.
+
+        Args:
+            template: Template map, ``(B, C, n, n)``.
+        """
         return self.cls.conv_kernel(template), self.loc.conv_kernel(template)
 
     def forward(self, search: Tensor, kernels: tuple[Tensor, Tensor]) -> Proposals:
-        """Look for the template in a search map ``(B, C, n, n)``."""
+        """Return the proposals for a search map.
+
+        Args:
+            search: Search map, ``(B, C, n, n)``.
+            kernels: Result of `kernels` for the template.
+        """
         return Proposals(self.cls(search, kernels[0]), self.loc(search, kernels[1]))
 
 
 class MultiLevelHead(nn.Module):
-    """The heads of several levels.
+    """Region proposal heads of several levels.
 
     Args:
-        channels: of each level.
-        weighted: whether levels have learnt weights, as opposed to being averaged.
+        channels: Number of channels of each level.
+        weighted: Combines the levels with trained weights; otherwise they are averaged.
     """
 
     def __init__(self, channels: Sequence[int], weighted: bool) -> None:
@@ -119,12 +134,12 @@ class MultiLevelHead(nn.Module):
 
 
 class SiamRPNpp(nn.Module):
-    """SiamRPN++. Crops are BGR, 0..255, not normalised; the network is used in evaluation mode alone.
+    """SiamRPN++ for inference. Crops are BGR in 0..255, without normalization.
 
     Args:
-        backbone: its name.
-        neck_channels: of each level; none for no neck.
-        weighted: whether levels have learnt weights.
+        backbone: Name of the backbone.
+        neck_channels: Number of channels of each level of the neck; empty for no neck.
+        weighted: Combines the levels with trained weights; otherwise they are averaged.
     """
 
     def __init__(self, backbone: BackboneName, neck_channels: tuple[int, ...] = (), weighted: bool = False) -> None:
@@ -145,23 +160,36 @@ class SiamRPNpp(nn.Module):
 
     @property
     def heads(self) -> list[LevelHead]:
-        """Of each level."""
+        """Region proposal head of each level."""
         modules = [self.rpn_head] if isinstance(self.rpn_head, LevelHead) else self.rpn_head.children()
         return [module for module in modules if isinstance(module, LevelHead)]
 
     def features(self, crop: Tensor) -> list[Tensor]:
-        """The maps of all levels, ``(B, C, n, n)`` each, of crops ``(B, 3, m, m)``."""
+        """Return the maps of all levels, ``(B, C, n, n)`` each.
+
+        Args:
+            crop: Crops, ``(B, 3, m, m)``.
+        """
         maps: list[Tensor] = self.backbone(crop)
         if self.neck is None:
             return maps
         return [adjust(x) for adjust, x in zip(self.neck.values(), maps, strict=True)]
 
     def encode_template(self, crop: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Template crops ``(B, 3, 127, 127)`` to what `forward` looks for, at each level."""
+        """Return the correlation kernels of each level.
+
+        Args:
+            crop: Template crops, ``(B, 3, 127, 127)``.
+        """
         return [head.kernels(x) for head, x in zip(self.heads, self.features(crop), strict=True)]
 
     def forward(self, crop: Tensor, template: Sequence[tuple[Tensor, Tensor]]) -> Proposals:
-        """Look for the templates in search crops ``(B, 3, m, m)``."""
+        """Return the proposals for search crops.
+
+        Args:
+            crop: Search crops, ``(B, 3, m, m)``.
+            template: Result of `encode_template`.
+        """
         levels: list[Proposals] = [
             head(x, kernels) for head, x, kernels in zip(self.heads, self.features(crop), template, strict=True)
         ]
@@ -177,10 +205,10 @@ def _combine(levels: Sequence[Tensor], weight: Tensor | None) -> Tensor:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Make each batch norm a part of the convolution before it; the network computes the same in less time.
+    """Fold each batch norm into the convolution before it, which saves time without changing the result.
 
     Args:
-        module: in evaluation mode; changed in place. Its batch norms come right after their convolutions.
+        module: Module in evaluation mode, whose batch norms directly follow their convolutions; it is changed in place.
     """
     previous: tuple[str, nn.Module] = ("", module)
     for name, child in list(module.named_children()):

@@ -1,7 +1,7 @@
 """SiamRPN++ (arXiv 1812.11703), short-term and long-term, with the boxes and scores of pysot's trackers.
 
-Steps and constants are those of the published configurations; the box can be set here without learning the template
-anew. The template's features are computed once a sequence.
+Steps and constants are those of the published configurations. Unlike in pysot, the box can be set without a new
+template. The features of the template are computed once per sequence.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from alpharefine.trackers.siamrpnpp.variants import TEMPLATE_SIZE, VARIANTS, Var
 _LEAST_SIDE = 1.0
 
 
-def cut_around(frame: np.ndarray, centre: np.ndarray, side: int, crop_size: int, colour: Sequence[float]) -> np.ndarray:
-    """Cut a square about a point, as pysot does.
+def cut_around(frame: np.ndarray, center: np.ndarray, side: int, crop_size: int, color: Sequence[float]) -> np.ndarray:
+    """Crop a square around a point, as pysot does.
 
     Args:
-        frame: ``(H, W, 3)`` uint8.
-        centre: ``(2,)``, x and y in image pixels.
-        side: of the square in image pixels.
-        crop_size: side of the result in pixels.
-        colour: of the pixels outside of the frame, cut to integers.
+        frame: Frame, ``(H, W, 3)`` uint8.
+        center: Center x and y, ``(2,)`` in image pixels.
+        side: Side of the square in image pixels.
+        crop_size: Side of the result in pixels.
+        color: Color of the pixels outside the frame, truncated to integers.
 
     Returns:
-        ``(crop_size, crop_size, 3)`` uint8.
+        Crop, ``(crop_size, crop_size, 3)`` uint8.
     """
-    x0, y0 = (floor(v - 0.5 * (side + 1) + 0.5) for v in centre)
-    return cut_square(frame, x0, y0, side, crop_size, [int(v) for v in colour[:3]])
+    x0, y0 = (floor(v - 0.5 * (side + 1) + 0.5) for v in center)
+    return cut_square(frame, x0, y0, side, crop_size, [int(v) for v in color[:3]])
 
 
 class SiamRPNppTracker(Tracker):
-    """SiamRPN++.
+    """SiamRPN++ in one sequence.
 
     Args:
-        network: in evaluation mode; it is not changed and may be shared.
-        variant: the constants.
+        network: Network in evaluation mode; it is not changed and may be shared.
+        variant: Constants of the tracker.
     """
 
     def __init__(self, network: SiamRPNpp, variant: Variant) -> None:
@@ -56,24 +56,36 @@ class SiamRPNppTracker(Tracker):
         self._grids: dict[int, AnchorGrid] = {}
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from its box in the first frame."""
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+        """
         self.set_box(box_xywh)
         self._is_lost = False
-        self._colour = cv2.mean(frame)
+        self._color = cv2.mean(frame)
         crop = self._crop(frame, round(context_side(self._size)), TEMPLATE_SIZE)
         with torch.inference_mode():
             self._template = self._network.encode_template(crop)
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the last box; the template stays as it is.
+        """Replace the last box; the template does not change.
 
-        Deviation: sides are at least 1 px, for the next frame could not be searched about a box without any.
+        Deviation: the sides are at least 1 px, because no region can be searched around a box without extent.
+
+        Args:
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
         """
         box = np.asarray(box_xywh, dtype=np.float64)
-        self._centre, self._size = box[:2] + 0.5 * box[2:], np.maximum(box[2:], _LEAST_SIDE)
+        self._center, self._size = box[:2] + 0.5 * box[2:], np.maximum(box[2:], _LEAST_SIDE)
 
     def track(self, frame: np.ndarray) -> Track:
-        """Find the target in the next frame. When the long-term tracker finds none, the box stays where it was."""
+        """Locate the target in the next frame. If the long-term tracker does not find it, the last box is returned.
+
+        Args:
+            frame: Next frame, ``(H, W, 3)`` RGB uint8.
+        """
         variant, lost = self._variant, self._variant.lost
         search_size, window_influence = variant.search_size, variant.window_influence
         if lost is not None and self._is_lost:
@@ -86,25 +98,25 @@ class SiamRPNppTracker(Tracker):
         found = lost is None or candidate.score >= lost.low_score
         if found:
             rate = candidate.penalty * candidate.score * variant.rate
-            self._centre = self._centre + candidate.shift / scale
+            self._center = self._center + candidate.shift / scale
             self._size = self._size * (1 - rate) + candidate.size / scale * rate
-        centre, size = limit_box(self._centre, self._size, frame.shape[:2])
+        center, size = limit_box(self._center, self._size, frame.shape[:2])
         if lost is None:
-            self._centre, self._size = centre, size
-        else:  # goes on from the box as it was before it was limited to the picture
+            self._center, self._size = center, size
+        else:  # continues from the box before it is limited to the image
             self._is_lost = not found or (self._is_lost and candidate.score <= lost.high_score)
         state = TrackState.UNCERTAIN if self._is_lost else TrackState.NORMAL
         return Track(
-            np.concatenate([centre - 0.5 * size, size]), candidate.score, state if found else TrackState.NOT_FOUND
+            np.concatenate([center - 0.5 * size, size]), candidate.score, state if found else TrackState.NOT_FOUND
         )
 
     def _crop(self, frame: np.ndarray, side: int, crop_size: int) -> Tensor:
-        """``(1, 3, m, m)`` BGR on the network's device."""
-        crop = cut_around(frame, self._centre, side, crop_size, self._colour)
+        """Return a BGR crop ``(1, 3, m, m)`` on the network's device."""
+        crop = cut_around(frame, self._center, side, crop_size, self._color)
         return torch.from_numpy(crop).to(self._device).permute(2, 0, 1)[None].flip(1).float()
 
     def _search(self, crop: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Logits ``(2, 5, S, S)`` and deltas ``(4, 5, S, S)``, which leave the device together."""
+        """Return logits ``(2, 5, S, S)`` and deltas ``(4, 5, S, S)``, copied from the device at once."""
         with torch.inference_mode():
             maps = torch.cat(self._network(crop, self._template), dim=1)[0].cpu().numpy()
         channels = maps.reshape(6, -1, *maps.shape[1:])

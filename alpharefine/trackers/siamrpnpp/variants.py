@@ -1,4 +1,4 @@
-"""The published configurations of SiamRPN++ (the `config.yaml` of pysot's experiments), without what they share."""
+"""Published configurations of SiamRPN++ (`config.yaml` of pysot's experiments), without common values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ STRIDE = 8
 
 @dataclass(frozen=True)
 class LostSearch:
-    """How the long-term tracker looks for a target that it has lost.
+    """Search of the long-term tracker for a lost target.
 
     Attributes:
-        search_size: pixels of the search crop, in place of the usual one.
-        window_influence: in place of the usual one.
-        low_score: below it the target is lost and its box stays.
-        high_score: above it the target is found again.
+        search_size: Side of the search crop in pixels.
+        window_influence: Weight of the window in 0..1.
+        low_score: Score below which the target is lost and its box does not move.
+        high_score: Score above which the target is found again.
     """
 
     search_size: int = 831
@@ -29,18 +29,18 @@ class LostSearch:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network and the constants that it was published with.
+    """Configuration of a network and of its tracker.
 
     Attributes:
-        backbone: its name.
-        neck_channels: of each level; none for no neck.
-        weighted: whether levels have learnt weights.
-        penalty: strength of that for changes of size and shape.
-        window_influence: weight of the window that prefers the middle, 0..1.
-        rate: at which the size follows the candidate's, times its score.
-        search_size: pixels of the search crop.
-        base_size: positions of the score map beyond those that strides make.
-        lost: the long-term tracker's; None for the short-term one.
+        backbone: Name of the backbone.
+        neck_channels: Number of channels of each level of the neck; empty for no neck.
+        weighted: Combines the levels with trained weights; otherwise they are averaged.
+        penalty: Strength of the penalty for changes of size and aspect ratio.
+        window_influence: Weight in 0..1 of the window, which prefers the center.
+        rate: Rate at which the size follows the candidate's size, multiplied by its score.
+        search_size: Side of the search crop in pixels.
+        base_size: Number of positions of the score map in addition to those from the strides.
+        lost: Search of the long-term tracker; None for the short-term tracker.
     """
 
     backbone: BackboneName
@@ -54,10 +54,10 @@ class Variant:
     lost: LostSearch | None = None
 
     def score_size(self, search_size: int) -> int:
-        """Side of the score map of a search crop, both in pixels of their own.
+        """Return the side of the score map of a search crop, in cells.
 
         Args:
-            search_size: pixels of the search crop.
+            search_size: Side of the search crop in pixels.
         """
         return (search_size - TEMPLATE_SIZE) // STRIDE + 1 + self.base_size
 
@@ -84,4 +84,4 @@ VARIANTS: dict[str, Variant] = {
     "siamrpnpp-alex": _ALEX,
     "siamrpnpp-alex-otb": _ALEX,
 }
-"""By the name of the tracker."""
+"""Variants by the name of the tracker."""

@@ -256,6 +256,7 @@ def test_a_split_without_names(root: Path, tmp_path: Path, content: bytes) -> No
         (("a-1", "b-2", "a-1"), "a-1 is given more than once"),
         (("a/a-1",), "a/a-1 is a path"),
         (("../a-1",), r"\.\./a-1 is a path"),
+        (("..",), r"\.\. is a path"),
     ],
 )
 def test_bad_names(root: Path, tmp_path: Path, names: Sequence[str], message: str) -> None:
@@ -264,6 +265,9 @@ def test_bad_names(root: Path, tmp_path: Path, names: Sequence[str], message: st
     (tmp_path / "own.txt").write_text("\n".join(names))
     with pytest.raises(UserError, match=message):
         lasot(root, split=str(tmp_path / "own.txt"))
+    (root / "testing_set.txt").write_text("\n".join(names))
+    with pytest.raises(UserError, match=message):
+        lasot(root)
 
 
 def test_a_missing_sequence(root: Path) -> None:

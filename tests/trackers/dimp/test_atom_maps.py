@@ -37,7 +37,7 @@ def test_the_highest_frequency_counts_twice() -> None:
     np.testing.assert_allclose(larger[::2], 2 * alternating[:, :1] * np.ones(36), atol=1e-5)
 
 
-def test_a_label_peaks_at_its_centre_with_the_height_worked_out_by_hand() -> None:
+def test_a_label_peaks_at_its_center_with_the_height_worked_out_by_hand() -> None:
     labels = gaussian_labels(torch.tensor([[0.5, -1.5], [0.0, 0.0]]), 18, 0.9)
     assert np.unravel_index(int(labels[0].argmax()), (18, 18)) == (9, 7)
     assert labels[0, 9, 7] == 1

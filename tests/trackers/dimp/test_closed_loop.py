@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import evaluate
-from alpharefine.trackers.weights import OFFICIAL_FILES
+from alpharefine.trackers import find_tracker
 
 from .golden import golden_state
 
@@ -48,7 +48,10 @@ def real_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_boxes_repeat_in_any_order_and_number_of_processes(
     shared: Path, real_root: Path, tmp_path: Path, checkpoint: Path, tracker: str, model: str
 ) -> None:
-    torch.save({"net": golden_state(shared / "golden", model), "epoch": 50}, tmp_path / OFFICIAL_FILES[tracker])
+    torch.save(
+        {"net": golden_state(shared / "golden", model), "epoch": 50},
+        tmp_path / str(find_tracker(tracker).official_file),
+    )
 
     def boxes(folder: str, *options: str) -> list[bytes]:
         evaluate.main(

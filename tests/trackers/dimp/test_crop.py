@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from alpharefine.trackers.dimp.augmentation import (
-    Augmentation,
+from alpharefine.trackers.dimp.crop import Arithmetic, Sample, box_in_sample, cut_sample
+from alpharefine.trackers.dimp.first_frame import (
+    FirstFrameViews,
     View,
     crops_of,
     drop_channels,
     make_views,
     shifted_crop,
 )
-from alpharefine.trackers.dimp.crop import Arithmetic, Sample, box_in_sample, cut_sample
 from alpharefine.trackers.dimp.target import Target
 
 from .golden import read_arrays
@@ -25,15 +25,15 @@ def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("centre", "side"), [((30, 40), 16), ((2, 3), 16), ((58, 79), 20), ((-40, 200), 10)], ids=str)
-def test_pixels_are_those_of_the_picture_and_of_its_border(centre: tuple[int, int], side: int) -> None:
+@pytest.mark.parametrize(("center", "side"), [((30, 40), 16), ((2, 3), 16), ((58, 79), 20), ((-40, 200), 10)], ids=str)
+def test_pixels_are_those_of_the_picture_and_of_its_border(center: tuple[int, int], side: int) -> None:
     frame = noise(60, 80)
-    sample = cut_sample(frame, np.float32(centre), np.float32([side, side]), (side, side))
+    sample = cut_sample(frame, np.float32(center), np.float32([side, side]), (side, side))
     y0, x0, y1, x1 = sample.corners_yx.astype(int)
     assert (y1 - y0, x1 - x0) == (side, side)
     rows, columns = np.arange(y0, y1).clip(0, 59), np.arange(x0, x1).clip(0, 79)
     np.testing.assert_array_equal(sample.pixels.permute(1, 2, 0).numpy(), frame[rows[:, None], columns])
-    np.testing.assert_allclose(sample.centre_yx, (np.array([y0 + y1, x0 + x1]) - 1) / 2)
+    np.testing.assert_allclose(sample.center_yx, (np.array([y0 + y1, x0 + x1]) - 1) / 2)
     assert sample.scale == 1
 
 
@@ -67,14 +67,14 @@ def test_every_crop_of_the_original(shared: Path, arithmetic: Arithmetic, prefix
 def test_places_in_the_crop_of_the_original(shared: Path) -> None:
     arrays = read_arrays(shared / "golden" / "tracker_logic.npz")
     assert len(arrays["sampleloc/pos_sz_box"]) == 6
-    for corners, pos_sz_box, centre, scale in zip(
+    for corners, pos_sz_box, center, scale in zip(
         *(arrays[f"sampleloc/{name}"] for name in ("coord_y0x0y1x1", "pos_sz_box", "pos", "scale")), strict=True
     ):
         sample = Sample(torch.empty(3, 288, 288), corners.astype(np.float32))
-        np.testing.assert_allclose(sample.centre_yx, centre, atol=1e-4)
+        np.testing.assert_allclose(sample.center_yx, center, atol=1e-4)
         assert sample.scale == pytest.approx(scale, rel=1e-6)
         y, x, h, w = pos_sz_box[:4]
-        box = box_in_sample(np.float32([y, x]), np.float32([h, w]), centre, scale, np.float32([288, 288]))
+        box = box_in_sample(np.float32([y, x]), np.float32([h, w]), center, scale, np.float32([288, 288]))
         np.testing.assert_allclose(box, pos_sz_box[4:], atol=1e-3)
 
 
@@ -84,7 +84,7 @@ def test_the_target_stays_near_the_picture_as_in_the_original(shared: Path) -> N
     for *asked, y, x in rows:
         target = Target(np.array([0.0, 0.0, 40.0, 60.0]), 288, 5)
         target.move_to(np.float32(asked), (360, 480), 0.2)
-        np.testing.assert_allclose(target.centre_yx, [y, x], atol=1e-4)
+        np.testing.assert_allclose(target.center_yx, [y, x], atol=1e-4)
 
 
 @pytest.mark.parity
@@ -96,10 +96,10 @@ def test_views_of_the_original(shared: Path, view: str) -> None:
     for name in seen:
         values = [float(value) for value in name.split("_")[1:] if value.lstrip("-").replace(".", "").isdigit()]
         augmentation = {
-            "fliplr": Augmentation(fliplr=True),
-            "blur": Augmentation(blur=((values[0], values[1]),) if len(values) == 2 else ()),
-            "rotate": Augmentation(rotate=tuple(values)),
-        }.get(view, Augmentation())
+            "fliplr": FirstFrameViews(fliplr=True),
+            "blur": FirstFrameViews(blur=((values[0], values[1]),) if len(values) == 2 else ()),
+            "rotate": FirstFrameViews(rotate=tuple(values)),
+        }.get(view, FirstFrameViews())
         change = make_views(augmentation, 64, 0.0, torch.Generator())[-1].change
         y, x = arrays[f"{name}/shift_yx"].tolist()
         crop = crops_of([View(change, (y, x))], picture, 64)[0]
@@ -108,7 +108,7 @@ def test_views_of_the_original(shared: Path, view: str) -> None:
 
 
 def test_views_are_drawn_in_order_from_the_generator_alone() -> None:
-    augmentation = Augmentation(relativeshift=((0.6, -0.6),), fliplr=True, blur=((3, 1),), rotate=(10, -10))
+    augmentation = FirstFrameViews(relativeshift=((0.6, -0.6),), fliplr=True, blur=((3, 1),), rotate=(10, -10))
     first, second = (make_views(augmentation, 288, 1 / 3, torch.Generator().manual_seed(3)) for _ in range(2))
     assert [view.shift_yx for view in first] == [view.shift_yx for view in second]
     assert [view.shift_yx for view in first[:2]] == [(0, 0), (86, -86)]

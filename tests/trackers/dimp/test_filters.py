@@ -70,7 +70,7 @@ def test_norm_and_initializer_of_the_original(arrays: dict[str, Tensor]) -> None
 
 
 def constructed(optimizer: FilterOptimizer, step_length: float, regularization: float) -> FilterOptimizer:
-    """An optimiser with the parameters that it is constructed with before any training."""
+    """An optimizer with the parameters that it is constructed with before any training."""
     bins = torch.arange(100) * 0.1
     with torch.no_grad():
         for name, parameter in optimizer.named_parameters():
@@ -132,8 +132,8 @@ def test_softmax_and_label_of_the_original(shared: Path) -> None:
     for softmax_reg, name in ((None, "noreg"), (1.5, "reg1.5")):
         prob = PrDiMPOptimizer(softmax_reg=softmax_reg).score_map(scores)
         np.testing.assert_allclose(prob[0, 0], logic[f"softmax/out_{name}"], atol=1e-7)
-    centre = 16 * (torch.tensor([-1.3, 0.7]) + 10.5)  # x, y; the label's are cells from the middle
-    box_xywh = torch.cat([centre - 20, torch.tensor([40.0, 40.0])])
+    center = 16 * (torch.tensor([-1.3, 0.7]) + 10.5)  # x, y; the label's are cells from the middle
+    box_xywh = torch.cat([center - 20, torch.tensor([40.0, 40.0])])
     label = HingeOptimizer().maps(box_xywh, 23, 4, 2.0)[0]
     np.testing.assert_allclose(label, logic["label_spatial/22x22_sig2_c0.7_-1.3_endpad1"], atol=1e-5)
 

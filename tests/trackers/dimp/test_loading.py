@@ -75,12 +75,8 @@ def test_the_official_file_loads(
     path = write(tmp_path / "dimp18.pth", uncounted | never_run, package=package, legacy=legacy, filter_size=4)
     monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path))
     for weights in ([], [path], [tmp_path]):
-        source = load_tracker("dimp18", weights=weights, device="cpu")
-        assert (source.name, source.accepts_feedback, source.needs_frames, source.gives_score) == (
-            "dimp18",
-            *[True] * 3,
-        )
-    tracker = source.open("a", np.zeros((1, 4)))
+        loaded_tracker = load_tracker("dimp18", weights=weights, device="cpu")
+    tracker = loaded_tracker.open("a", np.zeros((1, 4)))
     assert isinstance(tracker, DiMPTracker)
     loaded = tracker.network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in dimp18.items())
@@ -125,7 +121,7 @@ def test_atoms_file_is_refused_with_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{}, {"net": None}, {"net": {"a": 1}}, {"net": {1: torch.ones(1)}}], ids=str)
 def test_a_file_without_parameters_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
     torch.save(content, tmp_path / "empty.pth")
-    with pytest.raises(UserError, match=r"empty\.pth holds no `net` of named tensors; give the authors' file of"):
+    with pytest.raises(UserError, match=r"empty\.pth has no `net` with named tensors; give the authors' file of"):
         load_tracker("dimp18", weights=[tmp_path / "empty.pth"], device="cpu")
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from alpharefine.boxes import paired_iou, xywh_to_xyxy
 from alpharefine.trackers.base import TrackState
-from alpharefine.trackers.dimp.augmentation import Augmentation, View
 from alpharefine.trackers.dimp.crop import Sample
+from alpharefine.trackers.dimp.first_frame import FirstFrameViews, View
 from alpharefine.trackers.dimp.loading import NETWORKS
 from alpharefine.trackers.dimp.localization import Localization
 from alpharefine.trackers.dimp.network import DiMPNet
@@ -72,7 +72,7 @@ class TracedTracker(DiMPTracker):
 
     def _next_slot(self, state: TrackState) -> int:
         slot = super()._next_slot(state)
-        self.boxes_xywh[slot] = self.target.box_in(self.sample.centre_yx, self.sample.scale, self._size_hw)
+        self.boxes_xywh[slot] = self.target.box_in(self.sample.center_yx, self.sample.scale, self._size_hw)
         return slot
 
 
@@ -83,7 +83,7 @@ def network_of(golden: Path, model: str) -> DiMPNet:
 
 @cache
 def started(golden: Path, model: str, sequence: str, parameters: DiMPParameters) -> TracedTracker:
-    """A tracker that has learnt its target; not to be changed: copy it."""
+    """A tracker that has learned its target; not to be changed: copy it."""
     trace = Trace(read_arrays(golden / f"tracker_trace_{model}.npz"), f"{sequence}_det")
     tracker = TracedTracker(network_of(golden, model), parameters)
     tracker.initialize(golden_frames(golden, sequence)[0][0], trace["init_box"])
@@ -142,10 +142,10 @@ def check_start(tracker: TracedTracker, trace: Trace) -> None:
     np.testing.assert_allclose(tracker.boxes_xywh[:num_samples], trace["init_boxes_xywh"], atol=1e-3)
     for ours, name in zip(tracker.modulation, ("init_mod3", "init_mod4"), strict=True):
         np.testing.assert_allclose(ours[0], trace[name], atol=1e-4 * np.abs(trace[name]).max())
-    *centre, sample_y, sample_x, sample_scale, scale, height, width = trace["init_pos_scale"]
+    *center, sample_y, sample_x, sample_scale, scale, height, width = trace["init_pos_scale"]
     target = tracker.target
-    np.testing.assert_array_equal(target.centre_yx, centre)
-    np.testing.assert_array_equal(np.rint(target.centre_yx), [sample_y, sample_x])
+    np.testing.assert_array_equal(target.center_yx, center)
+    np.testing.assert_array_equal(np.rint(target.center_yx), [sample_y, sample_x])
     np.testing.assert_allclose([target.scale, target.scale], [scale, sample_scale], rtol=1e-6)
     np.testing.assert_allclose(target.base_size_hw, [height, width], rtol=1e-6)
 
@@ -153,10 +153,10 @@ def check_start(tracker: TracedTracker, trace: Trace) -> None:
 def check_state(tracker: TracedTracker, trace: Trace, i: int) -> None:
     target, sample = tracker.target, tracker.sample
     for ours, name in (
-        (target.centre_yx, "pos_yx"),
+        (target.center_yx, "pos_yx"),
         (target.size_hw, "target_sz_hw"),
         (target.scale, "target_scale"),
-        (sample.centre_yx, "sample_pos_yx"),
+        (sample.center_yx, "sample_pos_yx"),
         (sample.scale, "sample_scale"),
     ):
         np.testing.assert_allclose(ours, trace[name][i], atol=0.02, err_msg=name)
@@ -169,7 +169,7 @@ SMALL = DiMPParameters(
     max_scale_change=1.5,
     thresholds=replace(read_parameters("super_dimp").thresholds, target_not_found_threshold=0.2),
     box_search=replace(read_parameters("super_dimp").box_search, num_steps=2),
-    augmentation=Augmentation(relativeshift=((0.6, 0.6), (-0.6, -0.6)), fliplr=True, dropout=(2, 0.2)),
+    augmentation=FirstFrameViews(relativeshift=((0.6, 0.6), (-0.6, -0.6)), fliplr=True, dropout=(2, 0.2)),
     memory_size=8,
     train_skipping=2,
 )
@@ -198,8 +198,8 @@ def test_a_moving_target_is_followed(network: DiMPNet) -> None:
     # The box network's weights are random: boxes stay where the classifier puts them.
     still = replace(SMALL, box_search=replace(SMALL.box_search, step_length=0.0, num_random_boxes=0))
     boxes = boxes_of(DiMPTracker(network, still), frames, gt_xywh[0])
-    centres, true_centres = (values[:, :2] + values[:, 2:] / 2 for values in (boxes, gt_xywh[1:]))
-    assert np.abs(centres - true_centres).max() < 16
+    centers, true_centers = (values[:, :2] + values[:, 2:] / 2 for values in (boxes, gt_xywh[1:]))
+    assert np.abs(centers - true_centers).max() < 16
     overlaps = paired_iou(*(torch.from_numpy(xywh_to_xyxy(values)) for values in (boxes, gt_xywh[1:].astype(float))))
     assert overlaps.min() > 0.3
 
@@ -224,33 +224,33 @@ def test_other_seeds_draw_other_boxes(network: DiMPNet) -> None:
     assert not np.array_equal(first, second)
 
 
-def test_a_set_box_moves_the_search_and_leaves_what_was_learnt(network: DiMPNet) -> None:
+def test_a_set_box_moves_the_search_and_leaves_what_was_learned(network: DiMPNet) -> None:
     frames, gt_xywh = moving_texture(3)
     tracker = DiMPTracker(network, SMALL)
     tracker.initialize(frames[0], gt_xywh[0])
-    learnt = tracker.target_filter.clone()
+    learned = tracker.target_filter.clone()
     box = gt_xywh[0] + np.array([5.0, -4.0, 6.0, 2.0])
     tracker.set_box(box)
     x, y, w, h = box
     np.testing.assert_allclose(tracker.target.box_xywh, box, atol=1e-4)
-    np.testing.assert_allclose(tracker.target.centre_yx, [y + (h - 1) / 2, x + (w - 1) / 2])
+    np.testing.assert_allclose(tracker.target.center_yx, [y + (h - 1) / 2, x + (w - 1) / 2])
     np.testing.assert_allclose(tracker.target.size_hw, [h, w])
     growth = np.sqrt(w * h / np.prod(gt_xywh[0][2:].astype(float)))
     first_scale = np.sqrt(np.prod(gt_xywh[0][2:].astype(float))) * SMALL.search_area_scale / SMALL.sample_size
     assert tracker.target.scale == pytest.approx(first_scale * growth, rel=1e-5)
-    assert torch.equal(tracker.target_filter, learnt)
+    assert torch.equal(tracker.target_filter, learned)
 
 
-def test_a_lost_target_leaves_the_box_and_what_was_learnt(network: DiMPNet) -> None:
+def test_a_lost_target_leaves_the_box_and_what_was_learned(network: DiMPNet) -> None:
     frames, gt_xywh = moving_texture(3)
     thresholds = replace(SMALL.thresholds, target_not_found_threshold=1e9)
     tracker = DiMPTracker(network, replace(SMALL, thresholds=thresholds))
     tracker.initialize(frames[0], gt_xywh[0])
-    learnt = tracker.target_filter.clone()
+    learned = tracker.target_filter.clone()
     track = tracker.track(frames[1])
     assert track.state is TrackState.NOT_FOUND
     np.testing.assert_allclose(track.box_xywh, gt_xywh[0], atol=1e-4)
-    assert torch.equal(tracker.target_filter, learnt)
+    assert torch.equal(tracker.target_filter, learned)
     assert tracker.sample_weights.num_stored == 6
 
 

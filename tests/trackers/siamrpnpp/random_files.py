@@ -20,7 +20,7 @@ def random_state(name: str = "siamrpnpp-alex", seed: int = 0) -> dict[str, torch
             if value.dim() == 4:
                 torch.nn.init.kaiming_normal_(value)
             if key in ("backbone.features.0.weight", "rpn_head.cls.head.0.weight", "rpn_head.loc.head.0.weight"):
-                value.data *= 0.01  # pixels are not normalised, and correlations are large
+                value.data *= 0.01  # pixels are not normalized, and correlations are large
             if key == "rpn_head.loc.head.3.weight":
                 value.data *= 0.1
     return network.state_dict()

@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from alpharefine.trackers import TrackState
+from alpharefine.trackers import TrackState, find_tracker
 from alpharefine.trackers.siamese import AnchorGrid, target_prob
 from alpharefine.trackers.siamrpnpp import VARIANTS, LostSearch, SiamRPNppTracker, Variant, tracker
 from alpharefine.trackers.siamrpnpp.loading import load_network
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
-from alpharefine.trackers.weights import OFFICIAL_FILES
 
 pytestmark = pytest.mark.parity
 
@@ -89,15 +88,17 @@ def test_parameters_of_every_variant_are_those_of_its_file(shared: Path) -> None
     for name, variant in VARIANTS.items():
         with torch.device("meta"):
             state = SiamRPNpp(variant.backbone, variant.neck_channels, variant.weighted).state_dict()
-        assert {key: list(value.shape) for key, value in state.items()} == keys[Path(OFFICIAL_FILES[name]).parent.name]
+        assert {key: list(value.shape) for key, value in state.items()} == keys[
+            Path(str(find_tracker(name).official_file)).parent.name
+        ]
 
 
 def test_crops_are_those_of_pysot(golden: Path) -> None:
     arrays = load(golden, "crops")
     cases = list(zip(arrays["case_names"], arrays["case_pos"], arrays["case_sizes"], strict=True))
     assert len(cases) == 17
-    for name, centre, (crop_size, side) in cases:
-        crop = tracker.cut_around(arrays["image"], centre, int(side), int(crop_size), arrays["avg_chans"].tolist())
+    for name, center, (crop_size, side) in cases:
+        crop = tracker.cut_around(arrays["image"], center, int(side), int(crop_size), arrays["avg_chans"].tolist())
         np.testing.assert_array_equal(crop.transpose(2, 0, 1)[None], arrays[f"crop_{name}"], err_msg=name)
 
 
@@ -108,7 +109,7 @@ def test_anchors_are_those_of_pysot(golden: Path, size: int, every: int) -> None
 
 
 def anchors_of(grid: AnchorGrid) -> np.ndarray:
-    """``(4, 5, S, S)``: centre x, y, width, height."""
+    """``(4, 5, S, S)``: center x, y, width, height."""
     num = len(grid.offsets)
     shape = (len(grid.sizes), num, num)
     sizes = [np.broadcast_to(side[:, None, None], shape) for side in grid.sizes.T]
@@ -181,9 +182,9 @@ class Recorder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cut, best = tracker.cut_around, AnchorGrid.best
 
-        def recording_cut(frame: np.ndarray, centre: np.ndarray, side: int, crop_size: int, colour: Any) -> np.ndarray:
-            self.centre, self.side, self.crop_size = centre.copy(), side, crop_size
-            self.crop = cut(frame, centre, side, crop_size, colour)
+        def recording_cut(frame: np.ndarray, center: np.ndarray, side: int, crop_size: int, color: Any) -> np.ndarray:
+            self.center, self.side, self.crop_size = center.copy(), side, crop_size
+            self.crop = cut(frame, center, side, crop_size, color)
             return self.crop
 
         def recording_best(*arguments: Any) -> Any:
@@ -281,7 +282,7 @@ def test_every_frame_of_a_trace_is_that_of_pysot(
             refined = np.array([x + 0.10 * w, y - 0.05 * h, 0.9 * w, 1.15 * h])
             subject.set_box(reported(refined, *frame.shape[:2]))
             np.testing.assert_allclose(reported(refined, *frame.shape[:2]), arrays["reported"][t], atol=1e-2, rtol=0)
-        np.testing.assert_allclose(subject._centre, arrays["center_after"][t], atol=1e-2, rtol=0)
+        np.testing.assert_allclose(subject._center, arrays["center_after"][t], atol=1e-2, rtol=0)
         np.testing.assert_allclose(subject._size, arrays["size_after"][t], atol=1e-2, rtol=0)
         num_compared += 1
     assert num_compared == len(frames) - 1 or (not same_pixels and num_compared > 0)
@@ -308,7 +309,7 @@ def compare_frame(recorder: Recorder, track: Any, variant: Variant, row: Arrays)
     assert recorder.side == row["original_sz"]
     assert recorder.crop_size == row["instance_size"]
     # Where the frame was searched is the state after the one before it.
-    np.testing.assert_allclose(recorder.centre, row["crop_center"], atol=1e-2, rtol=0)
+    np.testing.assert_allclose(recorder.center, row["crop_center"], atol=1e-2, rtol=0)
     decoded = [*recorder.candidate.shift, *recorder.candidate.size]
     np.testing.assert_allclose(decoded, row["pred_at_best"], atol=2e-3, rtol=0)
     np.testing.assert_allclose(track.box_xywh, row["box"], atol=1e-2, rtol=0)

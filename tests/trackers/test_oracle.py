@@ -1,15 +1,15 @@
-"""The trackers that need no appearance model: the oracles and the refiner's own loop."""
+"""Trackers without an appearance model: the oracles and self-refinement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from alpharefine.errors import UserError
-from alpharefine.trackers import Track, TrackState, load_tracker
-from alpharefine.trackers.oracle import CentredTracker, centred_source
+from alpharefine.trackers import LoadedTracker, Track, Tracker, TrackState, find_tracker, load_tracker
+from alpharefine.trackers.oracle import CenteredTracker, center_on_truth
 
 FRAME = np.zeros((8, 8, 3), dtype=np.uint8)
 GT_XYWH = np.array([[10, 20, 30, 40], [14, 22, 34, 44], [0, 0, 0, 0], [np.nan] * 4, [50, 60, 10, 20]], dtype=np.float64)
@@ -28,7 +28,7 @@ class ShiftingRefiner:
         return Box(box_xywh + np.array([1.0, 2.0, 0.5, 0.25]), self.finds)
 
 
-def test_oracle_takes_the_true_centre_and_keeps_the_size_fed_back() -> None:
+def test_oracle_takes_the_true_center_and_keeps_the_size_fed_back() -> None:
     tracker = load_tracker("oracle").open("a", GT_XYWH)
     tracker.initialize(FRAME, GT_XYWH[0])
     np.testing.assert_allclose(tracker.track(FRAME).box_xywh, [16, 24, 30, 40])
@@ -42,7 +42,7 @@ def test_oracle_takes_the_true_centre_and_keeps_the_size_fed_back() -> None:
     assert found.state is TrackState.NORMAL
 
 
-def test_oracle_size_takes_the_true_size_about_the_centre_fed_back() -> None:
+def test_oracle_size_takes_the_true_size_about_the_center_fed_back() -> None:
     tracker = load_tracker("oracle-size").open("a", GT_XYWH)
     tracker.initialize(FRAME, GT_XYWH[0])
     np.testing.assert_allclose(tracker.track(FRAME).box_xywh, [8, 18, 34, 44])
@@ -63,8 +63,8 @@ def test_an_oracle_is_independent_of_the_arrays_it_gets_and_gives() -> None:
     np.testing.assert_allclose(tracker.track(FRAME).box_xywh, GT_XYWH[0])
 
 
-class Wandering:
-    """Moves its box by (3, 1) and makes it larger by (2, 2); keeps where it was put."""
+class Wandering(Tracker):
+    """Moves its box by (3, 1), enlarges it by (2, 2), and records the boxes that it is given."""
 
     lost_at = -1
 
@@ -85,11 +85,11 @@ class Wandering:
 
 def test_a_tracker_that_is_put_back_on_its_target() -> None:
     inner, frame = Wandering(), np.zeros((100, 100, 3), np.uint8)
-    tracker = CentredTracker(inner, GT_XYWH)
+    tracker = CenteredTracker(inner, GT_XYWH)
     tracker.initialize(frame, GT_XYWH[0])
     first = tracker.track(frame)
     assert (first.box_xywh.tolist(), first.score, first.state) == ([13, 21, 32, 42], 0.7, TrackState.NORMAL)
-    assert inner.put == [[15, 23, 32, 42]], "the size is its own, the centre the truth's"
+    assert inner.put == [[15, 23, 32, 42]], "the size is its own, the center the truth's"
     for _ in range(2):  # no truth to be put back on
         tracker.track(frame)
     assert len(inner.put) == 1
@@ -102,7 +102,7 @@ def test_a_tracker_that_is_put_back_on_its_target() -> None:
 def test_its_boxes_lie_inside_the_picture_and_what_is_no_box_stays() -> None:
     inner, frame = Wandering(), np.zeros((50, 40, 3), np.uint8)
     inner.lost_at = 4
-    tracker = CentredTracker(inner, GT_XYWH)
+    tracker = CenteredTracker(inner, GT_XYWH)
     tracker.initialize(frame, GT_XYWH[0])
     assert tracker.track(frame).box_xywh.tolist() == [13, 21, 27, 29]
     tracks = [tracker.track(frame) for _ in range(3)]
@@ -110,25 +110,46 @@ def test_its_boxes_lie_inside_the_picture_and_what_is_no_box_stays() -> None:
     assert len(inner.put) == 1
 
 
-def test_which_trackers_are_put_back_by_name() -> None:
-    source = load_tracker("oracle:mil")
-    assert (source.name, source.accepts_feedback, source.needs_frames) == ("oracle:mil", True, True)
-    for wrong in ("oracle:replay", "oracle:self", "oracle:oracle", "oracle:my.module", "oracle:"):
-        with pytest.raises(UserError, match=f"--tracker {wrong} must be oracle: and one of dimp, .*, mil; correct it"):
-            load_tracker(wrong)
-    with pytest.raises(UserError, match="oracle:mil: mil cannot be told where its target is"):
-        centred_source(replace(load_tracker("mil"), accepts_feedback=False))
+def test_the_entry_over_a_tracker_is_that_tracker_s() -> None:
+    entry, inner = find_tracker("oracle:siamrpnpp-lt"), find_tracker("siamrpnpp-lt")
+    assert (entry.name, entry.official_file, entry.roles) == ("oracle:siamrpnpp-lt", inner.official_file, inner.roles)
+    assert entry.reports_lost
+    assert entry.runs_in_torch
+    assert isinstance(load_tracker("oracle:mil").open("a", GT_XYWH), CenteredTracker)
+
+
+@pytest.mark.parametrize("inner", ["replay", "self", "self:2", "oracle", "oracle-size", "csrt", "my.module", ""])
+def test_trackers_that_cannot_be_moved_are_refused(inner: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"--tracker oracle:{inner} must be oracle: and one of dimp, .*, mil, got '{inner}'"
+    ):
+        load_tracker(f"oracle:{inner}")
+
+
+@pytest.mark.parametrize("inner", ["oracle:mil", "cmd:true", "package.module:Class", "cmd:"])
+def test_members_of_families_cannot_be_moved(inner: str) -> None:
+    with pytest.raises(UserError, match=f"oracle: and one of .*, got '{inner}'"):
+        find_tracker(f"oracle:{inner}")
+
+
+def test_closing_closes_the_inner_tracker() -> None:
+    class Closing(Wandering):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    inner = Closing()
+    center_on_truth(LoadedTracker(lambda _: inner)).open("a", GT_XYWH).close()
+    assert inner.closed == 1
 
 
 def test_self_returns_the_box_fed_back() -> None:
-    source = load_tracker("self", refiner=ShiftingRefiner())
-    tracker = source.open("a", GT_XYWH)
+    tracker = load_tracker("self", refiner=ShiftingRefiner()).open("a", GT_XYWH)
     tracker.initialize(FRAME, GT_XYWH[0])
     np.testing.assert_array_equal(tracker.track(FRAME).box_xywh, GT_XYWH[0])
     tracker.set_box(GT_XYWH[1])
     np.testing.assert_array_equal(tracker.track(FRAME).box_xywh, GT_XYWH[1])
-    assert source.accepts_feedback
-    assert not source.needs_frames
 
 
 def test_self_2_keeps_the_box_where_nothing_is_found() -> None:
@@ -140,14 +161,12 @@ def test_self_2_keeps_the_box_where_nothing_is_found() -> None:
 
 
 def test_self_2_refines_once_before() -> None:
-    source = load_tracker("self:2", refiner=ShiftingRefiner())
-    tracker = source.open("a", GT_XYWH)
+    tracker = load_tracker("self:2", refiner=ShiftingRefiner()).open("a", GT_XYWH)
     tracker.initialize(FRAME, GT_XYWH[0])
     np.testing.assert_allclose(tracker.track(FRAME).box_xywh, [11, 22, 30.5, 40.25])
     np.testing.assert_allclose(tracker.track(FRAME).box_xywh, [12, 24, 31, 40.5])
     tracker.set_box(GT_XYWH[1])
     np.testing.assert_allclose(tracker.track(FRAME).box_xywh, [15, 24, 34.5, 44.25])
-    assert source.needs_frames
 
 
 @pytest.mark.parametrize("name", ["self", "self:2"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import evaluate
+from alpharefine.cli import evaluate
 from alpharefine.cli.command import run_command
 
 Change = Callable[[Path], object]  # of the folder that holds `lasot`, `results` and `ckpt`

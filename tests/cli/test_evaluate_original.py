@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import evaluate
+from alpharefine.cli import evaluate
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from tests.checkpoints.test_original import UNKNOWN, golden, shapes, writer
@@ -75,7 +75,7 @@ def test_the_originals_boxes(writer, golden: Path, root: Path, tmp_path: Path, c
 
 def test_what_the_file_does_not_tell_is_said(writer, golden: Path, root: Path, tmp_path: Path, capsys) -> None:
     writer.write(tmp_path / "ar18.pth.tar", shapes(golden, "ar18_cm"), constructor=UNKNOWN)
-    with pytest.warns(UserWarning, match="The file does not tell whether its neck is pixel"):
+    with pytest.warns(UserWarning, match="Ambiguous checkpoint: assuming neck=pixel"):
         run(root, tmp_path / "ar18.pth.tar", tmp_path / "out")
     assert "parameters' names, as of an unknown constructor SEcm_r18:SEcm_resnet18" in capsys.readouterr().out
 

@@ -8,20 +8,20 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-import evaluate
 from alpharefine import Refiner
 from alpharefine.boxes import is_valid
+from alpharefine.cli import evaluate
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.metrics import PROTOCOLS
 from alpharefine.trackers import Track, TrackState
+from tests.cli.results import files_in, metrics_in, runs_in, tracker_in
 from tests.trackers.siamrpnpp.random_files import save_random
 
 NUM_FRAMES = 6
@@ -58,11 +58,6 @@ def run(*arguments: object) -> None:
     evaluate.main([str(argument) for argument in arguments])
 
 
-def metrics_in(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-    return content
-
-
 def printed_table(text: str) -> dict[str, dict[str, float]]:
     """The rows of the table by name, columns by the names of their scores."""
     header, *rows = text[text.index(" AUC") :].splitlines()
@@ -76,10 +71,6 @@ def printed_table(text: str) -> dict[str, dict[str, float]]:
     return table
 
 
-def files_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
 # ---- runs ----------------------------------------------------------------------------------------------------------
 
 
@@ -87,26 +78,30 @@ def test_a_tracker_alone(root: Path, names: list[str], tmp_path: Path, capsys: p
     out = tmp_path / "out"
     run("--tracker", "oracle", "--data_root", root, "--output_dir", out)
     runs = ["settings.json", *(f"{folder}{name}.txt" for folder in ("", "times/") for name in names)]
-    assert files_in(out) == sorted(["metrics.json", *(f"base/{file}" for file in runs)])
+    runs = [*runs, "curves.npz"]
+    assert files_in(out) == sorted(["config.yaml", "metrics.json", *(f"oracle/base/{file}" for file in runs)])
     for name in names:
         truth = read_rows(folder_of(root, name) / "groundtruth.txt")
-        boxes_xywh, times_ms = read_rows(out / "base" / f"{name}.txt"), read_rows(out / "base/times" / f"{name}.txt", 3)
+        boxes_xywh, times_ms = (
+            read_rows(tracker_in(out) / "base" / f"{name}.txt"),
+            read_rows(tracker_in(out) / "base/times" / f"{name}.txt", 3),
+        )
         np.testing.assert_array_equal(boxes_xywh[0], truth[0])
         np.testing.assert_allclose(boxes_xywh[:, :2] + boxes_xywh[:, 2:] / 2, truth[:, :2] + truth[:, 2:] / 2)
         assert times_ms.shape == (NUM_FRAMES, 3)
-    metrics = metrics_in(out)
-    assert set(metrics) == {"runs", "settings"}
-    assert set(metrics["runs"]) == {"base"}
-    base = metrics["runs"]["base"]
+    metrics, runs = metrics_in(out), runs_in(out)
+    assert (metrics["dataset"], metrics["split"], metrics["protocol"]) == ("lasot", "test", "lasot")
+    assert (metrics["sequences"], metrics["num_frames"]) == (names, 18)
+    assert set(runs) == {"base"}
+    base = runs["base"]
     assert list(base["sequences"]) == names
     assert {*COLUMNS.values(), "sequences"} <= set(base)
     for column in set(COLUMNS.values()):
         assert base[column] == pytest.approx(np.mean([score[column] for score in base["sequences"].values()]))
-    times_ms = np.concatenate([read_rows(out / "base/times" / f"{name}.txt", 3)[1:] for name in names])
+    times_ms = np.concatenate([read_rows(tracker_in(out) / "base/times" / f"{name}.txt", 3)[1:] for name in names])
     assert list(base["median_ms"]) == ["decode", "base", "refine"]
     assert list(base["median_ms"].values()) == pytest.approx(np.median(times_ms, axis=0).tolist(), abs=1e-3)
-    assert metrics["settings"]["protocol"] == "lasot"
-    assert metrics["settings"]["base"]["tracker"] == "oracle"
+    assert metrics["trackers"]["oracle"]["settings"]["base"]["tracker"]["name"] == "oracle"
     captured = capsys.readouterr()
     assert "3 sequences, 18 frames, protocol lasot" in captured.out
     assert re.search(r"base: .*3/3 .*fps=\d", captured.err)
@@ -121,7 +116,7 @@ def test_published_results_one_after_the_other(
         for name in names:
             np.savetxt(tmp_path / tracker / f"{name}.txt", read_rows(folder_of(root, name) / "groundtruth.txt") + shift)
         run("--tracker", "replay", "--results_dir", tracker, "--data_root", root)
-    near, far = (metrics_in(tmp_path / "results" / name)["runs"]["base"]["success_auc"] for name in ("near", "far"))
+    near, far = (runs_in(tmp_path / "results" / name)["base"]["success_auc"] for name in ("near", "far"))
     assert near > far
     assert printed_table(capsys.readouterr().out)["base"]["success_auc"] == pytest.approx(near, abs=0.006)
 
@@ -132,7 +127,7 @@ def test_with_and_without_refinement(
     out, few = tmp_path / "out", ",".join(names[:2])
     both = ("--tracker", "oracle-size", "--data_root", root, "--output_dir", out, "--ckpt", checkpoint, "--baseline")
     run(*both, "--sequences", few)
-    table, runs = printed_table(capsys.readouterr().out), metrics_in(out)["runs"]
+    table, runs = printed_table(capsys.readouterr().out), runs_in(out)
     assert list(table) == ["base", "refined", "gain"]
     for column in COLUMNS.values():
         for name in ("base", "refined"):
@@ -141,7 +136,7 @@ def test_with_and_without_refinement(
     assert list(runs["refined"]["sequences"]) == list(runs["base"]["sequences"]) == names[:2]
     assert runs["base"] != runs["refined"]
     for name in names[:2]:
-        x, y, w, h = read_rows(out / "refined" / f"{name}.txt")[1:].T
+        x, y, w, h = read_rows(tracker_in(out) / "refined" / f"{name}.txt")[1:].T
         assert (min(x.min(), y.min()) >= 0) & ((x + w).max() <= 64) & ((y + h).max() <= 48)
         assert (x % 1 != 0).any(), "boxes are not rounded"
 
@@ -149,8 +144,8 @@ def test_with_and_without_refinement(
     before = {file: (out / file).stat().st_mtime_ns for file in files_in(out) if file != "metrics.json"}
     run(*both, "--sequences", ",".join(names), "--protocol", "got10k")
     assert {file: (out / file).stat().st_mtime_ns for file in before} == before
-    assert list(metrics_in(out)["runs"]["refined"]["sequences"]) == names
-    assert metrics_in(out)["settings"]["protocol"] == "got10k"
+    assert list(runs_in(out)["refined"]["sequences"]) == names
+    assert metrics_in(out)["protocol"] == "got10k"
 
 
 def test_feedback_changes_what_the_tracker_does(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
@@ -160,7 +155,7 @@ def test_feedback_changes_what_the_tracker_does(root: Path, names: list[str], tm
         out = tmp_path / name
         run("--tracker", SURE, "--data_root", root, "--ckpt", checkpoint, "--output_dir", out,
             "--sequences", names[0], *arguments)  # fmt: skip
-        boxes[name] = (out / "refined" / f"{names[0]}.txt").read_text()
+        boxes[name] = (tracker_in(out) / "refined" / f"{names[0]}.txt").read_text()
     assert boxes["default"] == boxes["on"]
     assert boxes["on"].splitlines()[:2] == boxes["off"].splitlines()[:2]
     assert boxes["on"] != boxes["off"]
@@ -190,7 +185,7 @@ def test_the_published_file_of_a_tracker_is_found_in_the_folder_of_weights(
 def test_a_least_score(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
     run("--tracker", SURE, "--data_root", root, "--ckpt", checkpoint, "--output_dir", tmp_path / "out",
         "--sequences", names[0], "--min_score", 0.5, "--no-feedback")  # fmt: skip
-    boxes_xywh = read_rows(tmp_path / "out" / "refined" / f"{names[0]}.txt")
+    boxes_xywh = read_rows(tracker_in(tmp_path / "out") / "refined" / f"{names[0]}.txt")
     stayed = (boxes_xywh == boxes_xywh[0]).all(1)
     assert stayed.tolist() == [True, False, True, False, True, False]
 
@@ -210,7 +205,9 @@ def test_two_processes_write_the_same_boxes(root: Path, names: list[str], tmp_pa
         run("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--output_dir", tmp_path / str(devices),
             "--devices", devices)  # fmt: skip
     for name in names:
-        one, two = ((tmp_path / str(devices) / "refined" / f"{name}.txt").read_bytes() for devices in (1, 2))
+        one, two = (
+            (tracker_in(tmp_path / str(devices)) / "refined" / f"{name}.txt").read_bytes() for devices in (1, 2)
+        )
         assert one == two
         assert len(one.splitlines()) == NUM_FRAMES
 
@@ -247,12 +244,12 @@ def test_published_boxes_under_each_protocol(
     (results / "cat-1.txt").write_text("\n".join("\t".join(map(str, row)) for row in rows))
     run("--tracker", "replay", "--results_dir", results, "--annotations_dir", toolkit, "--sequences", "cat-1",
         "--output_dir", out, "--protocol", protocol)  # fmt: skip
-    base = metrics_in(out)["runs"]["base"]
+    base = runs_in(out)["base"]
     assert base["success_auc"] == pytest.approx(100 * hits / frames * 20 / 21)  # an overlap of 1 is not above 1
     assert base["attributes"].keys() == {"POC", "ARC"}
     assert base["attributes"]["POC"]["success_auc"] == base["success_auc"]
     assert printed_table(capsys.readouterr().out)["base"]["success_auc"] == round(base["success_auc"], 2)
-    np.testing.assert_array_equal(read_rows(out / "base" / "cat-1.txt"), rows)
+    np.testing.assert_array_equal(read_rows(tracker_in(out) / "base" / "cat-1.txt"), rows)
 
 
 @pytest.mark.parity
@@ -270,7 +267,7 @@ def test_published_boxes_of_lasot(shared: Path, tmp_path: Path, tracker: str) ->
             run("--tracker", "replay", "--results_dir", tmp_path / tracker, "--output_dir", tmp_path / "out",
                 "--annotations_dir", tmp_path / "lasot_toolkit", "--sequences", ",".join(chosen),
                 "--protocol", protocol)  # fmt: skip
-            base = metrics_in(tmp_path / "out")["runs"]["base"]
+            base = runs_in(tmp_path / "out")["base"]
             aucs = 100 * golden[f"{protocol}_success"][places].astype(np.float64).mean(1)
             hits = 100 * golden[f"{protocol}_precision"][places, 20].astype(np.float64)
             tolerance = 1e-3 if protocol.startswith("pytracking") else 1e-4  # percent; its golden values are float32
@@ -293,28 +290,28 @@ def test_a_crash_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names: 
         run(*arguments)
     done = ["base/settings.json", f"base/{names[0]}.txt", f"base/times/{names[0]}.txt"]
     assert files_in(out) == sorted(done)
-    first = (out / "base" / f"{names[0]}.txt").stat()
+    first = (tracker_in(out) / "base" / f"{names[0]}.txt").stat()
 
     frame.write_bytes(picture)
     run(*arguments)
-    assert (out / "base" / f"{names[0]}.txt").stat().st_mtime_ns == first.st_mtime_ns
-    assert list(metrics_in(out)["runs"]["base"]["sequences"]) == names
+    assert (tracker_in(out) / "base" / f"{names[0]}.txt").stat().st_mtime_ns == first.st_mtime_ns
+    assert list(runs_in(out)["base"]["sequences"]) == names
 
 
 def test_other_settings_need_another_folder_or_overwriting(root: Path, names: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("--data_root", root, "--output_dir", out, "--sequences", names[0])
     run("--tracker", "oracle", *arguments)
-    before = (out / "base" / f"{names[0]}.txt").read_bytes()
+    before = (tracker_in(out) / "base" / f"{names[0]}.txt").read_bytes()
     with pytest.raises(UserError, match=r"out/base holds a run with other settings \(tracker: oracle there, oracle-si"):
         run("--tracker", "oracle-size", *arguments)
     for wrong in (("--tracker", "nonesuch"), ("--tracker", "oracle", "--sequences", "zebra-99")):
         with pytest.raises(UserError):
             run(*arguments, *wrong, "--overwrite")
-    assert (out / "base" / f"{names[0]}.txt").read_bytes() == before
+    assert (tracker_in(out) / "base" / f"{names[0]}.txt").read_bytes() == before
     run("--tracker", "oracle-size", *arguments, "--overwrite")
-    assert (out / "base" / f"{names[0]}.txt").read_bytes() != before
-    assert metrics_in(out)["settings"]["base"]["tracker"] == "oracle-size"
+    assert (tracker_in(out) / "base" / f"{names[0]}.txt").read_bytes() != before
+    assert list(metrics_in(out)["trackers"]) == ["oracle-size"]
 
 
 def test_a_refined_run_with_other_settings_is_refused_before_the_base_run(
@@ -326,14 +323,14 @@ def test_a_refined_run_with_other_settings_is_refused_before_the_base_run(
     run(*arguments)
     with pytest.raises(UserError, match=r"refined holds .* settings \(.*min_score: None there, 0.5 now"):
         run(*arguments, "--baseline", "--min_score", 0.5)
-    assert not (out / "base").exists()
+    assert not (tracker_in(out) / "base").exists()
 
 
 # ---- the real thing ------------------------------------------------------------------------------------------------
 
 
 def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    script = Path(evaluate.__file__).resolve()
+    script = Path(__file__).parents[2] / "evaluate.py"
     words = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
 
@@ -355,7 +352,7 @@ def test_the_command_itself(root: Path, names: list[str], tmp_path: Path) -> Non
     (tmp_path / "still.py").write_text(STILL)
     done = command("--tracker", "still:Still", "--data_root", root, "--output_dir", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    table, runs = printed_table(done.stdout), metrics_in(tmp_path / "out")["runs"]
+    table, runs = printed_table(done.stdout), runs_in(tmp_path / "out")
     assert table == {"base": {column: round(runs["base"][column], 2) for column in COLUMNS.values()}}
     assert list(runs["base"]["sequences"]) == names
 
@@ -373,9 +370,10 @@ def test_boxes_of_masks_and_masks_as_pictures(root: Path, names: list[str], tmp_
     out = tmp_path / "out"
     run(*command, "--output_dir", out, "--box_from", "mask", "--mask_threshold", "0.4", "--save_masks")
     masks = [
-        cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted((out / f"refined/masks/{names[0]}").iterdir())
+        cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        for path in sorted((tracker_in(out) / f"refined/masks/{names[0]}").iterdir())
     ]
-    boxes_xywh = read_rows(out / "refined" / f"{names[0]}.txt")
+    boxes_xywh = read_rows(tracker_in(out) / "refined" / f"{names[0]}.txt")
     assert len(masks) == NUM_FRAMES - 1 == len(boxes_xywh) - 1
     frame = cv2.imread(str(folder_of(root, names[0]) / "img/00000001.jpg"))
     assert all(mask.shape == frame.shape[:2] and set(np.unique(mask)) <= {0, 255} for mask in masks)
@@ -400,7 +398,7 @@ def test_masks_are_those_of_the_refined_box(root: Path, names: list[str], tmp_pa
     base_xywh = np.concatenate([truth[1][:2] + truth[1][2:] / 2 - truth[0][2:] / 2, truth[0][2:]])
     found = refiner.refine(frame, base_xywh, mask=True)
     assert found.refined
-    mask = cv2.imread(str(out / f"refined/masks/{names[0]}/00000002.png"), cv2.IMREAD_GRAYSCALE) > 0
+    mask = cv2.imread(str(tracker_in(out) / f"refined/masks/{names[0]}/00000002.png"), cv2.IMREAD_GRAYSCALE) > 0
     around_xywh = found.raw_box_xywh if is_valid(found.raw_box_xywh) else found.box_xywh
     np.testing.assert_array_equal(mask, refiner.segment(frame, around_xywh) > 0.4)
     assert (mask != (found.mask > 0.4)).any(), "not that of the window about the rough box"
@@ -416,10 +414,10 @@ def test_settings_that_come_to_the_same_are_the_same(
         f"{checkpoint}: checkpoint of train.py, epoch None; backbone resnet18, heads corner+mask"
         in capsys.readouterr().out
     )
-    written = (out / "refined" / f"{names[0]}.txt").stat().st_mtime_ns
+    written = (tracker_in(out) / "refined" / f"{names[0]}.txt").stat().st_mtime_ns
     said = ("--geometry", "exact", "--box_from", "corner", "--precision", "auto", "--min_feedback_score", "0.2")
     run(*command, "--output_dir", out, *said)
-    assert (out / "refined" / f"{names[0]}.txt").stat().st_mtime_ns == written
+    assert (tracker_in(out) / "refined" / f"{names[0]}.txt").stat().st_mtime_ns == written
     with pytest.raises(UserError, match=r"holds a run with other settings \(precision: (16|32) there, bf16 now\)"):
         run(*command, "--output_dir", out, "--precision", "bf16")
     with pytest.raises(UserError, match=r"`--precision` is about refinement: give `--ckpt`"):
@@ -431,7 +429,10 @@ def test_a_geometry_in_place_of_the_checkpoints(root: Path, names: list[str], tm
     for geometry in ("exact", "original"):
         run(*command, "--output_dir", tmp_path / geometry, "--geometry", geometry)
     run(*command, "--output_dir", tmp_path / "own")
-    boxes = {name: read_rows(tmp_path / name / "refined" / f"{names[0]}.txt") for name in ("exact", "original", "own")}
+    boxes = {
+        name: read_rows(tracker_in(tmp_path / name) / "refined" / f"{names[0]}.txt")
+        for name in ("exact", "original", "own")
+    }
     np.testing.assert_array_equal(boxes["own"], boxes["exact"])
     assert np.abs(boxes["original"] - boxes["exact"]).max() > 0.1
 
@@ -440,9 +441,9 @@ def test_a_second_look_by_a_switch(root: Path, names: list[str], tmp_path: Path,
     command = ("--tracker", "oracle", "--no-feedback", "--data_root", root, "--ckpt", checkpoint)
     command = (*command, "--sequences", names[0], "--output_dir", tmp_path / "out")
     run(*command)
-    once = read_rows(tmp_path / "out" / "refined" / f"{names[0]}.txt")
+    once = read_rows(tracker_in(tmp_path / "out") / "refined" / f"{names[0]}.txt")
     with pytest.raises(UserError, match=r"other settings \(flip_test: False there, True now\)"):
         run(*command, "--flip_test")
     run(*command, "--flip_test", "--overwrite")
-    twice = read_rows(tmp_path / "out" / "refined" / f"{names[0]}.txt")
+    twice = read_rows(tracker_in(tmp_path / "out") / "refined" / f"{names[0]}.txt")
     assert np.abs(twice - once).max() > 0.1

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import evaluate
+from alpharefine.cli import evaluate
 from alpharefine.cli.command import run_command
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError

@@ -1,9 +1,10 @@
-"""The files of a run: written whole, gone on with, refused, overwritten."""
+"""Files of a run: written whole, continued, refused, overwritten."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import pytest
 
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
-from alpharefine.evaluation.run import RunSettings, SequenceResult
-from alpharefine.evaluation.run_folder import RunFolder, write_whole
+from alpharefine.evaluation.results import RunFolder, read_times, write_whole
+from alpharefine.evaluation.run import SequenceResult
+from alpharefine.evaluation.settings import RunSettings
+from tests.evaluation.settings import run_settings
 
-SETTINGS = RunSettings("oracle", min_score=0.25)
+SETTINGS = run_settings("oracle", data_root=Path("data"))
 RESULT = SequenceResult(np.array([[1.5, 2, 3, 4], [0.1 + 0.2, 1e-17, np.nan, 1e9]]), np.array([[1.0, 2, 3], [4, 5, 6]]))
 
 
 def files_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return sorted(str(path.relative_to(folder)) for path in files)
 
 
 def test_boxes_and_times_come_back_as_they_were(tmp_path: Path) -> None:
@@ -30,9 +34,11 @@ def test_boxes_and_times_come_back_as_they_were(tmp_path: Path) -> None:
     assert folder.is_done("a-1")
     assert not folder.is_done("a-2")
     np.testing.assert_array_equal(read_rows(folder.boxes_path("a-1")), RESULT.boxes_xywh)
-    np.testing.assert_array_equal(folder.read_times("a-1"), RESULT.times_ms)
+    np.testing.assert_array_equal(read_times(folder.path, "a-1"), RESULT.times_ms)
     assert files_in(folder.path) == ["a-1.txt", "settings.json", "times/a-1.txt"]
-    assert json.loads((folder.path / "settings.json").read_text())["min_score"] == 0.25
+    settings = json.loads((folder.path / "settings.json").read_text())
+    assert (settings["version"], settings["tracker"]) == (1, "oracle")
+    assert settings["data_root"] == str(Path("data").resolve())
 
 
 def test_files_have_the_permissions_of_any_other(tmp_path: Path) -> None:
@@ -48,7 +54,7 @@ def test_nothing_is_made_before_there_is_a_result(tmp_path: Path) -> None:
 
 def test_two_commands_at_once_leave_each_other_alone(tmp_path: Path) -> None:
     one, other, third = (
-        RunFolder(tmp_path / "base", settings) for settings in (SETTINGS, SETTINGS, RunSettings("mil"))
+        RunFolder(tmp_path / "base", settings) for settings in (SETTINGS, SETTINGS, run_settings("mil"))
     )
     one.write("a-1", RESULT)
     other.write("a-2", RESULT)
@@ -59,36 +65,40 @@ def test_two_commands_at_once_leave_each_other_alone(tmp_path: Path) -> None:
 
 def test_the_same_settings_go_on(tmp_path: Path) -> None:
     RunFolder(tmp_path / "base", SETTINGS).write("a-1", RESULT)
-    folder = RunFolder(tmp_path / "base", replace(SETTINGS))
+    folder = RunFolder(tmp_path / "base", SETTINGS)
     assert folder.is_done("a-1")
     folder.write("a-2", RESULT)
     assert files_in(tmp_path / "base") == ["a-1.txt", "a-2.txt", "settings.json", "times/a-1.txt", "times/a-2.txt"]
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("settings", "name"),
     [
-        {"tracker": "oracle-size"},
-        {"feedback": True},
-        {"min_score": None},
-        {"min_score": 0.3},
-        {"data_root": "elsewhere"},
-        {"annotations_dir": "elsewhere"},
+        (run_settings("oracle-size", data_root=Path("data")), "tracker"),
+        (run_settings("oracle", data_root=Path("elsewhere")), "data_root"),
     ],
-    ids=str,
 )
-def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_other_settings_are_refused(tmp_path: Path, settings: RunSettings, name: str) -> None:
     RunFolder(tmp_path / "base", SETTINGS).write("a-1", RESULT)
-    ((name, value),) = change.items()
-    with pytest.raises(UserError, match=rf"other settings \({name}: .* there, {value} now\).*`--overwrite`"):
-        RunFolder(tmp_path / "base", replace(SETTINGS, **change))
+    with pytest.raises(UserError, match=rf"other settings \({name}: .* there, .* now\).*`--overwrite`"):
+        RunFolder(tmp_path / "base", settings)
     assert RunFolder(tmp_path / "base", SETTINGS).is_done("a-1")
+
+
+@pytest.mark.parametrize("change", [{"feedback": False}, {"min_score": 0.3}, {"flip_test": True}], ids=str)
+def test_another_refinement_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    ckpt = tmp_path / "last.ckpt"
+    ckpt.write_text("one")
+    RunFolder(tmp_path / "refined", run_settings(ckpt=str(ckpt))).write("a-1", RESULT)
+    ((name, value),) = change.items()
+    with pytest.raises(UserError, match=rf"other settings \({name}: .* there, {value} now\)"):
+        RunFolder(tmp_path / "refined", run_settings(ckpt=str(ckpt), **change))
 
 
 def test_other_content_of_the_same_file_is_refused(tmp_path: Path) -> None:
     ckpt = tmp_path / "last.ckpt"
     ckpt.write_text("one")
-    settings = replace(SETTINGS, ckpt=str(ckpt))
+    settings = run_settings(ckpt=str(ckpt))
     RunFolder(tmp_path / "refined", settings).write("a-1", RESULT)
     assert RunFolder(tmp_path / "refined", settings).is_done("a-1")
     ckpt.write_text("two")
@@ -98,32 +108,51 @@ def test_other_content_of_the_same_file_is_refused(tmp_path: Path) -> None:
 
 def test_another_spelling_of_the_same_file_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "last.ckpt").write_text("one")
-    RunFolder(tmp_path / "refined", replace(SETTINGS, ckpt=str(tmp_path / "last.ckpt"))).write("a-1", RESULT)
+    RunFolder(tmp_path / "refined", run_settings(ckpt=str(tmp_path / "last.ckpt"))).write("a-1", RESULT)
     monkeypatch.chdir(tmp_path)
-    assert RunFolder(tmp_path / "refined", replace(SETTINGS, ckpt="last.ckpt")).is_done("a-1")
+    assert RunFolder(tmp_path / "refined", run_settings(ckpt="last.ckpt")).is_done("a-1")
 
 
 def test_other_published_boxes_are_refused(tmp_path: Path) -> None:
-    published = tmp_path / "ATOM"
-    published.mkdir()
-    (published / "a-1.txt").write_text("1,2,3,4")
-    settings = RunSettings("replay", results_dir=str(published))
-    RunFolder(tmp_path / "base", settings).write("a-1", RESULT)
-    assert RunFolder(tmp_path / "base", settings).is_done("a-1")
-    (published / "a-1.txt").write_text("1,2,3,5")
-    with pytest.raises(UserError, match=r"other settings \(results_dir: "):
-        RunFolder(tmp_path / "base", settings)
+    settings = run_settings("replay")
+    RunFolder(tmp_path / "base", settings, results_digest="one").write("a-1", RESULT)
+    assert RunFolder(tmp_path / "base", settings, results_digest="one").is_done("a-1")
+    with pytest.raises(UserError, match=r"other settings \(results: "):
+        RunFolder(tmp_path / "base", settings, results_digest="other")
+
+
+def test_a_run_that_was_overwritten_is_not_continued(tmp_path: Path) -> None:
+    one = RunFolder(tmp_path / "base", SETTINGS)
+    one.write("a-1", RESULT)
+    RunFolder(tmp_path / "base", SETTINGS, overwrite=True).write("a-2", RESULT)
+    with pytest.raises(UserError, match="was overwritten by another command"):
+        one.write("a-3", RESULT)
+    assert files_in(tmp_path / "base") == ["a-2.txt", "settings.json", "times/a-2.txt"]
+
+
+def test_commands_that_start_at_the_same_moment_keep_each_others_boxes(tmp_path: Path) -> None:
+    num_commands = 8
+    barrier = threading.Barrier(num_commands)
+
+    def start(i: int) -> None:
+        folder = RunFolder(tmp_path / "base", SETTINGS)
+        barrier.wait()
+        folder.write(f"a-{i}", RESULT)
+
+    with ThreadPoolExecutor(num_commands) as pool:
+        list(pool.map(start, range(num_commands)))
+    assert {f"a-{i}.txt" for i in range(num_commands)} <= set(files_in(tmp_path / "base"))
 
 
 def test_changed_code_of_a_tracker_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = tmp_path / "my_tracker_module.py"
     code.write_text("class Mine:\n    def initialize(self): ...\n    track = set_box = initialize\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    settings = RunSettings("my_tracker_module:Mine")
+    settings = run_settings("my_tracker_module:Mine")
     RunFolder(tmp_path / "base", settings).write("a-1", RESULT)
     assert RunFolder(tmp_path / "base", settings).is_done("a-1")
     code.write_text(code.read_text() + "# changed\n")
-    with pytest.raises(UserError, match=r"other settings \(code: "):
+    with pytest.raises(UserError, match=r"other settings \(tracker_code: "):
         RunFolder(tmp_path / "base", settings)
 
 
@@ -132,7 +161,7 @@ def test_files_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     for path in paths:
         path.parent.mkdir()
         path.write_text(str(path))
-    settings = replace(SETTINGS, tracker_weights=tuple(map(str, paths)))
+    settings = run_settings(weights=paths)
     RunFolder(tmp_path / "base", settings).write("a-1", RESULT)
     paths[0].write_text("another")
     with pytest.raises(UserError, match="other settings"):
@@ -140,7 +169,7 @@ def test_files_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_settings_that_is_not_there(tmp_path: Path) -> None:
-    for settings in (replace(SETTINGS, ckpt="absent.ckpt"), replace(SETTINGS, tracker_weights=("absent.onnx",))):
+    for settings in (run_settings(ckpt="absent.ckpt"), run_settings(weights=["absent.onnx"])):
         with pytest.raises(UserError, match=r"No file absent\..*; check `--ckpt` and `--tracker_weights`"):
             RunFolder(tmp_path / "base", settings)
 
@@ -149,13 +178,13 @@ def test_overwriting_discards_everything_with_the_first_result(tmp_path: Path) -
     old = RunFolder(tmp_path / "base", SETTINGS)
     old.write("a-1", RESULT)
     old.write("a-2", RESULT)
-    new = RunFolder(tmp_path / "base", RunSettings("self"), overwrite=True)
+    new = RunFolder(tmp_path / "base", run_settings("mil"), overwrite=True)
     assert not new.is_done("a-1")
     assert RunFolder(tmp_path / "base", SETTINGS).is_done("a-1"), "nothing is lost yet"
     new.write("a-2", RESULT)
     assert (new.is_done("a-1"), new.is_done("a-2")) == (False, True)
     assert files_in(tmp_path / "base") == ["a-2.txt", "settings.json", "times/a-2.txt"]
-    with pytest.raises(UserError, match="tracker: self there, oracle now"):
+    with pytest.raises(UserError, match="tracker: mil there, oracle now"):
         RunFolder(tmp_path / "base", SETTINGS)
 
 
@@ -174,7 +203,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, overwrite: boo
 @pytest.mark.parametrize("below", ["file", "file/base", "file/far/below"])
 def test_a_file_where_the_folder_should_be(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match=r"`--output_dir`: .*file is no folder that can be written to"):
+    with pytest.raises(UserError, match=r"`--output_dir`: .*file is not a writable folder"):
         RunFolder(tmp_path / below, SETTINGS)
 
 
@@ -182,12 +211,12 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     path = tmp_path / "a.txt"
     write_whole(path, "old")
 
-    def full(self: Path, text: str) -> int:
-        with self.open("w") as file:
-            file.write(text[:2])
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match=r"a\.txt cannot be written \(No space left on device\)"):
         write_whole(path, "new text")
     assert files_in(tmp_path) == ["a.txt"]

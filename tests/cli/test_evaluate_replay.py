@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import evaluate
+from alpharefine.cli import evaluate
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation import published as published_scores

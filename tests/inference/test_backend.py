@@ -1,0 +1,107 @@
+"""The refiner with a backend that is no network: the protocol is all that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alpharefine import Refiner
+from alpharefine.crops import GeometryName
+from alpharefine.inference.backend import CropPredictions, InferenceBackend
+from alpharefine.inference.torch_backend import TorchBackend
+from alpharefine.models import AlphaRefineNet, HeadName, NetworkConfig
+
+
+class NumpyBackend:
+    """Finds a target of one gray level as the extent of the crop's pixels of that level."""
+
+    geometry: GeometryName = "exact"
+    heads: tuple[HeadName, ...] = ("corner", "mask")
+    device, precision = "abacus", "8"
+
+    def __init__(self) -> None:
+        self.requested: list[tuple[HeadName, ...]] = []
+
+    def encode_templates(self, crops: Sequence[np.ndarray], targets_xyxy: np.ndarray) -> list[int]:
+        middles = ((targets_xyxy[:, :2] + targets_xyxy[:, 2:]) / 2).astype(int)
+        return [int(crop[y, x, 0]) for crop, (x, y) in zip(crops, middles, strict=True)]
+
+    def predict(
+        self, crops: Sequence[np.ndarray], templates: Sequence[int], heads: Sequence[HeadName]
+    ) -> CropPredictions:
+        self.requested.append(tuple(heads))
+        found = [crop[..., 0] == level for crop, level in zip(crops, templates, strict=True)]
+        boxes = [[x.min(), y.min(), x.max() + 1, y.max() + 1] for y, x in map(np.nonzero, found)]
+        corner = "corner" in heads
+        return CropPredictions(
+            np.array(boxes, np.float32) if corner else None,
+            np.full(len(crops), 0.75, np.float32) if corner else None,
+            np.stack(found).astype(np.float32) if "mask" in heads else None,
+        )
+
+
+def scene(target_xywh: Sequence[int]) -> np.ndarray:
+    frame = np.zeros((200, 300, 3), np.uint8)
+    x, y, w, h = target_xywh
+    frame[y : y + h, x : x + w] = 90
+    return frame
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_a_backend_without_torch_is_all_that_the_refiner_needs(flip_test: bool) -> None:
+    backend: InferenceBackend = NumpyBackend()
+    refiner = Refiner(backend, flip_test=flip_test)
+    assert (refiner.heads, refiner.geometry, refiner.box_head) == (("corner", "mask"), "exact", "corner")
+    refiner.initialize(scene([60, 50, 64, 64]), np.array([60.0, 50, 64, 64]))
+    # The window of the rough box has 128 x 128 px: every image pixel covers two crop pixels.
+    refinement = refiner.refine(scene([100, 60, 64, 64]), np.array([95.0, 66, 64, 64]), mask=True)
+    np.testing.assert_allclose(refinement.box_xywh, [100, 60, 64, 64], atol=1)
+    assert (refinement.score, refinement.refined) == (0.75, True)
+    assert refinement.mask is not None
+    assert refinement.mask[62:122, 102:162].min() == 1
+    assert refinement.mask[:58].max() == 0
+
+
+def test_only_the_needed_heads_are_requested() -> None:
+    backend = NumpyBackend()
+    frame, box_xywh = scene([60, 50, 64, 64]), np.array([60.0, 50, 64, 64])
+    refiner = Refiner(backend, box_from="mask")
+    refiner.initialize(frame, box_xywh)
+    np.testing.assert_allclose(refiner.refine(frame, box_xywh).box_xywh, box_xywh, atol=2)
+    refiner.segment(frame, box_xywh)
+    assert backend.requested == [("mask",), ("mask",)]
+
+
+def test_the_torch_backend_gives_what_the_network_gives() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        network = AlphaRefineNet(NetworkConfig("mobilenet_v3_small", neck="depthwise"))
+    backend = TorchBackend(network, "cpu")
+    assert (backend.device, backend.precision, backend.heads) == ("cpu", "32", ("corner", "mask"))
+    crops = list(np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8))
+    targets_xyxy = np.array([[64.0, 64, 192, 192], [60, 70, 180, 200]])
+    found = backend.predict(crops, backend.encode_templates(crops, targets_xyxy), ["corner", "mask"])
+    with torch.inference_mode():
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+        corners, logits = network(images, network.encode_template(images, torch.from_numpy(targets_xyxy).float()))
+    np.testing.assert_array_equal(found.crop_xyxy, corners.crop_xyxy)
+    np.testing.assert_array_equal(found.peak, corners.peak)
+    np.testing.assert_array_equal(found.masks, logits.sigmoid())
+    assert backend.predict(crops, backend.encode_templates(crops, targets_xyxy), ["corner"]).masks is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"box_from": "box"}, r"`box_from` must be auto or one of the heads \['corner', 'mask'\] .*, got 'box'"),
+        ({"mask_threshold": 1.0}, r"`mask_threshold` must lie between 0 and 1, got 1\.0"),
+        ({"mask_threshold": float("nan")}, "`mask_threshold` must lie between 0 and 1, got nan"),
+    ],
+)
+def test_unfit_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Refiner(NumpyBackend(), **options)

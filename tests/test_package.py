@@ -1,0 +1,48 @@
+"""The package: what it imports, and its version."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import alpharefine
+
+
+def imported_by(program: str) -> set[str]:
+    """Names of the top-level modules that a program imports."""
+    program += "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_package_imports_no_framework() -> None:
+    found = imported_by("import alpharefine; alpharefine.UserError, alpharefine.__version__")
+    assert "alpharefine" in found
+    assert not found & {"torch", "numpy", "cv2", "pytorch_lightning", "lightning_fabric", "wandb", "albumentations"}
+
+
+def test_the_refiner_imports_no_training_library(checkpoint: Path) -> None:
+    found = imported_by(
+        f"from alpharefine import Refiner, Refinement, Template; Refiner.from_checkpoint({str(checkpoint)!r}, 'cpu')"
+    )
+    assert {"torch", "torchvision"} <= found
+    assert not found & {"pytorch_lightning", "lightning_fabric", "torchmetrics", "wandb", "albumentations"}
+
+
+def test_the_options_import_no_framework() -> None:
+    found = imported_by("import alpharefine.inference.options")
+    assert not found & {"torch", "numpy", "cv2"}
+
+
+def test_an_unknown_name_of_the_package() -> None:
+    with pytest.raises(AttributeError, match="module 'alpharefine' has no attribute 'Refinner'"):
+        _ = alpharefine.Refinner  # type: ignore[attr-defined]
+
+
+def test_the_version_is_that_of_the_project_file() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert alpharefine.__version__ == project["version"]
