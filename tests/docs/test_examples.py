@@ -1,0 +1,99 @@
+"""The examples in the documentation run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alpharefine.data.pairs import PairSource
+from alpharefine.evaluation.config import DatasetConfig
+from alpharefine.evaluation.datasets.registry import DATASETS, open_dataset
+from alpharefine.models.heads import Grid
+from alpharefine.synthetic import write_lasot
+from alpharefine.trackers.entry import TrackerRequest
+from tests.docs.pages import PAGES, ROOT, blocks, section
+
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+
+
+def example(title: str) -> dict[str, Any]:
+    """Names that the example below a heading defines."""
+    text = section(CONTRIBUTING, title)
+    (code,) = [code for code in blocks(CONTRIBUTING, "python") if code in text]
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, title, "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of one sequence with ``img/`` and ``groundtruth.txt``."""
+    root = tmp_path_factory.mktemp("clip") / "lasot"
+    write_lasot(root, num_train=0, num_test=1, num_frames=4, frame_size=(48, 64), flat=True)
+    return next(path.parent for path in root.glob("*/groundtruth.txt"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_is_valid(page: Path) -> None:
+    for code in blocks(page, "python"):
+        compile(code, page.name, "exec")
+
+
+def test_the_metrics_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks(ROOT / "docs" / "protocols.md", "python")
+    exec(compile(code, "protocols.md", "exec"), {})
+    assert 0.8 < float(capsys.readouterr().out) < 1
+
+
+def test_the_tracker_tracks() -> None:
+    entry = example("Add a tracker")["ENTRY"]
+    truth_xywh = np.array([[1.0, 2, 10, 12]] * 3)
+    tracker = entry.load(TrackerRequest(entry.name)).open("a-1", truth_xywh)
+    frame = np.zeros((48, 64, 3), np.uint8)
+    tracker.initialize(frame, truth_xywh[0])
+    assert tracker.track(frame).box_xywh.tolist() == [1, 2, 10, 12]
+    tracker.set_box(np.array([3.0, 4, 5, 6]))
+    assert tracker.track(frame).box_xywh.tolist() == [3, 4, 5, 6]
+    tracker.close()
+
+
+def test_the_evaluation_data_set_opens(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, "clips", example("Add an evaluation data set")["Clips"])
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "boxes").mkdir()
+    (tmp_path / "frames" / "one").symlink_to(clip / "img")
+    (tmp_path / "boxes" / "one.txt").write_text((clip / "groundtruth.txt").read_text())
+    dataset = open_dataset(DatasetConfig("clips", tmp_path))
+    assert dataset.names == ["one"]
+    assert len(dataset.load("one")) == 4
+
+
+def test_the_training_data_set_gives_pairs(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "one"
+    folder.mkdir(parents=True)
+    for path in [*(clip / "img").iterdir(), clip / "groundtruth.txt"]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    reader = example("Add a training data set")["Clips"](tmp_path / "data")
+    (record,) = reader.records()
+    assert (record.name, len(record.frame_names)) == ("one", 4)
+    assert reader.frame_path("one", record.frame_names[0]).is_file()
+    PairSource(reader, tmp_path / "cache")
+
+
+def test_the_head_predicts_corners() -> None:
+    head = example("Add a head")["LinearHead"](8, Grid(256))
+    corners = head(torch.zeros(2, 8, 16, 16))
+    assert corners.scores.shape == (2, 2, 16, 16)
+    torch.testing.assert_close(corners.crop_xyxy, torch.full((2, 4), 128.0))
+
+
+def test_the_backend_refines() -> None:
+    refiner = example("Add an inference backend")["refiner"]
+    frame = np.zeros((200, 200, 3), np.uint8)
+    box_xywh = np.array([80.0, 80, 40, 40])
+    refiner.initialize(frame, box_xywh)
+    np.testing.assert_allclose(refiner.refine(frame, box_xywh).box_xywh, box_xywh, atol=1e-6)
