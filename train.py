@@ -14,7 +14,8 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from alpharefine.cli.command import find_configs, run_command
+from alpharefine.cli.command import run_command
+from alpharefine.cli.configs import find_configs
 from alpharefine.errors import UserError
 from alpharefine.training.checkpoint_io import WholeCheckpointIO
 from alpharefine.training.task import RefineTask

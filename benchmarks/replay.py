@@ -13,10 +13,10 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from alpharefine.evaluation.sequences import SequenceSet
 
 from alpharefine.evaluation.replay import Replay, ReplayJob
 from alpharefine.evaluation.run import Pipeline, RunSettings
-from alpharefine.evaluation.sequences import SequenceSet
 from alpharefine.trackers.result_files import find_results
 from alpharefine.training.task import RefineTask
 

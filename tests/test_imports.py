@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Every module may import from the layers above its own line and from its own room, from nothing else of the project.
 LAYERS = [
-    ["alpharefine.errors"],
+    ["alpharefine.errors", "alpharefine.options"],
     ["alpharefine.boxes"],
     ["alpharefine.crops", "alpharefine.masks"],
     ["alpharefine.models", "alpharefine.data", "alpharefine.metrics"],

@@ -44,8 +44,8 @@ _LOCK_FILE = ".lock"
 class RunFolder:
     """Files of one run of one tracker.
 
-    A sequence's boxes are written whole or not at all; a box file means that the sequence is done. Nothing is created or
-    discarded before `begin` or the first `write`. Several processes and machines may write into one folder: the first
+    A sequence's boxes are written whole or not at all; a box file means that the sequence is done. Nothing is created
+    or discarded before `begin` or the first `write`. Several processes and machines may write into one folder: the first
     one creates it, the others join it if their settings agree.
 
     Args:
@@ -243,7 +243,8 @@ def _read_settings(path: Path) -> dict[str, object] | None:
         settings = None
     if not isinstance(settings, dict) or settings.get("version") != VERSION or "id" not in settings:
         raise UserError(
-            f"{path} is not empty and holds no run of `evaluate` of layout version {VERSION}; give another `--output_dir`."
+            f"{path} is not empty and holds no run of `evaluate` of layout version {VERSION}; give another "
+            "`--output_dir`."
         )
     return settings
 
@@ -254,7 +255,8 @@ def _require_same_settings(path: Path, existing: dict[str, object], wanted: dict
     ]
     if changed:
         raise UserError(
-            f"{path} holds a run with other settings ({'; '.join(changed)}); give another `--output_dir`, or `--overwrite`."
+            f"{path} holds a run with other settings ({'; '.join(changed)}); give another `--output_dir`, or "
+            "`--overwrite`."
         )
 
 

@@ -199,8 +199,8 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
     box_head = resolve_box_head(config.box_from, network.heads)
     if box_head not in network.heads:
         raise UserError(
-            f"`--box_from {config.box_from}`: the network of {config.ckpt} has the heads {' and '.join(network.heads)}; give "
-            "another checkpoint, or leave it out."
+            f"`--box_from {config.box_from}`: the network of {config.ckpt} has {' and '.join(network.heads)}; "
+            "give another checkpoint, or leave it out."
         )
     if config.save_masks and "mask" not in network.heads:
         raise UserError(f"`--save_masks`: the network of {config.ckpt} has no mask head; leave it out.")

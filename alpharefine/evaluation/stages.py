@@ -1,4 +1,4 @@
-"""The stages of an evaluation: `run` writes boxes, `score` turns boxes into numbers. Reports are in `alpharefine.report`."""
+"""Stages of an evaluation: `run` writes boxes, `score` turns boxes into numbers."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _describe(config: EvaluationConfig, resolved: ResolvedRuns) -> str:
     if loaded is None:
         return ""
     doubts = f"{loaded.doubts}\n" if loaded.doubts else ""
-    return f"{config.refiner.ckpt}: {loaded.description}; {loaded.parts}\n{doubts}"
+    return f"{config.refiner.ckpt}: {loaded.description}; {loaded.network.config}\n{doubts}"
 
 
 def _plan(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from alpharefine.options import BoxSource as BoxSource
+from alpharefine.options import ComputePrecision as ComputePrecision
 
 if TYPE_CHECKING:
-    from alpharefine.crops import GeometryName
     from alpharefine.models.config import HeadName
-
-ComputePrecision = Literal["auto", "32", "16", "bf16"]
-BoxSource = Literal["auto", "corner", "mask"]
+    from alpharefine.options import GeometryName
 
 
 def resolve_precision(precision: ComputePrecision, device_type: str, geometry: GeometryName) -> ComputePrecision:
