@@ -38,11 +38,11 @@ def section(page: Path, title: str) -> str:
         title: Text of the heading.
     """
     text = page.read_text(encoding="utf-8")
-    found = re.search(rf"^(#+) {re.escape(title)}$", text, re.MULTILINE)
+    masked = _BLOCK.sub(lambda block: " " * len(block[0]), text)  # comments in blocks are no headings
+    found = re.search(rf"^(#+) {re.escape(title)}$", masked, re.MULTILINE)
     assert found is not None, f"{page.name} has no heading {title}"
-    rest = text[found.end() :]
-    end = re.search(rf"^#{{1,{len(found[1])}}} ", rest, re.MULTILINE)
-    return rest[: end.start()] if end else rest
+    end = re.compile(rf"^#{{1,{len(found[1])}}} ", re.MULTILINE).search(masked, found.end())
+    return text[found.end() : end.start() if end else None]
 
 
 def rows(text: str) -> list[list[str]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
 import shlex
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,11 @@ def evaluation_options() -> set[str]:
 def source_options(subcommand: str) -> set[str]:
     """Options that the source of a subcommand defines itself."""
     text = (ROOT / "alpharefine" / "cli" / f"{subcommand}.py").read_text(encoding="utf-8")
-    return set(re.findall(r"\"--(\w+)\"", text)) | {"help"}
+    return set(re.findall(r"--(\w+)", text)) | {"help"}
 
 
-def training_options() -> set[str]:
+@functools.cache
+def training_options() -> frozenset[str]:
     from pytorch_lightning import Trainer
     from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -54,7 +57,7 @@ def training_options() -> set[str]:
 
     groups = {"model": RefineTask, "data": PairDataModule, "trainer": Trainer, "checkpoint": ModelCheckpoint}
     dotted = {f"{group}.{name}" for group, kind in groups.items() for name in inspect.signature(kind).parameters}
-    return source_options("train") | dotted | {"data", "data.init_args", "seed_everything"} | COMMON
+    return frozenset(source_options("train") | dotted | {"data", "data.init_args", "seed_everything"} | COMMON)
 
 
 def synthetic_options() -> set[str]:
@@ -63,7 +66,7 @@ def synthetic_options() -> set[str]:
     return set(inspect.signature(write_all).parameters)
 
 
-def options_of(line: str) -> set[str]:
+def options_of(line: str) -> Set[str]:
     """Options of the command in a line."""
     if "alpharefine.synthetic" in line:
         return synthetic_options()
@@ -78,8 +81,8 @@ def options_of(line: str) -> set[str]:
 
 
 def flags(text: str) -> list[str]:
-    """Names of the flags in a text; of a path below a data set only its first two parts."""
-    found = re.findall(r"(?<![\w-])--([a-zA-Z][\w.-]*)", text)
+    """Names of the flags outside of double quotes; of a path below a data set only its first two parts."""
+    found = re.findall(r"(?<![\w-])--([a-zA-Z][\w.-]*)", re.sub(r"\"[^\"]*\"", "", text))
     return [".".join(name.rstrip(".").split(".")[:2]) for name in found]
 
 

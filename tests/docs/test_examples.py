@@ -33,7 +33,7 @@ def example(title: str) -> dict[str, Any]:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of one sequence with ``img/`` and ``groundtruth.txt``."""
     root = tmp_path_factory.mktemp("clip") / "lasot"
-    write_lasot(root, num_train=0, num_test=1, num_frames=4, frame_size=(48, 64), flat=True)
+    write_lasot(root, num_train=0, num_test=1, num_frames=20, frame_size=(48, 64), flat=True)
     return next(path.parent for path in root.glob("*/groundtruth.txt"))
 
 
@@ -69,7 +69,7 @@ def test_the_evaluation_data_set_opens(clip: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "boxes" / "one.txt").write_text((clip / "groundtruth.txt").read_text())
     dataset = open_dataset(DatasetConfig("clips", tmp_path))
     assert dataset.names == ["one"]
-    assert len(dataset.load("one")) == 4
+    assert len(dataset.load("one")) == 20
 
 
 def test_the_training_data_set_gives_pairs(clip: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_training_data_set_gives_pairs(clip: Path, tmp_path: Path) -> None:
         (folder / path.name).write_bytes(path.read_bytes())
     reader = example("Add a training data set")["Clips"](tmp_path / "data")
     (record,) = reader.records()
-    assert (record.name, len(record.frame_names)) == ("one", 4)
+    assert (record.name, len(record.frame_names)) == ("one", 20)
     assert reader.frame_path("one", record.frame_names[0]).is_file()
     PairSource(reader, tmp_path / "cache")
 
