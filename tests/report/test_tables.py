@@ -70,7 +70,10 @@ def test_missing_sequences_are_named() -> None:
         "Rows over different sequences are not comparable; `--sequences` selects some that all trackers have.",
     ]
     many = [str(number) for number in range(12)]
-    assert missing_sequences(trackers, many)[0] == f"A has no results of 12 of the 12 sequences: {', '.join(many[:10])}, ..."
+    assert (
+        missing_sequences(trackers, many)[0]
+        == f"A has no results of 12 of the 12 sequences: {', '.join(many[:10])}, ..."
+    )
 
 
 def test_attributes_in_the_order_asked_for() -> None:
