@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
-from alpharefine.crops import GeometryName
 from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
@@ -25,6 +24,7 @@ from alpharefine.data.pairs import MAX_GAP, EpochSampler, PairBatch, PairDataset
 from alpharefine.data.reader import Reader, require_choice
 from alpharefine.data.trackingnet import TrackingNet
 from alpharefine.errors import UserError
+from alpharefine.options import GeometryName
 
 Kind = Literal["got10k", "lasot", "coco", "mask_video", "saliency", "trackingnet", "imagenet_vid", "imagenet_det"]
 
