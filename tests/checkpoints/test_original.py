@@ -20,7 +20,8 @@ from alpharefine.checkpoints.files import read_torch_file
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import build_original
 from alpharefine.errors import UserError
-from tests.models.golden import golden_state, golden_weights
+from tests.golden.make_weights import golden_state_dict
+from tests.models.golden import golden_state
 
 pytestmark = pytest.mark.parity
 
@@ -155,7 +156,7 @@ def test_pixel_correlation_that_ends_in_an_attention_as_in_older_code(
     network, _, doubts = load_checkpoint(path)
     assert network.parts == load_checkpoint_parts("resnet18", spatial_attention=kind)
     assert "its template is cut from the map, as assumed, or pooled from its box" in doubts
-    state = golden_weights(golden, names)
+    state = golden_state_dict(names)
     found = network.state_dict()[f"neck.attention.{ours}.weight"]
     assert torch.equal(found, state[f"neck.spatial_attention.{theirs}.weight"])
 
