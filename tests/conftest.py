@@ -10,11 +10,17 @@ from alpharefine.training.task import RefineTask
 
 
 @pytest.fixture(scope="session")
+def golden() -> Path:
+    """Return the folder of the golden vectors that are part of the project."""
+    return Path(__file__).resolve().parent / "golden"
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
-    """Golden vectors and real data, which lie beside the project and are no part of it."""
+    """Return the folder beside the project with third-party data and the golden vectors made from it."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
-        pytest.skip("the folder ../shared with golden vectors and real data is absent")
+        pytest.skip("needs third-party pictures or results in ../shared, which is absent")
     return folder
 
 

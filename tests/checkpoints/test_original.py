@@ -21,7 +21,8 @@ from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import build_original
 from alpharefine.errors import UserError
 from alpharefine.models import BackboneName, NetworkConfig
-from tests.models.golden import golden_state, golden_weights
+from tests.golden.make_weights import golden_state_dict
+from tests.models.golden import golden_state
 
 pytestmark = pytest.mark.parity
 
@@ -148,7 +149,7 @@ def test_pixel_correlation_that_ends_in_an_attention_as_in_older_code(
     network, _, doubts = load_checkpoint(path)
     assert network.config == original_config("resnet18", spatial_attention=kind)
     assert "assuming a template cut from the feature map" in doubts
-    state = golden_weights(golden, names)
+    state = golden_state_dict(names)
     found = network.state_dict()[f"neck.attention.{ours}.weight"]
     assert torch.equal(found, state[f"neck.spatial_attention.{theirs}.weight"])
 
