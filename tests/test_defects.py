@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-import train
 from alpharefine import Refiner
 from alpharefine.boxes import clip_to_image, xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.checkpoints.loading import load_checkpoint
+from alpharefine.cli import train
 from alpharefine.crops import OriginalWindow, Window
 from alpharefine.data.augmentation import Augmentation
 from alpharefine.data.images import box_of_mask, read_image, read_label_image
