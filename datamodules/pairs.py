@@ -143,8 +143,10 @@ class PairDataModule(pl.LightningDataModule):
         return any(source.has_masks for source in self.val_sources.values())
 
     def prepare_data(self) -> None:
-        """Open the data sets and build missing indexes. Lightning calls this once per machine."""
-        _ = self.train_dataset, self.val_dataset
+        """Open the data sets that are used and build missing indexes. Lightning calls this once per machine."""
+        _ = self.val_dataset
+        if self.trainer is None or not self.trainer.validating:
+            _ = self.train_dataset
 
     @cached_property
     def train_dataset(self) -> PairDataset:

@@ -3,10 +3,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
 from alpharefine.training.task import RefineTask
+from datamodules import PairDataModule
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +76,16 @@ def root(lasot_root: Path, tmp_path: Path) -> Path:
 def names(root: Path) -> list[str]:
     """The testing sequences in `root`."""
     return (root / "testing_set.txt").read_text().split()
+
+
+@pytest.fixture
+def not_fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RefineTask, PairDataModule, Path | None]]:
+    """Replace the training by a list that receives task, data module and checkpoint."""
+    built: list[tuple[RefineTask, PairDataModule, Path | None]] = []
+
+    def fit(_: pl.Trainer, model: RefineTask, datamodule: PairDataModule, ckpt_path: Path | None) -> None:
+        built.append((model, datamodule, ckpt_path))
+
+    monkeypatch.setattr(pl.Trainer, "fit", fit)
+    monkeypatch.setattr(PairDataModule, "prepare_data", lambda _: None)
+    return built

@@ -13,10 +13,10 @@ import torch
 from alpharefine.evaluation.sequences import SequenceSet
 from PIL import Image
 
-import train
 from alpharefine import Refiner
 from alpharefine.boxes import clip_to_image, xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.checkpoints.loading import load_checkpoint
+from alpharefine.cli import train
 from alpharefine.crops import OriginalWindow, Window
 from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.images import box_of_mask, read_image, read_label_image

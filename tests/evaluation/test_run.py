@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+
 from alpharefine import Refinement
 from alpharefine.data.images import read_image
 from alpharefine.errors import UserError

@@ -24,9 +24,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def config(tracker: str = "mil", baseline: bool = False, **refiner: Any) -> EvaluationConfig:
-    return EvaluationConfig(
-        TrackerConfig(tracker), refiner=RefinerConfig(**refiner), run=RunConfig(baseline=baseline)
-    )
+    return EvaluationConfig(TrackerConfig(tracker), refiner=RefinerConfig(**refiner), run=RunConfig(baseline=baseline))
 
 
 def refinement(evaluation: EvaluationConfig) -> RefinementSettings:
@@ -77,9 +75,7 @@ def test_defaults_are_resolved(network: SimpleNamespace) -> None:
     assert not refinement(config(ckpt="a", feedback=False)).feedback
 
 
-def test_a_checkpoint_is_found_in_the_folder_of_official_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_is_found_in_the_folder_of_official_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ar34.pth.tar").touch()
     monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path))
     assert refinement(config(ckpt="ar34.pth.tar")).ckpt == str(tmp_path / "ar34.pth.tar")

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 import evaluate
-import train
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import from_original_names
+from alpharefine.cli import train
 from alpharefine.data.text import read_rows
 from alpharefine.models import AlphaRefineNet, BackboneName, CornerHeadName, Grid, NetworkConfig, Prediction
 from alpharefine.models.correlation import ResidualConvolutions, depthwise_correlation, naive_correlation

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from alpharefine.trackers import TrackState, find_tracker
+from alpharefine.trackers import TrackState
 from alpharefine.trackers.siamese import AnchorGrid, target_prob
 from alpharefine.trackers.siamrpnpp import VARIANTS, LostSearch, SiamRPNppTracker, Variant, tracker
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
