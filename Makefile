@@ -27,8 +27,9 @@ lint: install
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+# One process a core and one thread a process; tests of one file share its fixtures and stay in one process.
 test: lint
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile
 
 exhaustive: install
 	$(RUN) -m pytest -m exhaustive

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from alpharefine.boxes import clip_as_original, clip_to_image
-from alpharefine.options import GeometryName as GeometryName
+from alpharefine.options import GeometryName
 
 CROP_SIZE = 256
 """Side length of the square crop in pixels (Alpha-Refine, section 4.1)."""

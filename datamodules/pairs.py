@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
-from alpharefine.crops import GeometryName
 from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
@@ -25,6 +24,7 @@ from alpharefine.data.pairs import MAX_GAP, EpochSampler, PairBatch, PairDataset
 from alpharefine.data.reader import Reader, require_choice
 from alpharefine.data.trackingnet import TrackingNet
 from alpharefine.errors import UserError
+from alpharefine.options import GeometryName
 
 Kind = Literal["got10k", "lasot", "coco", "mask_video", "saliency", "trackingnet", "imagenet_vid", "imagenet_det"]
 
@@ -143,8 +143,10 @@ class PairDataModule(pl.LightningDataModule):
         return any(source.has_masks for source in self.val_sources.values())
 
     def prepare_data(self) -> None:
-        """Open the data sets and build missing indexes. Lightning calls this once per machine."""
-        _ = self.train_dataset, self.val_dataset
+        """Open the data sets that are used and build missing indexes. Lightning calls this once per machine."""
+        _ = self.val_dataset
+        if self.trainer is None or not self.trainer.validating:
+            _ = self.train_dataset
 
     @cached_property
     def train_dataset(self) -> PairDataset:

@@ -3,18 +3,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
 from alpharefine.training.task import RefineTask
+from datamodules import PairDataModule
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Return the folder of the golden vectors that are part of the project."""
+    return Path(__file__).resolve().parent / "golden"
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Golden vectors and real data, which lie beside the project and are no part of it."""
+    """Return the folder beside the project with third-party data and the golden vectors made from it."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
-        pytest.skip("the folder ../shared with golden vectors and real data is absent")
+        pytest.skip("needs third-party pictures or results in ../shared, which is absent")
     return folder
 
 
@@ -68,3 +76,16 @@ def root(lasot_root: Path, tmp_path: Path) -> Path:
 def names(root: Path) -> list[str]:
     """The testing sequences in `root`."""
     return (root / "testing_set.txt").read_text().split()
+
+
+@pytest.fixture
+def not_fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RefineTask, PairDataModule, Path | None]]:
+    """Replace the training by a list that receives task, data module and checkpoint."""
+    built: list[tuple[RefineTask, PairDataModule, Path | None]] = []
+
+    def fit(_: pl.Trainer, model: RefineTask, datamodule: PairDataModule, ckpt_path: Path | None) -> None:
+        built.append((model, datamodule, ckpt_path))
+
+    monkeypatch.setattr(pl.Trainer, "fit", fit)
+    monkeypatch.setattr(PairDataModule, "prepare_data", lambda _: None)
+    return built

@@ -115,12 +115,12 @@ class TestClip:
         np.testing.assert_allclose(clip_to_image(once, (100, 200)), once, rtol=0, atol=1e-12)
 
     @pytest.mark.parity
-    def test_golden(self, shared: Path) -> None:
-        with np.load(shared / "golden" / "geometry_exact.npz") as arrays:
-            golden = dict(arrays)
-        height, width = golden["clip_hw"].tolist()
-        clipped_xyxy = clip_to_image(xywh_to_xyxy(golden["clip_in"]), (height, width))
-        np.testing.assert_allclose(xyxy_to_xywh(clipped_xyxy), golden["clip_out"], rtol=0, atol=1e-9)
+    def test_golden(self, golden: Path) -> None:
+        with np.load(golden / "geometry_exact.npz") as arrays:
+            expected = dict(arrays)
+        height, width = expected["clip_hw"].tolist()
+        clipped_xyxy = clip_to_image(xywh_to_xyxy(expected["clip_in"]), (height, width))
+        np.testing.assert_allclose(xyxy_to_xywh(clipped_xyxy), expected["clip_out"], rtol=0, atol=1e-9)
 
 
 def test_valid_boxes() -> None:

@@ -14,8 +14,8 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    with np.load(shared / "golden" / "geometry_exact.npz") as arrays:
+def exact(golden: Path) -> dict[str, np.ndarray]:
+    with np.load(golden / "geometry_exact.npz") as arrays:
         return dict(arrays)
 
 
@@ -273,21 +273,19 @@ class TestPaste:
 
 @pytest.mark.parity
 class TestGolden:
-    def test_windows_and_crops(self, golden: dict[str, np.ndarray]) -> None:
-        for box_xywh, expected, crop in zip(
-            golden["window_box"], golden["window"], golden["window_crop64"], strict=True
-        ):
+    def test_windows_and_crops(self, exact: dict[str, np.ndarray]) -> None:
+        for box_xywh, expected, crop in zip(exact["window_box"], exact["window"], exact["window_crop64"], strict=True):
             window = Window.around(box_xywh)
             assert [window.x0, window.y0, window.width, window.height] == expected.tolist()
-            assert np.abs(window.cut(golden["image"], 64).astype(int) - crop).max() <= 1
+            assert np.abs(window.cut(exact["image"], 64).astype(int) - crop).max() <= 1
 
-    def test_labels_and_boxes_mapped_back(self, golden: dict[str, np.ndarray]) -> None:
-        for i, box_xywh in enumerate(golden["extract_box"]):
+    def test_labels_and_boxes_mapped_back(self, exact: dict[str, np.ndarray]) -> None:
+        for i, box_xywh in enumerate(exact["extract_box"]):
             window = Window.around(box_xywh)
-            assert [window.x0, window.y0, window.width, window.height] == golden["extract_window"][i].tolist()
-            label_xyxy = window.to_crop(xywh_to_xyxy(golden["target_box"][i])).clip(0, 256)
-            np.testing.assert_allclose(label_xyxy, golden["label_xyxy"][i], rtol=0, atol=1e-9)
+            assert [window.x0, window.y0, window.width, window.height] == exact["extract_window"][i].tolist()
+            label_xyxy = window.to_crop(xywh_to_xyxy(exact["target_box"][i])).clip(0, 256)
+            np.testing.assert_allclose(label_xyxy, exact["label_xyxy"][i], rtol=0, atol=1e-9)
             back_xywh = xyxy_to_xywh(window.to_image(label_xyxy))
-            np.testing.assert_allclose(back_xywh, golden["mapped_back"][i], rtol=0, atol=1e-9)
-            if golden["unclamped"][i]:
-                np.testing.assert_allclose(back_xywh, golden["target_box"][i], rtol=0, atol=1e-9)
+            np.testing.assert_allclose(back_xywh, exact["mapped_back"][i], rtol=0, atol=1e-9)
+            if exact["unclamped"][i]:
+                np.testing.assert_allclose(back_xywh, exact["target_box"][i], rtol=0, atol=1e-9)

@@ -13,10 +13,10 @@ import torch
 from alpharefine.evaluation.sequences import SequenceSet
 from PIL import Image
 
-import train
 from alpharefine import Refiner
 from alpharefine.boxes import clip_to_image, xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.checkpoints.loading import load_checkpoint
+from alpharefine.cli import train
 from alpharefine.crops import OriginalWindow, Window
 from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.images import box_of_mask, read_image, read_label_image
@@ -158,9 +158,9 @@ def test_11_the_first_box_is_used_as_given() -> None:
 
 
 @pytest.mark.parity
-def test_11_the_original_moves_every_first_box(shared: Path) -> None:
-    with np.load(shared / "golden" / "refine_original.npz") as golden:
-        rectangles, polygons, started_xywh = golden["init_rect"], golden["init_polygon"], golden["init_box"]
+def test_11_the_original_moves_every_first_box(golden: Path) -> None:
+    with np.load(golden / "geometry_original.npz") as arrays:
+        rectangles, polygons, started_xywh = arrays["init_rect"], arrays["init_polygon"], arrays["init_box"]
     num = len(rectangles)
     moved = started_xywh[:num] - rectangles
     np.testing.assert_allclose(moved, np.tile([0.5, 0.5, 0, 0], (num, 1)), atol=1e-4)

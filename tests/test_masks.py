@@ -79,9 +79,9 @@ def test_random_blobs_against_connected_components(seed: int) -> None:
 
 
 @pytest.mark.parity
-def test_golden_blobs(shared: Path) -> None:
-    with np.load(shared / "golden" / "refine_original.npz") as golden:
-        masks, fallback_xywh, boxes_xywh = golden["blob_mask"], golden["blob_fallback"], golden["blob_box"]
+def test_golden_blobs(golden: Path) -> None:
+    with np.load(golden / "geometry_original.npz") as arrays:
+        masks, fallback_xywh, boxes_xywh = arrays["blob_mask"], arrays["blob_fallback"], arrays["blob_box"]
     found = [mask_to_box(mask) for mask in masks]
     assert any(box is None for box in found)
     np.testing.assert_array_equal([fallback_xywh if box is None else box for box in found], boxes_xywh)

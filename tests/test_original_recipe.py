@@ -12,8 +12,8 @@ import torch
 import yaml
 from PIL import Image
 
-import train
 from alpharefine.checkpoints.loading import load_checkpoint
+from alpharefine.cli import train
 from alpharefine.crops import OriginalWindow
 from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
 from datamodules import PairDataModule

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import alpharefine
+from tests.training_runs import PROJECT, run
 
 
 def imported_by(program: str) -> set[str]:
     """Names of the top-level modules that a program imports."""
     program += "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = run("-c", program, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
 

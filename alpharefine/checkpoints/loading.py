@@ -13,9 +13,9 @@ from torch import Tensor
 from alpharefine.checkpoints.exported import is_safetensors, read_exported
 from alpharefine.checkpoints.files import read_torch_file
 from alpharefine.checkpoints.original import build_original, is_original
-from alpharefine.crops import GeometryName
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet, CornerHeadName, NeckName, NetworkConfig
+from alpharefine.options import GeometryName
 
 _PREFIX = "network."
 _REASON_LENGTH = 200

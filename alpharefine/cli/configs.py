@@ -1,4 +1,4 @@
-"""Shipped configurations, and their place on a command line."""
+"""Configuration files on the command line, among them those shipped with the package."""
 
 from __future__ import annotations
 
@@ -7,38 +7,44 @@ from pathlib import Path
 
 from alpharefine.errors import UserError
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 
-TRAINING_CONFIGS = next(
-    (folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE / "configs"
-)
-"""Folder of the training configurations: inside the installed package, or beside it in a checkout."""
-
-EVALUATION_CONFIGS = TRAINING_CONFIGS / "evaluate"
-"""Folder of the evaluation configurations."""
+def _shipped_folder() -> Path:
+    """Folder of the shipped configurations: in the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
 
 
-def find_configs(arguments: list[str], folder: Path) -> list[str]:
+CONFIGS = _shipped_folder()
+"""Folder of the shipped training configurations."""
+
+EVALUATION_CONFIGS = CONFIGS / "evaluate"
+"""Folder of the shipped evaluation configurations."""
+
+
+def find_configs(arguments: list[str], folder: Path = CONFIGS) -> list[str]:
     """Move configurations to the front of the arguments, and find shipped ones by their bare names.
 
-    A parser applies arguments in order; a configuration after a flag would silently override it.
+    The parser applies arguments in order. A configuration at the front cannot override values of the command line.
 
     Args:
         arguments: Arguments of a command; a configuration follows ``--config`` or ``-c``.
-        folder: Folder of the shipped configurations.
+        folder: Folder of shipped configurations, searched for names that are not files.
 
     Returns:
-        Arguments with paths. Configurations keep their order, and later ones override earlier ones.
+        The arguments, with paths of the configurations. Later configurations override earlier ones.
 
     Raises:
-        UserError: If a configuration is neither a file nor a shipped one.
+        UserError: If a configuration does not exist.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     try:
         chosen, others = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
-        raise UserError(f"`--config`: {error.message}; give the path of a file, or a shipped name.") from error
+        raise UserError(
+            f"`--config`: {error.message}; give the path of a file, or the name of a shipped configuration."
+        ) from error
     return [f"--config={_find_config(name, folder)}" for name in chosen.config] + others
 
 

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.crops import CROP_SIZE, GEOMETRIES, GeometryName
+from alpharefine.crops import CROP_SIZE, GEOMETRIES
 from alpharefine.data.augmentation import PairAugmentation, Photometric
 from alpharefine.data.coco import decode_mask
 from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.index import Index, open_index
 from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
+from alpharefine.options import GeometryName
 
 MAX_GAP = 50
 """Maximum gap between template and search frame, in frames (from the original recipes)."""

@@ -97,8 +97,8 @@ def score_run(
     """
     if scoring not in ("one_pass", "got10k"):
         raise UserError(
-            f"`scoring` must be `one_pass` or `got10k`, got `{scoring}`: the ground truth of this data set is not "
-            "public; use another data set or split."
+            f"`scoring` must be `one_pass` or `got10k`, got `{scoring}`: only the first boxes of this data "
+            "set are available, so it cannot be scored; use another data set or split."
         )
     chosen = list(sequences)
     _require_once([sequence.name for sequence in chosen])

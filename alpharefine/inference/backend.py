@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from alpharefine.crops import GeometryName
 from alpharefine.models.config import HeadName
+from alpharefine.options import GeometryName
 
 
 class CropPredictions(NamedTuple):

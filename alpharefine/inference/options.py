@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from alpharefine.options import BoxSource as BoxSource
-from alpharefine.options import ComputePrecision as ComputePrecision
+from alpharefine.options import BoxSource, ComputePrecision
 
 if TYPE_CHECKING:
     from alpharefine.models.config import HeadName

@@ -12,12 +12,13 @@ import numpy as np
 
 from alpharefine.boxes import is_valid, xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.checkpoints.loading import load_checkpoint
-from alpharefine.crops import GEOMETRIES, GeometryName, Window
+from alpharefine.crops import GEOMETRIES, Window
 from alpharefine.inference.backend import InferenceBackend
-from alpharefine.inference.options import BoxSource, ComputePrecision, resolve_box_head
+from alpharefine.inference.options import resolve_box_head
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.masks import MASK_THRESHOLD, mask_to_box
 from alpharefine.models import AlphaRefineNet, HeadName
+from alpharefine.options import BoxSource, ComputePrecision, GeometryName
 
 
 @dataclass(frozen=True)

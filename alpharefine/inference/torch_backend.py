@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alpharefine.crops import GeometryName
 from alpharefine.inference.backend import CropPredictions
-from alpharefine.inference.options import ComputePrecision, resolve_precision
+from alpharefine.inference.options import resolve_precision
 from alpharefine.models import AlphaRefineNet, HeadName, Prediction
 from alpharefine.models.precision import full_float32
+from alpharefine.options import ComputePrecision, GeometryName
 
 _AUTOCAST = {"16": torch.float16, "bf16": torch.bfloat16}
 

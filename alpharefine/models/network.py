@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from alpharefine.crops import CROP_SIZE, GeometryName
+from alpharefine.crops import CROP_SIZE
 from alpharefine.models.backbone import build_backbone
 from alpharefine.models.config import HeadName, NetworkConfig
 from alpharefine.models.correlation import CorrelationNeck
 from alpharefine.models.heads import Corners, Grid, build_corner_head, build_mask_head
 from alpharefine.models.precision import at_least_float32
+from alpharefine.options import GeometryName
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

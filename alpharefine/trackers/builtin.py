@@ -23,7 +23,7 @@ def _imported(implementation: str) -> Callable[[Any], Any]:
 def _official(
     name: str, implementation: str, official_file: str, summary: str, reports_lost: bool = False
 ) -> TrackerEntry:
-    """Entry of a tracker in PyTorch whose authors published one file."""
+    """Return the entry of a tracker in PyTorch with one file of its authors."""
     return TrackerEntry(
         name=name,
         summary=summary,
@@ -45,13 +45,9 @@ def _siamrpnpp(name: str, folder: str, summary: str, reports_lost: bool = False)
 
 
 def _oracle_over(inner: TrackerEntry) -> TrackerEntry | None:
-    """Entry of a tracker that is moved to the true center after every frame."""
-    if (
-        inner.is_family
-        or inner is CUSTOM
-        or inner.requires_refiner
-        or not (inner.accepts_feedback and inner.needs_frames)
-    ):
+    """Return the entry of a tracker that is moved to the true center after every frame; None if it cannot be moved."""
+    can_be_moved = inner.accepts_feedback and inner.needs_frames and not inner.opens_files
+    if not can_be_moved or inner.requires_refiner or inner.is_family or inner is CUSTOM:
         return None
 
     def load(request: TrackerRequest) -> LoadedTracker:

@@ -134,7 +134,7 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
     """
     if not results_dir.is_dir() and not (results_dir.is_file() and is_archive(results_dir)):
         raise UserError(
-            f"--results_dir {results_dir} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)}); "
+            f"--results_dir {results_dir} is not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); "
             "--tracker replay reads result files from it."
         )
     groups: dict[_Group, dict[str, TextFile]] = defaultdict(dict)

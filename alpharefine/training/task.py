@@ -12,7 +12,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from alpharefine.checkpoints.backbone import imagenet_weights, load_backbone_weights
-from alpharefine.crops import GeometryName
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from alpharefine.metrics import BoxIoU, MaskIoU
@@ -27,6 +26,7 @@ from alpharefine.models import (
     Prediction,
     SpatialAttentionName,
 )
+from alpharefine.options import GeometryName
 from alpharefine.training.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss
 
 _WARMUP_START = 0.01

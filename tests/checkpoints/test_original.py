@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +14,17 @@ import pytest
 import torch
 
 from alpharefine import Refiner
-from alpharefine.checkpoints.__main__ import main
 from alpharefine.checkpoints.files import read_torch_file
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import build_original
+from alpharefine.cli import train
+from alpharefine.cli.convert import main
 from alpharefine.errors import UserError
 from alpharefine.models import BackboneName, NetworkConfig
-from tests.models.golden import golden_state, golden_weights
+from datamodules import PairDataModule
+from tests.golden.make_weights import golden_state_dict
+from tests.models.golden import golden_state
+from tests.training_runs import SMALL, arguments, run
 
 pytestmark = pytest.mark.parity
 
@@ -85,7 +88,7 @@ def test_ar18(writer: ModuleType, golden: Path, tmp_path: Path) -> None:
     writer.write(path, shapes(golden, "ar18_cm"), constructor="ltr.models.SEcm_r18:SEcm_resnet18")
     network, description, doubts = load_checkpoint(path)
     assert network.config == original_config("resnet18")
-    assert "unknown constructor SEcm_r18:SEcm_resnet18" in description
+    assert "network from its parameter names (unknown constructor) SEcm_r18:SEcm_resnet18" in description
     assert "assuming neck=pixel (`convert --neck pixel_gate_first` overrides it)" in doubts
     assert "assuming corner_head=towers (`convert --corner_head towers_256` overrides it)" in doubts
     with pytest.warns(UserWarning, match=r"ar18\.pth\.tar: Ambiguous checkpoint: assuming neck=pixel"):
@@ -148,7 +151,7 @@ def test_pixel_correlation_that_ends_in_an_attention_as_in_older_code(
     network, _, doubts = load_checkpoint(path)
     assert network.config == original_config("resnet18", spatial_attention=kind)
     assert "assuming a template cut from the feature map" in doubts
-    state = golden_weights(golden, names)
+    state = golden_state_dict(names)
     found = network.state_dict()[f"neck.attention.{ours}.weight"]
     assert torch.equal(found, state[f"neck.spatial_attention.{theirs}.weight"])
 
@@ -287,7 +290,7 @@ def test_a_torch_file_by_the_name_of_another_kind(released: Path, tmp_path: Path
 
 def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "ar34.safetensors"
-    main(["convert", str(released), str(out)])
+    main([str(released), str(out)])
     printed = capsys.readouterr().out
     assert "the authors' code: SEcmnet, epoch 40, network from its constructor SEcm_r34:SEcm_resnet34\n" in printed
     assert "backbone resnet34, heads corner+mask, neck pixel, corner_head towers, mask_head pyramid, geo" in printed
@@ -297,10 +300,10 @@ def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: 
     np.testing.assert_array_equal(found, again)
     exact, _ = refined(Refiner.from_checkpoint(out, device="cpu", geometry="exact"), golden, 0)
     assert np.abs(exact - found).max() > 0.1
-    with pytest.raises(UserError, match=r"must be a \.safetensors file that is not there yet"):
-        main(["convert", str(released), str(out)])
-    with pytest.raises(UserError, match=r"nowhere is no folder"):
-        main(["convert", str(released), str(tmp_path / "nowhere" / "a.safetensors")])
+    with pytest.raises(UserError, match=r"must be a \.safetensors file that does not exist"):
+        main([str(released), str(out)])
+    with pytest.raises(UserError, match="nowhere must be an existing folder"):
+        main([str(released), str(tmp_path / "nowhere" / "a.safetensors")])
 
 
 def test_what_the_file_does_not_tell_can_be_told(writer: ModuleType, golden: Path, tmp_path: Path, capsys) -> None:
@@ -309,11 +312,11 @@ def test_what_the_file_does_not_tell_can_be_told(writer: ModuleType, golden: Pat
     with pytest.raises(
         UserError, match=r"does not hold the weights of a network with neck naive, but of one with backbone"
     ):
-        main(["convert", str(path), str(out), "--neck", "naive"])
-    main(["convert", str(path), str(out)])
+        main([str(path), str(out), "--neck", "naive"])
+    main([str(path), str(out)])
     assert "Ambiguous checkpoint: assuming neck=pixel" in capsys.readouterr().out
     out.unlink()
-    main(["convert", str(path), str(out), "--neck", "pixel_gate_first", "--corner_head", "towers_256"])
+    main([str(path), str(out), "--neck", "pixel_gate_first", "--corner_head", "towers_256"])
     printed = capsys.readouterr().out
     assert "Ambiguous" not in printed
     assert "neck pixel_gate_first" in printed
@@ -321,16 +324,38 @@ def test_what_the_file_does_not_tell_can_be_told(writer: ModuleType, golden: Pat
     assert load_checkpoint(out).network.config == expected
 
 
+def test_training_starts_from_a_released_file(released: Path, data_root: Path, tmp_path: Path, not_fitted: Any) -> None:
+    options = {"init_from": released, "model__backbone": "resnet34", "model__heads": "[corner]"}
+    train.main(arguments(data_root, tmp_path, **options))
+    ((task, *_),) = not_fitted
+    assert task.network.config == NetworkConfig(heads=("corner",))
+    state = load_checkpoint(released).network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in task.network.state_dict().items())
+
+
+def test_a_released_file_is_validated_in_its_geometry(
+    released: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    geometries = []
+    load = PairDataModule.val_dataloader
+    monkeypatch.setattr(
+        PairDataModule,
+        "val_dataloader",
+        lambda self: geometries.append(self.geometry) or load(self),  # type: ignore[func-returns-value]
+    )
+    train.main(
+        ["validate", f"--config={SMALL}", f"--data.root={data_root}", f"--ckpt_path={released}", "--data.val_pairs=1"]
+    )
+    assert geometries == ["original"]
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{released}: checkpoint of the authors' code: SEcmnet, epoch 40")
+    assert "\nval/iou 0." in printed
+
+
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.pth.tar").write_text("hello")
-    done = subprocess.run(
-        [sys.executable, "-m", "alpharefine.checkpoints", "convert", "text.pth.tar", "out.safetensors"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("-m", "alpharefine.checkpoints", "convert", "text.pth.tar", "out.safetensors", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: `--ckpt`: text.pth.tar is cut short or no checkpoint at all")
+    assert done.stderr.startswith("error: `IN`: text.pth.tar is cut short or no checkpoint at all")
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["text.pth.tar"]

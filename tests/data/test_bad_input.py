@@ -56,7 +56,7 @@ LASOT = {
         remove("ellipse"),
         r"sequence ellipse-1 is not in .*; add the folder ellipse/ellipse-1 or ellipse-1, or list",
     ),
-    "no frames folder": (remove("ellipse/ellipse-1/img"), r"ellipse-1/img does not exist; restore"),
+    "no frames folder": (remove("ellipse/ellipse-1/img"), r"ellipse-1/img: no such folder; the frames"),
     "empty split": (write("training_set.txt", "\n"), r"training_set\.txt: this list names no sequence; it must name"),
     "split no text": (write("training_set.txt", b"\xff\xd8"), r"training_set\.txt is not a text file .*; restore"),
     "no boxes": (remove("ellipse/ellipse-1/groundtruth.txt"), r"groundtruth\.txt: no such file; restore"),

@@ -1,4 +1,4 @@
-"""Published boxes refined in batches: the boxes of one-by-one refinement, frames read once, faults told in order."""
+"""Published boxes refined in batches: equal to one-by-one refinement, frames decoded once, errors in order."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ import numpy as np
 import pytest
 
 from alpharefine import Refinement
+from alpharefine.boxes import is_valid
 from alpharefine.data.images import read_image
 from alpharefine.errors import UserError
 from alpharefine.evaluation import replay
-from alpharefine.evaluation.replay import Replay, ReplayJob, replay_sequences
-from alpharefine.evaluation.run import Pipeline, RunSettings, SequenceResult
-from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
+from alpharefine.evaluation.config import DatasetConfig
+from alpharefine.evaluation.datasets.base import EvaluationSequence
+from alpharefine.evaluation.datasets.registry import open_dataset
+from alpharefine.evaluation.replay import ReplayJob, ReplayRunner
+from alpharefine.evaluation.run import load_refiner, mask_region
+from alpharefine.evaluation.settings import RefinementSettings
+from tests.evaluation.settings import run_settings
 
 
 @pytest.fixture(scope="module")
 def sequences(lasot_root: Path) -> list[EvaluationSequence]:
-    loaded = SequenceSet(lasot_root, None)
-    return [loaded.load(name) for name in loaded.names]
+    dataset = open_dataset(DatasetConfig(root=lasot_root))
+    return [dataset.load(name) for name in dataset.names]
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +45,34 @@ def jobs(sequences: list[EvaluationSequence]) -> list[ReplayJob]:
     return made
 
 
-def one_by_one(settings: RunSettings, jobs: list[ReplayJob], tracker: str, folder: Path) -> dict[str, SequenceResult]:
-    for sequence, boxes_xywh in (job for job in jobs if tracker in job.boxes_xywh):
-        rows = "".join(",".join(map(repr, row)) + "\n" for row in boxes_xywh[tracker].tolist())
-        (folder / f"{sequence.name}.txt").write_text(rows)
-    pipeline = Pipeline(replace(settings, results_dir=str(folder)), device="cpu")
-    return {job.sequence.name: pipeline(job.sequence) for job in jobs if tracker in job.boxes_xywh}
+def settings(checkpoint: Path, **values: Any) -> RefinementSettings:
+    refinement = run_settings("replay", ckpt=str(checkpoint), **values).refinement
+    assert refinement is not None
+    return refinement
+
+
+def one_by_one(
+    settings: RefinementSettings, sequence: EvaluationSequence, boxes_xywh: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Refined boxes and binary masks by the plain interface of the refiner."""
+    refiner = load_refiner(settings, "cpu")
+    assert sequence.frame_paths is not None
+    frames = [read_image(path) for path in sequence.frame_paths]
+    refiner.initialize(frames[0], sequence.truth.boxes_xywh[0])
+    refined_xywh, masks = boxes_xywh.copy(), []
+    for t in range(1, len(frames)):
+        mask = np.zeros(frames[t].shape[:2], bool)
+        if is_valid(boxes_xywh[t]):
+            refinement = refiner.refine(frames[t], boxes_xywh[t], mask=settings.saves_box_masks)
+            if refinement.refined:
+                refined_xywh[t] = refinement.box_xywh
+                if settings.saves_box_masks:
+                    assert refinement.mask is not None
+                    mask = refinement.mask > settings.mask_threshold
+                elif settings.save_masks:
+                    mask = refiner.segment(frames[t], mask_region(refinement)) > settings.mask_threshold
+        masks.append(mask)
+    return refined_xywh, masks
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -53,36 +80,35 @@ def decoded(png: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "values",
     [
-        RunSettings("replay"),
-        RunSettings("replay", flip_test=True),
-        RunSettings("replay", mask_threshold=0.4, save_masks=True),
-        RunSettings("replay", box_from="mask", mask_threshold=0.4, save_masks=True),
+        {},
+        {"flip_test": True},
+        {"mask_threshold": 0.4, "save_masks": True},
+        {"box_from": "mask", "mask_threshold": 0.4, "save_masks": True},
     ],
     ids=["corner", "flip", "corner and mask", "mask"],
 )
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_batches_give_the_boxes_of_one_by_one(
-    jobs: list[ReplayJob], checkpoint: Path, tmp_path: Path, settings: RunSettings, batch_size: int
+    jobs: list[ReplayJob], checkpoint: Path, values: dict[str, Any], batch_size: int
 ) -> None:
-    settings = replace(settings, ckpt=str(checkpoint))
-    done = list(Replay(settings, "cpu", batch_size).run_all(jobs))
+    chosen = settings(checkpoint, **values)
+    done = list(ReplayRunner(chosen, "cpu", batch_size=batch_size).run_all(jobs))
     assert [result.sequence_name for result in done] == [job.sequence.name for job in jobs]
     assert [list(result.results) for result in done] == [list(job.boxes_xywh) for job in jobs]
-    for tracker in ("near", "far"):
-        alone = one_by_one(settings, jobs, tracker, tmp_path)
-        for name, results in done:
-            if tracker in results:
-                np.testing.assert_allclose(results[tracker].boxes_xywh, alone[name].boxes_xywh, rtol=0, atol=2e-3)
-                assert results[tracker].times_ms.shape == alone[name].times_ms.shape
-                assert (results[tracker].times_ms[:, 0] > 0).all()
-                if settings.save_masks:
-                    assert len(results[tracker].masks or ()) == 5
-                    for png, other in zip(results[tracker].masks or (), alone[name].masks or (), strict=True):
-                        assert (decoded(png) != decoded(other)).mean() < 1e-3
-                else:
-                    assert results[tracker].masks is None
+    for job, (_, results) in zip(jobs, done, strict=True):
+        for tracker, result in results.items():
+            boxes_xywh, masks = one_by_one(chosen, job.sequence, job.boxes_xywh[tracker])
+            np.testing.assert_allclose(result.boxes_xywh, boxes_xywh, rtol=0, atol=2e-3)
+            assert result.times_ms.shape == (len(boxes_xywh), 3)
+            assert (result.times_ms[:, 0] > 0).all()
+            if chosen.save_masks:
+                assert result.masks is not None
+                for png, mask in zip(result.masks, masks, strict=True):
+                    assert ((decoded(png) > 0) != mask).mean() < 1e-3
+            else:
+                assert result.masks is None
     far = done[0].results["far"].boxes_xywh
     assert np.isnan(far[2]).all()
     assert far[4].tolist() == [3, 3, 0, 5]
@@ -90,7 +116,7 @@ def test_batches_give_the_boxes_of_one_by_one(
 
 def test_published_boxes_are_left_as_they_were(jobs: list[ReplayJob], checkpoint: Path) -> None:
     before = [{name: rows.copy() for name, rows in job.boxes_xywh.items()} for job in jobs]
-    list(replay_sequences(RunSettings("replay", ckpt=str(checkpoint)), jobs))
+    list(ReplayRunner(settings(checkpoint), "cpu").run_all(jobs))
     for job, rows in zip(jobs, before, strict=True):
         np.testing.assert_equal(job.boxes_xywh, rows)
 
@@ -105,14 +131,14 @@ def test_a_frame_is_read_once_for_all_trackers(
         return read_image(path)
 
     monkeypatch.setattr(replay, "read_image", counted)
-    list(replay_sequences(RunSettings("replay", ckpt=str(checkpoint)), jobs))
+    list(ReplayRunner(settings(checkpoint), "cpu").run_all(jobs))
     assert reads == Counter(path for job in jobs for path in job.sequence.frame_paths or ())
 
 
 def test_the_network_sees_full_batches(
     jobs: list[ReplayJob], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = Replay(RunSettings("replay", ckpt=str(checkpoint)), "cpu", batch_size=7)
+    runner = ReplayRunner(settings(checkpoint), "cpu", batch_size=7)
     refine_many, sizes = runner.refiner.refine_many, []
 
     def counted(frames: list[np.ndarray], *others: Any, **options: Any) -> list[Refinement]:
@@ -132,25 +158,10 @@ def test_jobs_before_a_broken_one_are_yielded(jobs: list[ReplayJob], checkpoint:
     assert second.sequence.frame_paths is not None
     paths = [*second.sequence.frame_paths[:3], broken, *second.sequence.frame_paths[4:]]
     second = second._replace(sequence=replace(second.sequence, frame_paths=paths))
-    results = replay_sequences(RunSettings("replay", ckpt=str(checkpoint)), [first, second, third])
+    results = ReplayRunner(settings(checkpoint), "cpu").run_all([first, second, third])
     assert next(results).sequence_name == first.sequence.name
     with pytest.raises(UserError, match="00000004"):
         next(results)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"feedback": True}, "`--feedback`: replay cannot"), ({"min_score": 0.5}, "`--min_score`: replay does not")],
-)
-def test_what_replayed_trackers_cannot_do(checkpoint: Path, settings: dict[str, float], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        Replay(RunSettings("replay", ckpt=str(checkpoint), **settings), "cpu")
-
-
-def test_frames_that_are_not_at_hand(jobs: list[ReplayJob], checkpoint: Path) -> None:
-    job = jobs[0]._replace(sequence=replace(jobs[0].sequence, frame_paths=None))
-    with pytest.raises(UserError, match=r"looks at the frames .* give `--data_root`"):
-        list(Replay(RunSettings("replay", ckpt=str(checkpoint)), "cpu").run_all([job]))
 
 
 def test_a_first_box_outside_of_the_picture(jobs: list[ReplayJob], checkpoint: Path) -> None:
@@ -158,4 +169,4 @@ def test_a_first_box_outside_of_the_picture(jobs: list[ReplayJob], checkpoint: P
     outside = replace(sequence.truth, boxes_xywh=sequence.truth.boxes_xywh + np.array([1000, 0, 0, 0]))
     job = jobs[0]._replace(sequence=replace(sequence, truth=outside))
     with pytest.raises(UserError, match=r"its first box .* lies outside"):
-        list(Replay(RunSettings("replay", ckpt=str(checkpoint)), "cpu").run_all([job]))
+        list(ReplayRunner(settings(checkpoint), "cpu").run_all([job]))

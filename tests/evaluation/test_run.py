@@ -1,22 +1,27 @@
-"""Boxes to files: what trackers and refiner are asked, in which order, and what ends up on disk."""
+"""Closed loop over one sequence: calls of tracker and refiner, and the boxes that result."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from alpharefine.evaluation.sequences import EvaluationSequence, SequenceSet
 
-from alpharefine import Refinement, Refiner
+from alpharefine import Refinement
 from alpharefine.data.images import read_image
 from alpharefine.errors import UserError
-from alpharefine.evaluation.run import Pipeline, RunSettings, SequenceResult, check_run, run_sequences
+from alpharefine.evaluation import run as run_stage
+from alpharefine.evaluation.config import DatasetConfig
+from alpharefine.evaluation.datasets.base import EvaluationSequence
+from alpharefine.evaluation.datasets.registry import open_dataset
+from alpharefine.evaluation.processes import run_in_processes
+from alpharefine.evaluation.run import SequenceJob, SequenceOutcome, SequenceResult, TrackerRunner, require_frames
 from alpharefine.trackers import Track, TrackState
+from tests.evaluation.settings import run_settings
 
 NUM_FRAMES = 6
 
@@ -51,7 +56,6 @@ class Downward:
 
     limit: ClassVar[float] = np.inf
     score: ClassVar[float] = 0.5
-    network: ClassVar[Any] = SimpleNamespace(geometry="exact", heads=("corner",))
 
     def initialize(self, frame: np.ndarray, _box_xywh: np.ndarray) -> None:
         Recorder.calls.append(("learn", frame))
@@ -70,7 +74,7 @@ TRACKER = f"{__name__}:Recorder"
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("calls", []), ("scores", ()), ("answers", {}), ("lost", ())):
         monkeypatch.setattr(Recorder, name, value)
-    monkeypatch.setattr(Refiner, "from_checkpoint", lambda *_, **__: Downward())
+    monkeypatch.setattr(run_stage, "load_refiner", lambda *_: Downward())
 
 
 def calls(*names: str) -> list[Any]:
@@ -78,15 +82,23 @@ def calls(*names: str) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def sequence(lasot_root: Path) -> EvaluationSequence:
-    loaded = SequenceSet(lasot_root, None)
-    found = loaded.load(loaded.names[0])
+def sequences(lasot_root: Path) -> list[EvaluationSequence]:
+    dataset = open_dataset(DatasetConfig(root=lasot_root))
+    return [dataset.load(name) for name in dataset.names]
+
+
+@pytest.fixture(scope="module")
+def sequence(sequences: list[EvaluationSequence]) -> EvaluationSequence:
     boxes_xywh = np.tile([10.0, 12.0, 20.0, 16.0], (NUM_FRAMES, 1))
-    return replace(found, truth=replace(found.truth, boxes_xywh=boxes_xywh))
+    return replace(sequences[0], truth=replace(sequences[0].truth, boxes_xywh=boxes_xywh))
 
 
-def run(sequence: EvaluationSequence, **settings: Any) -> np.ndarray:
-    return Pipeline(RunSettings(**({"tracker": TRACKER} | settings)))(sequence).boxes_xywh
+def result(sequence: EvaluationSequence, tracker: str = TRACKER, **refinement: Any) -> SequenceResult:
+    return TrackerRunner({"run": run_settings(tracker, **refinement)})("run", sequence)
+
+
+def run(sequence: EvaluationSequence, tracker: str = TRACKER, **refinement: Any) -> np.ndarray:
+    return result(sequence, tracker, **refinement).boxes_xywh
 
 
 def boxes(*xy: tuple[float, float]) -> list[list[float]]:
@@ -114,7 +126,7 @@ def test_refined_boxes_are_fed_back(sequence: EvaluationSequence) -> None:
 
 
 def test_a_tracker_put_back_on_its_target(sequence: EvaluationSequence) -> None:
-    boxes_xywh = Pipeline(RunSettings("oracle:mil"))(sequence).boxes_xywh
+    boxes_xywh = run(sequence, "oracle:mil")
     np.testing.assert_array_equal(boxes_xywh[:, 2:], np.tile([20.0, 16.0], (NUM_FRAMES, 1)))
     assert np.abs(boxes_xywh[:, :2] - [10, 12]).max() < 20, "MIL searches near the box alone, which stays on the truth"
 
@@ -135,27 +147,12 @@ def test_what_the_refiner_does_not_find_stays_as_it_was(
     assert len(calls("refine")) == 5
 
 
-@pytest.mark.parametrize(
-    ("score", "geometry", "settings", "handed_back"),
-    [
-        (0.1, "exact", {}, False),
-        (0.2, "exact", {}, True),
-        (0.1, "original", {}, True),
-        (0.1, "exact", {"min_feedback_score": 0.0}, True),
-        (0.5, "original", {"min_feedback_score": 0.6}, False),
-    ],
-)
-def test_boxes_of_an_unsure_refiner_are_reported_and_not_handed_back(
-    sequence: EvaluationSequence,
-    monkeypatch: pytest.MonkeyPatch,
-    score: float,
-    geometry: str,
-    settings: dict[str, float],
-    handed_back: bool,
+@pytest.mark.parametrize(("score", "handed_back"), [(0.19, False), (0.2, True)])
+def test_boxes_of_low_score_are_reported_and_not_handed_back(
+    sequence: EvaluationSequence, monkeypatch: pytest.MonkeyPatch, score: float, handed_back: bool
 ) -> None:
     monkeypatch.setattr(Downward, "score", score)
-    monkeypatch.setattr(Downward.network, "geometry", geometry)
-    found = run(sequence, ckpt="a", **settings)
+    found = run(sequence, ckpt="a", min_feedback_score=0.2)
     assert len(calls("set_box")) == (5 if handed_back else 0)
     assert found[-1].tolist() == [15, 22 if handed_back else 14, 20, 16]
 
@@ -198,80 +195,44 @@ def test_a_box_that_is_none_is_kept_unrefined(
 
 
 def test_each_sequence_starts_afresh(sequence: EvaluationSequence) -> None:
-    pipeline = Pipeline(RunSettings(TRACKER, ckpt="a"))
-    first, second = pipeline(sequence), pipeline(sequence)
+    runner = TrackerRunner({"run": run_settings(TRACKER, ckpt="a")})
+    first, second = runner("run", sequence), runner("run", sequence)
     np.testing.assert_array_equal(first.boxes_xywh, second.boxes_xywh)
     assert calls()[: len(calls()) // 2] == calls()[len(calls()) // 2 :]
 
 
-@pytest.mark.parametrize("ckpt", [None, "a"])
-def test_times_have_a_row_a_frame(sequence: EvaluationSequence, ckpt: str | None) -> None:
-    times_ms = Pipeline(RunSettings(TRACKER, ckpt=ckpt))(sequence).times_ms
+def test_runs_share_the_tracker_and_differ_in_refinement(sequence: EvaluationSequence) -> None:
+    runner = TrackerRunner({"base": run_settings(TRACKER), "refined": run_settings(TRACKER, ckpt="a")})
+    jobs = [SequenceJob("base", sequence), SequenceJob("refined", sequence)]
+    base, refined = runner.run_all(jobs)
+    assert (base.run, base.name, refined.run) == ("base", sequence.name, "refined")
+    assert isinstance(base.result, SequenceResult)
+    assert isinstance(refined.result, SequenceResult)
+    np.testing.assert_array_equal(base.result.boxes_xywh, run(sequence))
+    np.testing.assert_array_equal(refined.result.boxes_xywh, run(sequence, ckpt="a"))
+
+
+@pytest.mark.parametrize("refinement", [{}, {"ckpt": "a"}])
+def test_times_have_a_row_a_frame(sequence: EvaluationSequence, refinement: dict[str, str]) -> None:
+    times_ms = result(sequence, **refinement).times_ms
     assert times_ms.shape == (NUM_FRAMES, 3)
     assert (times_ms[:, :2] > 0).all()
     assert (times_ms[:, 2] >= 0).all()
 
 
-# ---- replay --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def published(sequence: EvaluationSequence, tmp_path: Path) -> Path:
-    rows = [[30 + i, 20, 10, 10] for i in range(NUM_FRAMES + 2)]
-    (tmp_path / f"{sequence.name}.txt").write_text("\n".join("\t".join(map(str, row)) for row in rows))
-    return tmp_path
-
-
-def test_a_replay_gives_the_published_boxes(sequence: EvaluationSequence, published: Path) -> None:
-    found = run(replace(sequence, frame_paths=None), tracker="replay", results_dir=str(published))
-    assert found.tolist() == [[30 + i, 20, 10, 10] for i in range(NUM_FRAMES)]
-
-
-def test_a_replay_is_refined_and_never_fed_back(sequence: EvaluationSequence, published: Path) -> None:
-    found = run(sequence, tracker="replay", results_dir=str(published), ckpt="a")
-    assert found.tolist() == [[30, 20, 10, 10], *([30 + i, 22, 10, 10] for i in range(1, NUM_FRAMES))]
-    assert calls("refine") == [[30 + i, 20, 10, 10] for i in range(1, NUM_FRAMES)]
-
-
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 
-def test_feedback_that_a_tracker_cannot_take(published: Path) -> None:
-    settings = RunSettings("replay", results_dir=str(published), ckpt="a", feedback=True)
-    with pytest.raises(UserError, match="`--feedback`: replay cannot take the refined box; use `--no-feedback`"):
-        Pipeline(settings)
-
-
-def test_a_least_score_for_a_tracker_without(sequence: EvaluationSequence) -> None:
-    with pytest.raises(UserError, match="`--min_score`: oracle does not tell how sure it is"):
-        check_run(RunSettings("oracle", ckpt="a", min_score=0.5), [sequence])
-    with pytest.raises(UserError, match=r"`--min_score`: .*Recorder gave no number as its score"):
+def test_a_minimum_score_for_a_tracker_that_gives_none(sequence: EvaluationSequence) -> None:
+    with pytest.raises(UserError, match="`--min_score` requires a tracker with scores, got NaN"):
         run(sequence, ckpt="a", min_score=0.5)
 
 
-def test_published_boxes_that_are_too_few_are_found_at_once(sequence: EvaluationSequence, published: Path) -> None:
-    settings = RunSettings("replay", results_dir=str(published))
-    check_run(settings, [sequence])
-    (published / f"{sequence.name}.txt").write_text("1,2,3,4")
-    with pytest.raises(UserError, match=rf"has 1 rows, the sequence has {NUM_FRAMES} frames"):
-        check_run(settings, [sequence])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (RunSettings(TRACKER), rf"`--tracker {TRACKER}` looks at the frames .* give `--data_root`"),
-        (RunSettings("oracle", ckpt="a"), "`--tracker oracle` with `--ckpt` looks at the frames"),
-    ],
-)
-def test_frames_that_are_not_at_hand(sequence: EvaluationSequence, settings: RunSettings, message: str) -> None:
-    without_frames = replace(sequence, frame_paths=None)
-    with pytest.raises(UserError, match=message):
-        check_run(settings, [sequence, without_frames])
-    with pytest.raises(UserError, match=message):
-        Pipeline(settings)(without_frames)
-    check_run(settings, [sequence])
-    check_run(replace(settings, tracker="oracle", ckpt=None), [without_frames])
+def test_frames_that_are_not_available(sequence: EvaluationSequence) -> None:
+    require_frames([sequence], "A refiner")
+    with pytest.raises(UserError, match=f"A refiner reads the frames of {sequence.name}: give `--data_root`"):
+        require_frames([sequence, replace(sequence, frame_paths=None)], "A refiner")
+    run(replace(sequence, frame_paths=None), "oracle")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture"], ids=["absent", "empty", "text"])
@@ -286,11 +247,13 @@ def test_a_frame_that_does_not_decode(sequence: EvaluationSequence, tmp_path: Pa
 
 
 @pytest.mark.parametrize("box_xywh", [[64, 5, 10, 10], [5, 48, 10, 10], [-10, 5, 10, 10], [5, -10, 10, 10]], ids=str)
-@pytest.mark.parametrize("ckpt", [None, "a"])
-def test_a_first_box_outside_of_the_picture(sequence: EvaluationSequence, box_xywh: Any, ckpt: str | None) -> None:
+@pytest.mark.parametrize("refinement", [{}, {"ckpt": "a"}])
+def test_a_first_box_outside_of_the_picture(
+    sequence: EvaluationSequence, box_xywh: Any, refinement: dict[str, str]
+) -> None:
     boxes_xywh = np.tile(np.array(box_xywh, dtype=np.float64), (NUM_FRAMES, 1))
     with pytest.raises(UserError, match=rf"Sequence {sequence.name}: its first box .* outside .* 64x48 px"):
-        run(replace(sequence, truth=replace(sequence.truth, boxes_xywh=boxes_xywh)), ckpt=ckpt)
+        run(replace(sequence, truth=replace(sequence.truth, boxes_xywh=boxes_xywh)), **refinement)
     assert calls() == []
 
 
@@ -304,30 +267,35 @@ def with_a_broken_frame(sequence: EvaluationSequence, folder: Path) -> Evaluatio
     return replace(sequence, frame_paths=[*sequence.frame_paths[:3], broken, *sequence.frame_paths[4:]])
 
 
-def test_sequences_before_a_broken_one_are_yielded(lasot_root: Path, tmp_path: Path) -> None:
-    loaded = SequenceSet(lasot_root, None)
-    first, second, third = (loaded.load(name) for name in loaded.names)
-    results = run_sequences(RunSettings(TRACKER), [first, with_a_broken_frame(second, tmp_path), third])
-    assert next(results)[0] == first.name
+def outcomes(
+    tracker: str, sequences: Sequence[EvaluationSequence], num_processes: int = 1
+) -> Iterator[SequenceOutcome]:
+    make_runner = functools.partial(TrackerRunner, {"base": run_settings(tracker)})
+    return run_in_processes(make_runner, [SequenceJob("base", sequence) for sequence in sequences], num_processes)
+
+
+def test_sequences_before_a_broken_one_are_yielded(sequences: list[EvaluationSequence], tmp_path: Path) -> None:
+    first, second, third = sequences
+    results = outcomes(TRACKER, [first, with_a_broken_frame(second, tmp_path), third])
+    assert next(results).name == first.name
     with pytest.raises(UserError, match="00000004"):
         next(results)
 
 
 @pytest.mark.slow
 @pytest.mark.ddp
-def test_two_processes_finish_what_they_began(lasot_root: Path, tmp_path: Path) -> None:
-    loaded = SequenceSet(lasot_root, None)
-    first, second, third = (loaded.load(name) for name in loaded.names)
-    sequences = [with_a_broken_frame(first, tmp_path), second, third]
-    done: dict[str, SequenceResult] = {}
+def test_two_processes_finish_what_they_began(sequences: list[EvaluationSequence], tmp_path: Path) -> None:
+    first, second, third = sequences
+    done: dict[str, Any] = {}
     with pytest.raises(UserError, match="00000004"):
-        done.update(run_sequences(RunSettings("mil"), sequences, num_processes=2))
+        for outcome in outcomes("mil", [with_a_broken_frame(first, tmp_path), second, third], num_processes=2):
+            done[outcome.name] = outcome.result
     assert first.name not in done
     assert done[second.name].boxes_xywh.shape == (NUM_FRAMES, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.ddp
-def test_a_fault_in_the_settings_comes_back_from_other_processes(sequence: EvaluationSequence) -> None:
+def test_an_error_in_the_settings_comes_back_from_other_processes(sequence: EvaluationSequence) -> None:
     with pytest.raises(UserError, match="--tracker nonesuch is no known tracker"):
-        list(run_sequences(RunSettings("nonesuch"), [sequence], num_processes=2))
+        list(outcomes("nonesuch", [sequence], num_processes=2))

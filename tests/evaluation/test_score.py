@@ -1,21 +1,12 @@
-import json
-
 import numpy as np
 import pytest
 
 from alpharefine.errors import UserError
-from alpharefine.evaluation.score import (
-    ATTRIBUTES,
-    AnnotationFolder,
-    GroundTruth,
-    RunScore,
-    SequenceScore,
-    attribute_scores,
-    read_results,
-    score_run,
-)
-from alpharefine.metrics import PROTOCOLS, SuccessAUC
+from alpharefine.evaluation.datasets.base import EvaluationSequence, GroundTruth
+from alpharefine.evaluation.score import GOT10K_KEYS, ONE_PASS_KEYS, read_results, score_run
+from alpharefine.metrics import PROTOCOLS, AverageOverlap, Precision, SuccessAUC, SuccessRate, one_pass_curves
 
+BOX, SHIFTED, MISSED = (11.0, 21.0, 10.0, 10.0), (16.0, 21.0, 10.0, 10.0), (300.0, 300.0, 10.0, 10.0)
 NAMES = ("cat-1", "dog-20", "kite-3")
 
 
@@ -24,157 +15,118 @@ def boxes_of(name, n=30):
     return np.concatenate([rng.integers(1, 90, (n, 2)), rng.integers(5, 40, (n, 2))], axis=1).astype(float)
 
 
-def write_rows(path, rows, separator=","):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(separator.join(f"{value:g}" for value in row) + "\n" for row in rows))
+def sequences(image_size=None):
+    """Three sequences; the last frame of each is absent."""
+    absent = np.arange(30) == 29
+    return [
+        EvaluationSequence(name, GroundTruth(boxes_of(name), absent, image_size), attributes=attributes)
+        for name, attributes in zip(NAMES, (("IV", "ARC"), ("IV",), ()), strict=True)
+    ]
 
 
-@pytest.fixture
-def toolkit(tmp_path):
-    """The official toolkit's folder with three sequences; the last frame of each is absent."""
-    annos = tmp_path / "toolkit" / "annos"
-    for name in NAMES:
-        boxes = boxes_of(name)
-        write_rows(annos / f"{name}.txt", boxes)
-        write_rows(annos / "absent" / f"{name}.txt", [[0]] * (len(boxes) - 1) + [[1]])
-        write_rows(annos / "att" / f"{name}.txt", [[1, *[0] * 12, int(name == "cat-1")]])
-    return annos.parent
+def results(offset=(2.0, 1.0, 0.0, 3.0)):
+    return {name: boxes_of(name) + np.array(offset) for name in NAMES}
 
 
-def ground_truths(toolkit):
-    annotations = AnnotationFolder(toolkit)
-    return [annotations.load(name) for name in NAMES]
+def test_one_pass_scores_by_hand():
+    truth = GroundTruth(np.array([BOX, BOX]), np.zeros(2, dtype=bool))
+    chosen = [EvaluationSequence("a", truth, attributes=("OV", "IV")), EvaluationSequence("b", truth, None, ("IV",))]
+    run = score_run({"a": np.array([BOX, SHIFTED]), "b": np.array([BOX, MISSED])}, chosen)
+    # The shifted box overlaps by 1/3: greater than 7 of the 21 thresholds; its center is off by 5 px, half a side.
+    of_a = dict(zip(ONE_PASS_KEYS, (pytest.approx(100 * (20 + 7) / 42), 100.0, 50.0), strict=True))
+    of_b = dict(zip(ONE_PASS_KEYS, (pytest.approx(100 * 20 / 42), 50.0, 50.0), strict=True))
+    mean = dict(zip(ONE_PASS_KEYS, (pytest.approx(100 * 47 / 84), 75.0, 50.0), strict=True))
+    assert run.sequences == {"a": of_a, "b": of_b}
+    assert run.scores == mean
+    assert run.attributes == {"OV": of_a, "IV": mean}
 
 
-# ---- files ---------------------------------------------------------------------------------------------------------
+def test_got10k_scores_by_hand():
+    short = GroundTruth(np.array([BOX] * 2), np.zeros(2, dtype=bool), (100, 100))
+    long = GroundTruth(np.array([BOX] * 5), np.array([False] * 4 + [True]), (100, 100))
+    chosen = [EvaluationSequence("a", short, attributes=("OV",)), EvaluationSequence("b", long)]
+    run = score_run({"a": np.array([BOX, SHIFTED]), "b": np.array([MISSED, BOX, BOX, BOX, MISSED])}, chosen, "got10k")
+    assert run.sequences["a"] == dict(zip(GOT10K_KEYS, (pytest.approx(100 / 3), 0.0, 0.0), strict=True))
+    assert run.sequences["b"] == pytest.approx(dict.fromkeys(GOT10K_KEYS, 100.0))
+    assert run.scores == dict(zip(GOT10K_KEYS, (pytest.approx(100 * 10 / 12), 75.0, 75.0), strict=True))  # 4 frames
+    assert run.curves["success"][[0, 33, 34, 99]].tolist() == [1.0, 1.0, 0.75, 0.75]
+    assert run.sequence_curves["success"].shape == (2, 101)
+    assert run.attributes == {"OV": run.sequences["a"]}
 
 
-# ---- annotations ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("below", [".", "annos"])
-def test_annotation_folder_or_its_parent(toolkit, below):
-    annotations = AnnotationFolder(toolkit / below)
-    truth = annotations.load("dog-20")
-    assert truth.name == "dog-20"
-    np.testing.assert_array_equal(truth.boxes_xywh, boxes_of("dog-20"))
-    assert truth.absent.tolist() == [False] * 29 + [True]
-
-
-def test_relative_annotation_folder(toolkit, monkeypatch):
-    monkeypatch.chdir(toolkit / "annos")
-    assert AnnotationFolder(".").load("kite-3").name == "kite-3"
-
-
-def test_attributes(toolkit):
-    annotations = AnnotationFolder(toolkit)
-    assert annotations.attributes("cat-1") == ("IV", "ARC")
-    assert annotations.attributes("kite-3") == ("IV",)
-
-
-def test_wrong_number_of_attributes(toolkit):
-    (toolkit / "annos" / "att" / "cat-1.txt").write_text("0,1,0")
-    with pytest.raises(UserError, match=r"cat-1\.txt must hold 14 flags, got 3"):
-        AnnotationFolder(toolkit).attributes("cat-1")
-
-
-def test_no_annotation_folder(tmp_path):
-    with pytest.raises(UserError, match="is not a folder of LaSOT annotations"):
-        AnnotationFolder(tmp_path)
-
-
-def test_listed_sequence_without_annotation(toolkit):
-    with pytest.raises(UserError, match=r"Sequence tree-1 has no annotation .*tree-1\.txt"):
-        AnnotationFolder(toolkit).load("tree-1")
-
-
-def test_boxes_and_flags_that_differ_in_number(toolkit):
-    (toolkit / "annos" / "absent" / "cat-1.txt").write_text("0,1")
-    with pytest.raises(UserError, match=r"cat-1\.txt has 30 boxes and .*cat-1\.txt has 2 flags"):
-        AnnotationFolder(toolkit).load("cat-1")
-
-
-# ---- scores --------------------------------------------------------------------------------------------------------
-
-
-def test_scores_by_hand():
-    box, shifted, missed = (11.0, 21.0, 10.0, 10.0), (16.0, 21.0, 10.0, 10.0), (300.0, 300.0, 10.0, 10.0)
-    truths = [GroundTruth(name, np.array([box, box]), np.zeros(2, dtype=bool)) for name in ("a", "b")]
-    run = score_run({"a": np.array([box, shifted]), "b": np.array([box, missed])}, truths)
-    # The shifted box overlaps by 1/3: greater than 7 of the 21 thresholds; its centre is off by 5 px, half a side.
-    assert run.sequences["a"] == SequenceScore(pytest.approx(100 * (20 + 7) / 42), 100.0, 50.0)
-    assert run.sequences["b"] == SequenceScore(pytest.approx(100 * 20 / 42), 50.0, 50.0)
-    assert (run.precision_20, run.norm_precision_20) == (75.0, 50.0)
-    assert run.success_auc == pytest.approx(100 * 47 / 84)
-
-
-@pytest.mark.parametrize("separator", [",", "\t"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_folder_and_mapping_give_the_same(toolkit, tmp_path, separator, protocol):
-    results = {name: boxes_of(name) + np.array([2.0, 1.0, 0.0, 3.0]) for name in NAMES}
-    for name, boxes in results.items():
-        write_rows(tmp_path / "results" / f"{name}.txt", boxes, separator)
-    truths = ground_truths(toolkit)
-    of_mapping = score_run({**results, "unasked": boxes_of("unasked")}, truths, protocol)
-    assert score_run(tmp_path / "results", truths, protocol) == of_mapping
-    assert score_run(str(tmp_path / "results"), iter(truths), protocol) == of_mapping
-    assert list(of_mapping.sequences) == list(NAMES)
+def test_one_pass_totals_are_those_of_the_metrics(protocol):
+    success, precision = SuccessAUC(protocol), Precision(protocol)
+    for sequence in sequences():
+        for metric in (success, precision):
+            metric.update(results()[sequence.name], sequence.truth.boxes_xywh, sequence.truth.absent)
+    run = score_run({**results(), "unasked": boxes_of("unasked")}, iter(sequences()), "one_pass", protocol)
+    assert run.scores["success_auc"] == 100 * success.compute().item()
+    assert run.scores["precision_20"] == 100 * precision.compute().item()
+    assert run.curves["success"].tolist() == success.curve().tolist()
+    assert run.curves["precision"].tolist() == precision.curve().tolist()
+    assert list(run.sequences) == list(NAMES)
+    for key in ONE_PASS_KEYS:
+        assert run.scores[key] == pytest.approx(np.mean([score[key] for score in run.sequences.values()]))
 
 
-def test_totals_are_those_of_the_metric(toolkit):
-    truths = ground_truths(toolkit)
-    results = {name: boxes_of(name) + 3.0 for name in NAMES}
-    metric = SuccessAUC()
-    for truth in truths:
-        metric.update(results[truth.name], truth.boxes_xywh, truth.absent)
-    run = score_run(results, truths)
-    assert run.success_auc == 100 * metric.compute().item()
-    assert run.success_auc == pytest.approx(np.mean([score.success_auc for score in run.sequences.values()]))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_curves_of_the_sequences(protocol):
+    run = score_run(results(), sequences(), "one_pass", protocol)
+    assert list(run.sequence_curves) == list(run.curves) == ["success", "precision", "norm_precision"]
+    for row, sequence in enumerate(sequences()):
+        expected = one_pass_curves(results()[sequence.name], boxes_of(sequence.name), sequence.truth.absent, protocol)
+        for name, curves in run.sequence_curves.items():
+            assert curves[row].tolist() == getattr(expected, name).tolist()
+    for name, curve in run.curves.items():
+        np.testing.assert_allclose(curve, run.sequence_curves[name].mean(0), atol=1e-15)
 
 
-def test_to_dict_is_plain(toolkit):
-    run = score_run({name: boxes_of(name) for name in NAMES}, ground_truths(toolkit))
-    plain = json.loads(json.dumps(run.to_dict()))
-    assert set(plain) == {"success_auc", "precision_20", "norm_precision_20", "sequences"}
-    assert plain["sequences"]["cat-1"] == {
-        "success_auc": pytest.approx(100 * 20 / 21 * 29 / 30),
-        "precision_20": pytest.approx(100 * 29 / 30),
-        "norm_precision_20": pytest.approx(100 * 29 / 30),
-    }
+def test_got10k_totals_are_those_of_the_metrics():
+    metrics = AverageOverlap(), SuccessRate(0.5), SuccessRate(0.75)
+    for sequence in sequences((60, 80)):
+        truth = sequence.truth
+        for metric in metrics:
+            metric.update(results()[sequence.name], truth.boxes_xywh, truth.absent, truth.image_size)
+    run = score_run(results(), sequences((60, 80)), "got10k")
+    assert list(run.scores.values()) == [100 * metric.compute().item() for metric in metrics]
 
 
-def test_missing_results_in_a_folder(toolkit, tmp_path):
-    write_rows(tmp_path / "results" / "cat-1.txt", boxes_of("cat-1"))
-    with pytest.raises(UserError, match=r"sequence dog-20 in the folder .*results, and 1 more"):
-        score_run(tmp_path / "results", ground_truths(toolkit))
+@pytest.mark.parametrize("scoring", ["server", "none"])
+def test_data_sets_without_public_truth(scoring):
+    with pytest.raises(UserError, match=f"`scoring` must be `one_pass` or `got10k`, got `{scoring}`"):
+        score_run(results(), sequences(), scoring)
 
 
-def test_missing_result_in_a_mapping(toolkit):
+def test_got10k_requires_the_size_of_the_images():
+    with pytest.raises(UserError, match=r"Sequence cat-1: GOT-10k's scores require the size of its images"):
+        score_run(results(), sequences(), "got10k")
+
+
+def test_missing_result():
     with pytest.raises(UserError, match="no result for the sequence kite-3 in the results;"):
-        score_run({name: boxes_of(name) for name in NAMES[:2]}, ground_truths(toolkit))
+        score_run({name: boxes_of(name) for name in NAMES[:2]}, sequences())
 
 
-def test_read_results_reads_what_is_asked(toolkit):
-    assert list(read_results(toolkit / "annos", ["kite-3"])) == ["kite-3"]
+def test_short_result_names_the_sequence():
+    short = results() | {"dog-20": boxes_of("dog-20")[:7]}
+    for scoring in ("one_pass", "got10k"):
+        with pytest.raises(UserError, match="Sequence dog-20: The result has 7 boxes and the ground truth has 30"):
+            score_run(short, sequences((60, 80)), scoring)
 
 
-def test_short_result_names_the_sequence(toolkit):
-    results = {name: boxes_of(name) for name in NAMES} | {"dog-20": boxes_of("dog-20")[:7]}
-    with pytest.raises(UserError, match="Sequence dog-20: The result has 7 boxes and the ground truth has 30"):
-        score_run(results, ground_truths(toolkit))
-
-
-def test_no_sequence_and_a_sequence_twice(toolkit):
+def test_no_sequence_and_a_sequence_twice():
     with pytest.raises(UserError, match="at least one sequence"):
         score_run({}, [])
-    truths = ground_truths(toolkit)
     with pytest.raises(UserError, match="got cat-1 more than once"):
-        score_run({name: boxes_of(name) for name in NAMES}, [*truths, truths[0]])
+        score_run(results(), [*sequences(), sequences()[0]])
 
 
-def test_attribute_scores():
-    sequences = {"a": SequenceScore(10.0, 20.0, 30.0), "b": SequenceScore(20.0, 40.0, 50.0)}
-    run = RunScore(15.0, 30.0, 40.0, sequences)
-    scores = attribute_scores(run, {"a": ("IV", "OV"), "b": ("IV",), "unscored": ("LR",)})
-    assert scores == {"IV": SequenceScore(15.0, 30.0, 40.0), "OV": SequenceScore(10.0, 20.0, 30.0)}
-    assert len(ATTRIBUTES) == 14
+def test_result_files(tmp_path):
+    for name, separator in (("cat-1", ","), ("kite-3", "\t")):
+        np.savetxt(tmp_path / f"{name}.txt", boxes_of(name), fmt="%g", delimiter=separator)
+    read = read_results(str(tmp_path), ["kite-3", "cat-1"])
+    assert list(read) == ["kite-3", "cat-1"]
+    np.testing.assert_array_equal(read["cat-1"], boxes_of("cat-1"))
+    with pytest.raises(UserError, match=r"sequence dog-20 in the folder .*, and 1 more"):
+        read_results(tmp_path, ["dog-20", "cat-1", "tree-1"])

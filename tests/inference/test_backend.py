@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from alpharefine import Refiner
-from alpharefine.crops import GeometryName
 from alpharefine.inference.backend import CropPredictions, InferenceBackend
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.models import AlphaRefineNet, HeadName, NetworkConfig
+from alpharefine.options import GeometryName
 
 
 class NumpyBackend:

@@ -211,10 +211,10 @@ def test_a_network_with_masks_alone_that_finds_nothing(rectangle_xyxy: Any) -> N
 
 
 @pytest.mark.parity
-def test_golden_masks_in_the_frame(shared: Path) -> None:
-    with np.load(shared / "golden" / "refine_original.npz") as golden:
-        frame, boxes_xywh = golden["window_image"], golden["window_box"]
-        prob, pasted = golden["paste_mask"], golden["paste_full"]
+def test_golden_masks_in_the_frame(golden: Path) -> None:
+    with np.load(golden / "geometry_original.npz") as arrays:
+        frame, boxes_xywh = arrays["window_image"], arrays["window_box"]
+        prob, pasted = arrays["paste_mask"], arrays["paste_full"]
     refiner = Refiner.from_network(KnownNetwork([64, 64, 192, 192], prob), "cpu")  # type: ignore[arg-type]
     template = refiner.encode_template(frame, np.array([10.0, 10.0, 20.0, 20.0]))
     count = len(boxes_xywh)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from alpharefine import Refiner, Template
-from alpharefine.crops import GeometryName
 from alpharefine.models import AlphaRefineNet, NetworkConfig
+from alpharefine.options import GeometryName
 from tests.known_network import BOX, FRAME, KnownNetwork, started
 
 

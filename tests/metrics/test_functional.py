@@ -12,10 +12,9 @@ from alpharefine.metrics.functional import (
     PRECISION_THRESHOLDS,
     PROTOCOLS,
     SUCCESS_THRESHOLDS,
-    norm_precision_curve,
-    precision_curve,
+    count_greater,
+    one_pass_curves,
     score_frames,
-    success_curve,
 )
 
 NAN = float("nan")
@@ -35,9 +34,10 @@ def overlaps(protocol, pred, target, absent=None):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_perfect_result_without_absent_frames(protocol):
     boxes = [BOX, (12.0, 20.0, 30.0, 7.0)]
-    assert success_curve(boxes, boxes, None, protocol).tolist() == [1.0] * 20 + [0.0]  # 1 is not greater than 1
-    assert precision_curve(boxes, boxes, None, protocol).tolist() == [1.0] * 51
-    assert norm_precision_curve(boxes, boxes, None, protocol).tolist() == [1.0] * 51
+    curves = one_pass_curves(boxes, boxes, None, protocol)
+    assert curves.success.tolist() == [1.0] * 20 + [0.0]  # 1 is not greater than 1
+    assert curves.precision.tolist() == [1.0] * 51
+    assert curves.norm_precision.tolist() == [1.0] * 51
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_perfect_result_without_absent_frames(protocol):
 )
 def test_absent_frames_stay_in_the_denominator_save_in_valid_only(protocol, share):
     boxes = [BOX] * 4
-    curve = success_curve(boxes, boxes, [False, True, False, False], protocol)
+    curve = one_pass_curves(boxes, boxes, [False, True, False, False], protocol).success
     assert curve.tolist() == [share] * 20 + [0.0]
 
 
@@ -68,13 +68,13 @@ def test_overlap_by_hand(pred, inclusive, continuous):
         assert overlaps(protocol, pred, BOX) == pytest.approx([1.0, continuous], abs=1e-15)
 
 
-def test_centre_errors_by_hand():
+def test_center_errors_by_hand():
     frames = score_frames([BOX, (14.0, 25.0, 10.0, 10.0)], [BOX, BOX])
     assert frames.errors.tolist() == [0.0, 5.0]  # 3 to the right, 4 down
     assert frames.norm_errors.tolist() == pytest.approx([0.0, 0.5])
 
 
-def test_normalised_error_divides_each_axis_by_its_own_side():
+def test_normalized_error_divides_each_axis_by_its_own_side():
     target = (11.0, 21.0, 30.0, 5.0)
     frames = score_frames([target, (20.0, 23.0, 30.0, 5.0)], [target, target])
     assert frames.norm_errors[1] == pytest.approx(0.5)  # 9 / 30 = 0.3 and 2 / 5 = 0.4
@@ -88,9 +88,9 @@ def test_got10k_divides_by_no_side_below_one_pixel():
 
 def test_thresholds_are_met_by_equal_errors_but_not_by_equal_overlaps():
     pred = [BOX, (11.0, 41.0, 10.0, 10.0)]  # 20 px down
-    assert precision_curve(pred, [BOX, BOX])[[19, 20]].tolist() == [0.5, 1.0]
+    assert one_pass_curves(pred, [BOX, BOX]).precision[[19, 20]].tolist() == [0.5, 1.0]
     half = [BOX, (11.0, 21.0, 10.0, 5.0)]  # overlap 0.5
-    assert success_curve(half, [BOX, BOX])[[9, 10]].tolist() == [1.0, 0.5]
+    assert one_pass_curves(half, [BOX, BOX]).success[[9, 10]].tolist() == [1.0, 0.5]
 
 
 # ---- repair of result rows -----------------------------------------------------------------------------------------
@@ -132,15 +132,15 @@ def test_pytracking_refuses_broken_rows(protocol, bad):
 @pytest.mark.parametrize("protocol", ["pysot", "got10k"])
 def test_nan_row_is_a_miss_where_nothing_is_repaired(protocol):
     pred, target = [BOX, (NAN, NAN, NAN, NAN)], [BOX, BOX]
-    assert success_curve(pred, target, None, protocol)[0] == 0.5
-    assert precision_curve(pred, target, None, protocol)[-1] == 0.5
-    assert norm_precision_curve(pred, target, None, protocol)[-1] == 0.5
+    assert one_pass_curves(pred, target, None, protocol).success[0] == 0.5
+    assert one_pass_curves(pred, target, None, protocol).precision[-1] == 0.5
+    assert one_pass_curves(pred, target, None, protocol).norm_precision[-1] == 0.5
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_first_row_is_the_ground_truth_save_in_pysot(protocol):
     expected = 0.5 if protocol == "pysot" else 1.0
-    assert success_curve([MISSED, BOX], [BOX, BOX], None, protocol)[0] == expected
+    assert one_pass_curves([MISSED, BOX], [BOX, BOX], None, protocol).success[0] == expected
 
 
 # ---- frames without a valid ground truth ---------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_first_row_is_the_ground_truth_save_in_pysot(protocol):
 @pytest.mark.parametrize(
     "target", [ZERO_BOX, (11.0, 21.0, 0.0, 5.0), (0.0, 21.0, 5.0, 5.0)], ids=["zeros", "w = 0", "x = 0"]
 )
-def test_lasot_invalid_ground_truth_misses_the_overlap_and_hits_the_centre(target):
+def test_lasot_invalid_ground_truth_misses_the_overlap_and_hits_the_center(target):
     frames = score_frames([BOX, MISSED], [BOX, target])
     assert (frames.overlaps[1], frames.errors[1], frames.norm_errors[1]) == (-1.0, -1.0, -1.0)
 
@@ -157,11 +157,11 @@ def test_lasot_invalid_ground_truth_misses_the_overlap_and_hits_the_centre(targe
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        pytest.param(ZERO_BOX, (-1.0, -1.0, -1.0), id="centre at -0.5"),
-        pytest.param((0.0, 21.0, 5.0, 5.0), (-1.0, 0.0, 0.0), id="x = 0 with its centre inside"),
+        pytest.param(ZERO_BOX, (-1.0, -1.0, -1.0), id="center at -0.5"),
+        pytest.param((0.0, 21.0, 5.0, 5.0), (-1.0, 0.0, 0.0), id="x = 0 with its center inside"),
     ],
 )
-def test_pysot_judges_errors_by_the_centre(target, expected):
+def test_pysot_judges_errors_by_the_center(target, expected):
     frames = score_frames([BOX, target], [BOX, target], protocol="pysot")
     assert (frames.overlaps[1], frames.errors[1], frames.norm_errors[1]) == expected
 
@@ -197,21 +197,57 @@ def test_got10k_two_empty_boxes_overlap_by_zero():
     assert overlaps("got10k", (5.0, 5.0, 0.0, 0.0), (5.0, 5.0, 0.0, 0.0)) == pytest.approx([1.0, 0.0])
 
 
+NAN_BOX = (NAN, NAN, NAN, NAN)
+
+
+@pytest.mark.parametrize("target", [NAN_BOX, (NAN, 0.0, 10.0, 10.0), (11.0, 21.0, 0.0, NAN)])
+@pytest.mark.parametrize(
+    ("protocol", "share"),
+    [("lasot", 2 / 3), ("pysot", 2 / 3), ("pytracking", 2 / 3), ("pytracking_valid", 1.0), ("got10k", 1.0)],
+)
+def test_nan_ground_truth_is_never_a_hit(protocol, share, target):
+    curves = one_pass_curves([BOX, BOX, BOX], [BOX, target, BOX], None, protocol)
+    assert (curves.success[0], curves.precision[-1], curves.norm_precision[-1]) == (share, share, share)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nan_ground_truth_in_the_first_row(protocol):
+    curves = one_pass_curves([BOX, BOX], [NAN_BOX, BOX], None, protocol)
+    share = 1.0 if protocol in ("pytracking_valid", "got10k") else 0.5
+    assert (curves.success[0], curves.precision[-1], curves.norm_precision[-1]) == (share, share, share)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nan_ground_truth_alone(protocol):
+    if protocol in ("pytracking_valid", "got10k"):
+        with pytest.raises(UserError, match="None of the 2 frames counts"):
+            one_pass_curves([BOX, BOX], [NAN_BOX, NAN_BOX], None, protocol)
+    else:
+        assert one_pass_curves([BOX, BOX], [NAN_BOX, NAN_BOX], None, protocol).precision.tolist() == [0.0] * 51
+
+
+def test_counts_are_those_of_comparisons():
+    rng = np.random.default_rng(3)
+    values = np.concatenate([rng.integers(-1, 60, 200) / 50, [NAN, INF, -INF, -1.0, NAN, 0.05 * 3, 1.0, 0.0]])
+    for thresholds in (SUCCESS_THRESHOLDS, NORM_PRECISION_THRESHOLDS):
+        assert count_greater(values, thresholds).tolist() == (values[:, None] > thresholds).sum(0).tolist()
+    assert count_greater(np.array([]), SUCCESS_THRESHOLDS).tolist() == [0] * 21
+    assert count_greater(np.array([NAN, NAN]), SUCCESS_THRESHOLDS).tolist() == [0] * 21
+
+
 # ---- arguments -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_longer_result_is_cut(protocol):
-    pred, target = [BOX, BOX, MISSED], [BOX, BOX]
-    assert (
-        success_curve(pred, target, None, protocol).tolist() == success_curve(target, target, None, protocol).tolist()
-    )
+    cut, exact = (one_pass_curves(pred, [BOX, BOX], None, protocol) for pred in ([BOX, BOX, MISSED], [BOX, BOX]))
+    assert cut.success.tolist() == exact.success.tolist()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_shorter_result_is_an_error_with_both_counts(protocol):
     with pytest.raises(UserError, match="result has 2 boxes and the ground truth has 3"):
-        success_curve([BOX] * 2, [BOX] * 3, None, protocol)
+        one_pass_curves([BOX] * 2, [BOX] * 3, None, protocol)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +280,8 @@ def test_inputs_are_left_alone_and_tensors_are_taken():
     target = torch.tensor([BOX, BOX, BOX])
     absent = torch.tensor([False, False, True])
     before = pred.detach().clone()
-    curve = success_curve(pred, target, absent)
-    assert curve.tolist() == success_curve(before.numpy(), target.numpy(), absent.numpy()).tolist()
+    curve = one_pass_curves(pred, target, absent).success
+    assert curve.tolist() == one_pass_curves(before.numpy(), target.numpy(), absent.numpy()).success.tolist()
     assert torch.equal(pred, before)
 
 
@@ -258,7 +294,7 @@ def slow_overlap(p, g, pixel, eps=0.0):
     return width * height / (p[2] * p[3] + g[2] * g[3] - width * height + eps)
 
 
-def slow_centre(box):
+def slow_center(box):
     return box[0] + (box[2] - 1) / 2, box[1] + (box[3] - 1) / 2
 
 
@@ -275,13 +311,14 @@ def slow_repair(pred, target, protocol):
 
 
 def slow_frame(p, g, absent, protocol):
-    """Overlap, error and normalised error of a frame; None if the protocol drops it."""
+    """Overlap, error and normalized error of a frame; None if the protocol drops it."""
     if protocol == "got10k" and any(math.isnan(v) for v in g):
         return None
+    absent = absent or any(math.isnan(v) for v in g)
     if protocol in ("lasot", "pysot") and absent:
         return None
     invalid = any(v <= 0 for v in g)
-    (px, py), (gx, gy) = slow_centre(p), slow_centre(g)
+    (px, py), (gx, gy) = slow_center(p), slow_center(g)
     if protocol == "lasot" and invalid:
         return -1.0, -1.0, -1.0
     if protocol.startswith("pytracking") and (absent or invalid):
@@ -318,7 +355,7 @@ def slow_curves(pred, target, absent, protocol):
     if protocol == "got10k":
         total = len(scored)
     if protocol == "pytracking_valid":
-        total = sum(1 for g, a in zip(target, absent, strict=True) if not a and min(g) > 0)
+        total = sum(1 for g, a in zip(target, absent, strict=True) if not a and all(v > 0 for v in g))
     success = [sum(o > t for o, _, _ in scored) / total for t in SUCCESS_THRESHOLDS]
     precision = [sum(e <= t for _, e, _ in scored) / total for t in PRECISION_THRESHOLDS]
     norm_precision = [sum(n <= t for _, _, n in scored) / total for t in NORM_PRECISION_THRESHOLDS]
@@ -340,8 +377,8 @@ def random_sequence(seed, protocol, whole):
     if not protocol.startswith("pytracking"):
         pred[rng.random((n, 4)) < 0.03] = np.nan
         pred[1:, 3][rng.random(n - 1) < 0.03] *= -1.5
-    if protocol == "got10k":
-        target[1:][rng.random(n - 1) < 0.1] = np.nan
+    target[1:][rng.random(n - 1) < 0.1] = np.nan
+    target[1:][rng.random((n - 1, 4)) < 0.02] = np.nan
     return np.concatenate([pred, pred[:3]]), target, absent
 
 
@@ -351,6 +388,7 @@ def random_sequence(seed, protocol, whole):
 def test_random_sequences_against_the_slow_reference(protocol, whole, seed):
     pred, target, absent = random_sequence(seed, protocol, whole)
     success, precision, norm_precision = slow_curves(pred, target, absent, protocol)
-    np.testing.assert_allclose(success_curve(pred, target, absent, protocol), success, atol=1e-12)
-    np.testing.assert_allclose(precision_curve(pred, target, absent, protocol), precision, atol=1e-12)
-    np.testing.assert_allclose(norm_precision_curve(pred, target, absent, protocol), norm_precision, atol=1e-12)
+    curves = one_pass_curves(pred, target, absent, protocol)
+    np.testing.assert_allclose(curves.success, success, atol=1e-12)
+    np.testing.assert_allclose(curves.precision, precision, atol=1e-12)
+    np.testing.assert_allclose(curves.norm_precision, norm_precision, atol=1e-12)

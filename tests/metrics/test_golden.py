@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 from alpharefine.data.lasot import official_testing_set
-from alpharefine.evaluation.score import AnnotationFolder, read_results, score_run
-from alpharefine.metrics import norm_precision_curve, precision_curve, success_curve
+from alpharefine.data.text import read_flags, read_rows
+from alpharefine.evaluation.datasets.base import EvaluationSequence, GroundTruth
+from alpharefine.evaluation.score import read_results, score_run
+from alpharefine.metrics import one_pass_curves
 from alpharefine.metrics.functional import PROTOCOLS
 
 pytestmark = pytest.mark.parity
 
 TRACKERS = ("ATOM", "SiamRPN++")
-CURVES = {"success": success_curve, "precision": precision_curve, "norm_precision": norm_precision_curve}
+CURVES = ("success", "precision", "norm_precision")
 
-# Percent: success AUC, precision at 20 px, normalised precision at 0.20, mean of the normalised precision curve.
+# Percent: success AUC, precision at 20 px, normalized precision at 0.20, mean of the normalized precision curve.
 SCORES = {
     ("ATOM", "lasot"): (51.4338, 50.5433, 57.6806, 53.7813),
     ("ATOM", "pysot"): (51.4338, 50.5430, 57.6804, 53.7811),
@@ -45,11 +47,14 @@ def unpacked(shared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truths(unpacked):
-    annotations = AnnotationFolder(unpacked / "lasot_toolkit")
+    folder = unpacked / "lasot_toolkit" / "annos"
     names = official_testing_set()
-    held = [name for name in names if (annotations.folder / f"{name}.txt").is_file()]
+    held = [name for name in names if (folder / f"{name}.txt").is_file()]
     assert set(names) - set(held) <= MAY_LACK
-    return {name: annotations.load(name) for name in held}
+    return {
+        name: GroundTruth(read_rows(folder / f"{name}.txt"), read_flags(folder / "absent" / f"{name}.txt"))
+        for name in held
+    }
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +70,12 @@ def case(request, shared, truths, results):
         names = archive["seqs"].tolist()
         golden = {kind: archive[f"{protocol}_{kind}"] for kind in CURVES}
     held = np.array([name in truths for name in names])
-    own = {kind: curves.copy() for kind, curves in golden.items()}
-    for kind, curve_of in CURVES.items():
-        for row in np.flatnonzero(held):
-            truth = truths[names[row]]
-            own[kind][row] = curve_of(results[tracker][truth.name], truth.boxes_xywh, truth.absent, protocol)
+    own = {kind: rows.copy() for kind, rows in golden.items()}
+    for row in np.flatnonzero(held):
+        truth = truths[names[row]]
+        curves = one_pass_curves(results[tracker][names[row]], truth.boxes_xywh, truth.absent, protocol)
+        for kind in CURVES:
+            own[kind][row] = getattr(curves, kind)
     return tracker, protocol, golden, own, held
 
 
@@ -100,8 +106,10 @@ def test_a_scored_run_has_the_golden_totals(shared, truths, results, protocol):
     with np.load(shared / "golden" / "metrics_ATOM.npz") as archive:
         held = np.isin(archive["seqs"], list(truths))
         success, precision, norm = (archive[f"{protocol}_{kind}"][held] for kind in CURVES)
-    run = score_run(results["ATOM"], truths.values(), protocol)
+    sequences = [EvaluationSequence(name, truth) for name, truth in truths.items()]
+    run = score_run(results["ATOM"], sequences, "one_pass", protocol)
     norm_precision = norm.mean() if protocol == "got10k" else norm[:, 20].mean()
-    assert run.success_auc == pytest.approx(100 * success.mean(), abs=1e-9)
-    assert run.precision_20 == pytest.approx(100 * precision[:, 20].mean(), abs=1e-9)
-    assert run.norm_precision_20 == pytest.approx(100 * norm_precision, abs=1e-9)
+    expected = [success.mean(), precision[:, 20].mean(), norm_precision]
+    assert list(run.scores.values()) == pytest.approx([100 * score for score in expected], abs=1e-9)
+    for curves, name in zip((success, precision, norm), CURVES, strict=True):
+        np.testing.assert_allclose(run.curves[name], curves.mean(0), rtol=0, atol=1e-9)

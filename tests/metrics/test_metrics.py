@@ -9,12 +9,17 @@ import torch.distributed as dist
 
 from alpharefine.errors import UserError
 from alpharefine.metrics import NormalizedPrecision, Precision, SuccessAUC
-from alpharefine.metrics.functional import PROTOCOLS, norm_precision_curve, precision_curve, success_curve
+from alpharefine.metrics.functional import PROTOCOLS, one_pass_curves
+
+
+def curve_function(name):
+    return lambda *sequence: getattr(one_pass_curves(*sequence), name)
+
 
 KINDS = [
-    pytest.param(SuccessAUC, success_curve, id="success"),
-    pytest.param(Precision, precision_curve, id="precision"),
-    pytest.param(NormalizedPrecision, norm_precision_curve, id="norm_precision"),
+    pytest.param(SuccessAUC, curve_function("success"), id="success"),
+    pytest.param(Precision, curve_function("precision"), id="precision"),
+    pytest.param(NormalizedPrecision, curve_function("norm_precision"), id="norm_precision"),
 ]
 
 
@@ -22,7 +27,7 @@ def sequences(count=5):
     rng = np.random.default_rng(7)
     made = []
     for i in range(count):
-        n = 10 + 17 * i  # unequal lengths: every sequence weighs the same all the same
+        n = 10 + 17 * i  # unequal lengths, equal weights
         target = np.concatenate([rng.uniform(5, 200, (n, 2)), rng.uniform(5, 80, (n, 2))], axis=1)
         pred = target + rng.normal(0, 3 + 3 * i, (n, 4))
         pred[:, 2:] = pred[:, 2:].clip(min=1)
@@ -65,6 +70,21 @@ def test_tensors_and_arrays_and_left_out_flags(kind, curve_of):
     of_tensors.update(torch.from_numpy(pred), torch.from_numpy(target), torch.zeros(len(absent), dtype=torch.bool))
     of_none.update(pred, target)
     assert of_arrays.compute() == of_tensors.compute() == of_none.compute()
+
+
+@pytest.mark.parametrize("kind", [SuccessAUC, Precision, NormalizedPrecision])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_shared_curves_count_as_updates(kind, protocol):
+    updated, shared = kind(protocol), kind(protocol)
+    for sequence in sequences():
+        updated.update(*sequence)
+        shared.add_curves(one_pass_curves(*sequence, protocol))
+        assert shared.compute() == updated.compute()  # the result of the sequence before is not kept
+    assert shared.update_called
+    assert shared.num_sequences == 5
+    many = torch.stack([torch.from_numpy(kind.select(one_pass_curves(*s, protocol))) for s in sequences()])
+    assert shared.score(many).shape == (5,)
+    assert shared.score(many).mean().item() == pytest.approx(shared.compute().item(), abs=1e-15)
 
 
 @pytest.mark.parametrize("kind", [SuccessAUC, Precision, NormalizedPrecision])

@@ -37,11 +37,10 @@ def record(module: nn.Module, outputs: list) -> None:
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
-def run(request, shared) -> Run:
-    golden = shared / "golden"
-    with np.load(golden / f"{request.param}.npz") as arrays:
+def run(request, golden, shared) -> Run:
+    with np.load(shared / "golden" / f"{request.param}.npz") as arrays:
         expected = dict(arrays)
-    template, search = golden_pairs(golden)
+    template, search = golden_pairs(shared / "golden")
     network = golden_network(golden, request.param).eval()
     head = network.mask_head
     assert head is not None
@@ -113,8 +112,8 @@ def test_mask_probabilities(run) -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_every_weight_of_the_original_has_its_place_and_no_other_name_is_taken(shared, name) -> None:
-    state = golden_state(shared / "golden", name)
+def test_every_weight_of_the_original_has_its_place_and_no_other_name_is_taken(golden, name) -> None:
+    state = golden_state(golden, name)
     renamed = from_original_names(state)
     unused = [key for key in state if key.startswith(("feature_extractor.layer4.", "feature_extractor.fc."))]
     assert len(renamed) == len(state) - len(unused)
@@ -124,8 +123,8 @@ def test_every_weight_of_the_original_has_its_place_and_no_other_name_is_taken(s
         from_original_names({"neck.bogus.weight": torch.zeros(1)})
 
 
-def test_soft_argmax_on_the_exact_grid(shared) -> None:
-    with np.load(shared / "golden" / "geometry_exact.npz") as arrays:
+def test_soft_argmax_on_the_exact_grid(golden) -> None:
+    with np.load(golden / "geometry_exact.npz") as arrays:
         corner = soft_argmax(torch.from_numpy(arrays["score"]), Grid(256))
         np.testing.assert_allclose(corner.numpy(), arrays["corner"], rtol=0, atol=1e-9)
 

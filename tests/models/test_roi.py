@@ -67,8 +67,8 @@ def test_single_precision_is_close_to_double() -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["1x1_s16", "3x3_s8", "3x3_s16", "5x5_s8", "4x4_s16"])
-def test_values_and_gradients_of_the_original(shared: Path, name: str) -> None:
-    with np.load(shared / "golden" / "tracker_prroi.npz") as arrays:
+def test_values_and_gradients_of_the_original(golden: Path, name: str) -> None:
+    with np.load(golden / "tracker_prroi.npz") as arrays:
         features = torch.from_numpy(arrays["features"])
         rois, out, cotangent, gradient = (
             torch.from_numpy(arrays[key]) for key in ("rois_bxyxy", f"out_{name}", f"cot_{name}", f"grad_rois_{name}")

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 import evaluate
-import train
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import from_original_names
+from alpharefine.cli import train
 from alpharefine.data.text import read_rows
 from alpharefine.models import AlphaRefineNet, BackboneName, CornerHeadName, Grid, NetworkConfig, Prediction
 from alpharefine.models.correlation import ResidualConvolutions, depthwise_correlation, naive_correlation
 from alpharefine.models.heads import BoxHead, build_mask_head
-from tests.models.golden import golden_pairs, golden_weights
+from tests.golden.make_weights import golden_state_dict
+from tests.models.golden import golden_pairs
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "att": {"neck": "pixel_gate_first"},
@@ -41,7 +42,7 @@ def expected(shared: Path) -> dict[str, np.ndarray]:
 
 def weights(shared: Path, variant: str) -> dict[str, Tensor]:
     shapes = json.loads((shared / "golden" / "variants.json").read_text())
-    return golden_weights(shared / "golden", shapes[variant])
+    return golden_state_dict(shapes[variant])
 
 
 def close(actual: Tensor, expected: np.ndarray, tolerance: float) -> None:

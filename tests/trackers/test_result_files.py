@@ -211,7 +211,7 @@ def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
 def test_no_folder_and_no_archive(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for name in ("absent", "notes.txt"):
-        with pytest.raises(UserError, match=rf"--results_dir .*{name} is neither a folder nor an archive"):
+        with pytest.raises(UserError, match=rf"--results_dir .*{name} is not a folder or an archive"):
             find_results(tmp_path / name, NAMES)
 
 

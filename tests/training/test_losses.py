@@ -20,24 +20,24 @@ def random_masks(num: int, side: int = 6, seed: int = 0) -> tuple[Tensor, Tensor
 
 @pytest.mark.parity
 @pytest.mark.parametrize("pattern", range(3))
-def test_values_and_gradients_of_the_original(shared, pattern) -> None:
-    with np.load(shared / "golden" / "loss.npz") as arrays:
-        golden = dict(arrays)
-    pred_xyxy = torch.from_numpy(golden["corner_pred"]).requires_grad_()
-    prob = torch.from_numpy(golden["mask_pred"]).requires_grad_()
-    has_mask = torch.from_numpy(golden["mask_flag"][pattern]).bool()
-    corner = corner_loss(pred_xyxy, torch.from_numpy(xywh_to_xyxy(golden["anno_xywh"])))
-    mask = mask_loss(prob.logit()[:, 0], torch.from_numpy(golden["mask_gt"])[:, 0], has_mask)
+def test_values_and_gradients_of_the_original(golden, pattern) -> None:
+    with np.load(golden / "loss.npz") as arrays:
+        expected = dict(arrays)
+    pred_xyxy = torch.from_numpy(expected["corner_pred"]).requires_grad_()
+    prob = torch.from_numpy(expected["mask_pred"]).requires_grad_()
+    has_mask = torch.from_numpy(expected["mask_flag"][pattern]).bool()
+    corner = corner_loss(pred_xyxy, torch.from_numpy(xywh_to_xyxy(expected["anno_xywh"])))
+    mask = mask_loss(prob.logit()[:, 0], torch.from_numpy(expected["mask_gt"])[:, 0], has_mask)
     total = corner + 1000 * mask
     total.backward()
-    expected_total, expected_corner, expected_mask, _ = golden["losses"][pattern]
+    expected_total, expected_corner, expected_mask, _ = expected["losses"][pattern]
     assert total.item() == pytest.approx(expected_total, rel=1e-5)
     assert corner.item() == pytest.approx(expected_corner, rel=1e-5)
     if has_mask.any():
         assert mask.item() == pytest.approx(expected_mask, rel=1e-5)
-    np.testing.assert_allclose(pred_xyxy.grad, golden["grad_corner"][pattern], rtol=1e-5)
+    np.testing.assert_allclose(pred_xyxy.grad, expected["grad_corner"][pattern], rtol=1e-5)
     absolute = prob.grad.abs().sum(dim=(1, 2, 3))
-    np.testing.assert_allclose(absolute, golden["grad_mask_abs_sum"][pattern], rtol=1e-4)
+    np.testing.assert_allclose(absolute, expected["grad_mask_abs_sum"][pattern], rtol=1e-4)
 
 
 class TestCornerLoss:

@@ -31,7 +31,7 @@ def apply_filter(features: Tensor, filters: Tensor) -> Tensor:
     Returns:
         Scores, ``(N, S, h, w)``.
     """
-    num_pictures, num_targets, channels, height, width = features.shape
+    num_images, num_targets, channels, height, width = features.shape
     size = filters.shape[-1]
     taps = filters.reshape(num_targets, channels, size * size).transpose(1, 2)  # (S, k*k, C)
     products = taps @ features.flatten(3)  # (N, S, k*k, H*W)
@@ -41,7 +41,7 @@ def apply_filter(features: Tensor, filters: Tensor) -> Tensor:
     full = F.fold(flipped, (height + size - 1, width + size - 1), size)  # (N*S, 1, H+k-1, W+k-1)
     start = (size - 1) - size // 2
     scores = full[:, 0, start : start + _map_side(height, size), start : start + _map_side(width, size)]
-    return scores.reshape(num_pictures, num_targets, *scores.shape[1:])
+    return scores.reshape(num_images, num_targets, *scores.shape[1:])
 
 
 def filter_gradient(features: Tensor, residuals: Tensor, size: int) -> Tensor:
@@ -55,11 +55,11 @@ def filter_gradient(features: Tensor, residuals: Tensor, size: int) -> Tensor:
     Returns:
         Gradient summed over the images, ``(S, C, k, k)``.
     """
-    num_pictures, num_targets, channels, height, width = features.shape
+    num_images, num_targets, channels, height, width = features.shape
     before, pad = size - 1 - size // 2, size // 2
     padded = F.pad(residuals.flatten(0, 1)[:, None], (before, pad, before, pad))
     padded = padded[..., : height + size - 1, : width + size - 1]
-    windows = F.unfold(padded, size).reshape(num_pictures, num_targets, size * size, height * width).flip(2)
+    windows = F.unfold(padded, size).reshape(num_images, num_targets, size * size, height * width).flip(2)
     gradient = (windows @ features.flatten(3).transpose(2, 3)).sum(dim=0)  # (S, k*k, C)
     return gradient.transpose(1, 2).reshape(num_targets, channels, size, size)
 

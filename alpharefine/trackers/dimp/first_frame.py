@@ -67,25 +67,25 @@ def make_views(
     return views
 
 
-def crops_of(views: list[View], picture: Tensor, size: int) -> Tensor:
+def crops_of(views: list[View], image: Tensor, size: int) -> Tensor:
     """Crop the middle of each view.
 
     Args:
         views: N views.
-        picture: Enlarged image, ``(3, h, w)``.
+        image: Enlarged image, ``(3, h, w)``.
         size: Side of the crops in pixels.
 
     Returns:
         Crops, ``(N, 3, size, size)``.
     """
-    return torch.stack([shifted_crop(view.change(picture), size, view.shift_yx) for view in views])
+    return torch.stack([shifted_crop(view.change(image), size, view.shift_yx) for view in views])
 
 
-def shifted_crop(picture: Tensor, size: int, shift_yx: tuple[int, int]) -> Tensor:
+def shifted_crop(image: Tensor, size: int, shift_yx: tuple[int, int]) -> Tensor:
     """Crop the middle of an image whose content is shifted; the pixels at its border are repeated.
 
     Args:
-        picture: Image, ``(..., h, w)``.
+        image: Image, ``(..., h, w)``.
         size: Side of the crop in pixels.
         shift_yx: Shift of the content in pixels, down and to the right.
 
@@ -93,11 +93,11 @@ def shifted_crop(picture: Tensor, size: int, shift_yx: tuple[int, int]) -> Tenso
         Crop, ``(..., size, size)``.
     """
     for axis, shift in ((-2, shift_yx[0]), (-1, shift_yx[1])):
-        length = picture.shape[axis]
+        length = image.shape[axis]
         first = -math.floor((size - length) / 2) - shift
-        indices = torch.arange(first, first + size, device=picture.device).clamp(0, length - 1)
-        picture = picture.index_select(axis, indices)
-    return picture
+        indices = torch.arange(first, first + size, device=image.device).clamp(0, length - 1)
+        image = image.index_select(axis, indices)
+    return image
 
 
 def drop_channels(features: Tensor, num_copies: int, prob: float, generator: torch.Generator) -> Tensor:
@@ -116,18 +116,18 @@ def drop_channels(features: Tensor, num_copies: int, prob: float, generator: tor
     return features * kept.to(features.device)
 
 
-def _same(picture: Tensor) -> Tensor:
-    return picture
+def _same(image: Tensor) -> Tensor:
+    return image
 
 
-def _mirror(picture: Tensor) -> Tensor:
-    return picture.flip(-1)
+def _mirror(image: Tensor) -> Tensor:
+    return image.flip(-1)
 
 
 def _blurring(sigma_yx: tuple[float, float]) -> Callable[[Tensor], Tensor]:
-    def blur(picture: Tensor) -> Tensor:
-        kernel_y, kernel_x = (_gaussian(sigma, picture) for sigma in sigma_yx)
-        rows = F.conv2d(picture[:, None], kernel_y[None, None, :, None], padding=(len(kernel_y) // 2, 0))
+    def blur(image: Tensor) -> Tensor:
+        kernel_y, kernel_x = (_gaussian(sigma, image) for sigma in sigma_yx)
+        rows = F.conv2d(image[:, None], kernel_y[None, None, :, None], padding=(len(kernel_y) // 2, 0))
         return F.conv2d(rows, kernel_x[None, None, None, :], padding=(0, len(kernel_x) // 2))[:, 0]
 
     return blur
@@ -142,9 +142,9 @@ def _gaussian(sigma: float, like: Tensor) -> Tensor:
 def _rotating(degrees: float) -> Callable[[Tensor], Tensor]:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
 
-    def rotate(picture: Tensor) -> Tensor:
-        back = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=picture.dtype, device=picture.device)
-        grid = F.affine_grid(back, [1, *picture.shape], align_corners=True)
-        return F.grid_sample(picture[None], grid, "bilinear", "border", align_corners=True)[0]
+    def rotate(image: Tensor) -> Tensor:
+        back = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=image.dtype, device=image.device)
+        grid = F.affine_grid(back, [1, *image.shape], align_corners=True)
+        return F.grid_sample(image[None], grid, "bilinear", "border", align_corners=True)[0]
 
     return rotate

@@ -11,16 +11,16 @@ from tests.trackers.dimp.golden import read_arrays
 
 
 @pytest.mark.parity
-def test_golden_map(shared: Path) -> None:
-    arrays = read_arrays(shared / "golden" / "tracker_atom.npz")
+def test_golden_map(golden: Path) -> None:
+    arrays = read_arrays(golden / "tracker_atom.npz")
     larger = upsampled(arrays["small/up_in"], 288)
     rotated = np.roll(larger, (144, 144), axis=(0, 1))  # the authors' map before its halves change places
     np.testing.assert_allclose(rotated[::4, ::4], arrays["small/up_out_288_stride4"], atol=1e-5)
 
 
 @pytest.mark.parity
-def test_golden_label(shared: Path) -> None:
-    wanted = read_arrays(shared / "golden" / "tracker_logic.npz")["label_spatial/18x18_sig1.2_c0.7_-1.3"]
+def test_golden_label(golden: Path) -> None:
+    wanted = read_arrays(golden / "tracker_logic.npz")["label_spatial/18x18_sig1.2_c0.7_-1.3"]
     np.testing.assert_allclose(gaussian_labels(torch.tensor([[0.7, -1.3]]), 18, 1.2)[0], np.squeeze(wanted), atol=1e-6)
 
 

@@ -24,8 +24,8 @@ PUBLISHED = Regularization(projection=1e-4, filters=0.1)
 
 
 @pytest.fixture(scope="module")
-def arrays(shared: Path) -> dict[str, Any]:
-    return read_arrays(shared / "golden" / "tracker_atom.npz")
+def arrays(golden: Path) -> dict[str, Any]:
+    return read_arrays(golden / "tracker_atom.npz")
 
 
 def golden_problem(arrays: dict[str, Any], dtype: torch.dtype) -> tuple[Samples, Classifier]:

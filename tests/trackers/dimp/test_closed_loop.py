@@ -1,36 +1,36 @@
-"""The command with trackers of the DiMP family, refined boxes handed back, over real sequences."""
+"""The command with trackers of the DiMP family, refined boxes handed back."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 import evaluate
 from alpharefine.trackers import find_tracker
 
-from .golden import golden_state
+from .golden import golden_frames, golden_state
 
 NUM_FRAMES = 4
-SEQUENCES = ("crossing-1", "dragonbaby-1")
+SEQUENCES = ("golden-1", "golden-2")
 
 
 @pytest.fixture(scope="module")
-def real_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The beginnings of two real sequences."""
+def sequences_root(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in LaSOT's layout with the beginnings of the golden sequences."""
     root = tmp_path_factory.mktemp("beginnings")
-    for name in SEQUENCES:
-        source = shared / "data" / "lasot" / name.rpartition("-")[0] / name
+    for name, source in zip(SEQUENCES, "ab", strict=True):
         folder = root / name.rpartition("-")[0] / name
         (folder / "img").mkdir(parents=True)
-        for path in sorted((source / "img").iterdir())[:NUM_FRAMES]:
-            shutil.copy(path, folder / "img")
-        lines = (source / "groundtruth.txt").read_text().splitlines(keepends=True)
-        (folder / "groundtruth.txt").write_text("".join(lines[:NUM_FRAMES]))
+        frames, boxes_xywh = golden_frames(golden, source)
+        for i, frame in enumerate(frames[:NUM_FRAMES], start=1):
+            assert cv2.imwrite(str(folder / "img" / f"{i:08d}.jpg"), frame[..., ::-1])
+        np.savetxt(folder / "groundtruth.txt", boxes_xywh[:NUM_FRAMES], fmt="%.2f", delimiter=",")
         for flags in ("full_occlusion.txt", "out_of_view.txt"):
-            (folder / flags).write_text(",".join((source / flags).read_text().split(",")[:NUM_FRAMES]))
+            (folder / flags).write_text(",".join("0" * NUM_FRAMES))
     return root
 
 
@@ -46,18 +46,15 @@ def real_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_boxes_repeat_in_any_order_and_number_of_processes(
-    shared: Path, real_root: Path, tmp_path: Path, checkpoint: Path, tracker: str, model: str
+    golden: Path, sequences_root: Path, tmp_path: Path, checkpoint: Path, tracker: str, model: str
 ) -> None:
-    torch.save(
-        {"net": golden_state(shared / "golden", model), "epoch": 50},
-        tmp_path / str(find_tracker(tracker).official_file),
-    )
+    torch.save({"net": golden_state(golden, model), "epoch": 50}, tmp_path / str(find_tracker(tracker).official_file))
 
     def boxes(folder: str, *options: str) -> list[bytes]:
         evaluate.main(
             [
                 *("--tracker", tracker, "--tracker_weights", str(tmp_path), "--ckpt", str(checkpoint)),
-                *("--data_root", str(real_root), "--output_dir", str(tmp_path / folder), *options),
+                *("--data_root", str(sequences_root), "--output_dir", str(tmp_path / folder), *options),
             ]
         )
         return [(tmp_path / folder / "refined" / f"{name}.txt").read_bytes() for name in SEQUENCES]

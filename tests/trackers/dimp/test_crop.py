@@ -44,8 +44,8 @@ def test_windows_at_the_border_move_inside() -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("arithmetic", "prefix"), [("integer", "int"), ("float", "float")])
-def test_every_crop_of_the_original(shared: Path, arithmetic: Arithmetic, prefix: str) -> None:
-    arrays = read_arrays(shared / "golden" / "tracker_sample_patch.npz")
+def test_every_crop_of_the_original(golden: Path, arithmetic: Arithmetic, prefix: str) -> None:
+    arrays = read_arrays(golden / "tracker_sample_patch.npz")
     cases = json.loads(str(arrays["cases_json"]))
     for i, case in enumerate(cases):
         sample = cut_sample(
@@ -59,13 +59,13 @@ def test_every_crop_of_the_original(shared: Path, arithmetic: Arithmetic, prefix
         )
         np.testing.assert_array_equal(sample.corners_yx, arrays[f"{prefix}_{i}_coord"], err_msg=str(case))
         expected = arrays[f"{prefix}_{i}_patch"]
-        np.testing.assert_allclose(sample.pixels[:, ::2, ::2], expected, atol=1e-3, err_msg=str(case))
+        np.testing.assert_allclose(sample.pixels[:, ::4, ::4], expected, atol=1e-3, err_msg=str(case))
     assert len(cases) == 55
 
 
 @pytest.mark.parity
-def test_places_in_the_crop_of_the_original(shared: Path) -> None:
-    arrays = read_arrays(shared / "golden" / "tracker_logic.npz")
+def test_places_in_the_crop_of_the_original(golden: Path) -> None:
+    arrays = read_arrays(golden / "tracker_logic.npz")
     assert len(arrays["sampleloc/pos_sz_box"]) == 6
     for corners, pos_sz_box, center, scale in zip(
         *(arrays[f"sampleloc/{name}"] for name in ("coord_y0x0y1x1", "pos_sz_box", "pos", "scale")), strict=True
@@ -79,8 +79,8 @@ def test_places_in_the_crop_of_the_original(shared: Path) -> None:
 
 
 @pytest.mark.parity
-def test_the_target_stays_near_the_picture_as_in_the_original(shared: Path) -> None:
-    rows = read_arrays(shared / "golden" / "tracker_logic.npz")["update_state/in_out_img360x480_target60x40"]
+def test_the_target_stays_near_the_picture_as_in_the_original(golden: Path) -> None:
+    rows = read_arrays(golden / "tracker_logic.npz")["update_state/in_out_img360x480_target60x40"]
     for *asked, y, x in rows:
         target = Target(np.array([0.0, 0.0, 40.0, 60.0]), 288, 5)
         target.move_to(np.float32(asked), (360, 480), 0.2)
@@ -89,8 +89,8 @@ def test_the_target_stays_near_the_picture_as_in_the_original(shared: Path) -> N
 
 @pytest.mark.parity
 @pytest.mark.parametrize("view", ["identity", "fliplr", "blur", "rotate", "translation"])
-def test_views_of_the_original(shared: Path, view: str) -> None:
-    arrays = read_arrays(shared / "golden" / "tracker_augment.npz")
+def test_views_of_the_original(golden: Path, view: str) -> None:
+    arrays = read_arrays(golden / "tracker_augment.npz")
     picture = torch.from_numpy(arrays["input_patch"])
     seen = [str(name) for name in arrays["names"] if str(name).startswith(view)]
     for name in seen:
@@ -103,7 +103,8 @@ def test_views_of_the_original(shared: Path, view: str) -> None:
         change = make_views(augmentation, 64, 0.0, torch.Generator())[-1].change
         y, x = arrays[f"{name}/shift_yx"].tolist()
         crop = crops_of([View(change, (y, x))], picture, 64)[0]
-        np.testing.assert_allclose(crop, arrays[name], atol=1e-2 if view == "rotate" else 1e-3, err_msg=name)
+        atol = 1e-2 if view == "rotate" else 1e-3
+        np.testing.assert_allclose(crop[:, ::2, ::2], arrays[name], atol=atol, err_msg=name)
     assert seen
 
 

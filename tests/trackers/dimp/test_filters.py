@@ -22,8 +22,8 @@ from .golden import read_arrays
 
 
 @pytest.fixture(scope="module")
-def arrays(shared: Path) -> dict[str, Tensor]:
-    loaded = read_arrays(shared / "golden" / "tracker_filter_ops.npz")
+def arrays(golden: Path) -> dict[str, Tensor]:
+    loaded = read_arrays(golden / "tracker_filter_ops.npz")
     return {name: torch.from_numpy(values) for name, values in loaded.items()}
 
 
@@ -126,8 +126,8 @@ def test_maps_of_the_original(arrays: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parity
-def test_softmax_and_label_of_the_original(shared: Path) -> None:
-    logic = read_arrays(shared / "golden" / "tracker_logic.npz")
+def test_softmax_and_label_of_the_original(golden: Path) -> None:
+    logic = read_arrays(golden / "tracker_logic.npz")
     scores = torch.from_numpy(logic["softmax/in"])[None, None]
     for softmax_reg, name in ((None, "noreg"), (1.5, "reg1.5")):
         prob = PrDiMPOptimizer(softmax_reg=softmax_reg).score_map(scores)

@@ -49,8 +49,8 @@ def test_states(
 
 
 @pytest.mark.parity
-def test_every_case_of_the_original(shared: Path) -> None:
-    arrays = read_arrays(shared / "golden" / "tracker_logic.npz")
+def test_every_case_of_the_original(golden: Path) -> None:
+    arrays = read_arrays(golden / "tracker_logic.npz")
     cases = json.loads(str(arrays["loc/cases_json"]))
     for i, case in enumerate(cases):
         scores, scale = arrays[f"loc/{i}/scores"], np.float32(case["sample_scale"])
@@ -67,8 +67,8 @@ def test_every_case_of_the_original(shared: Path) -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["cap50", "cap8", "cap8_nomin", "cap8_min0.9"])
-def test_weights_and_slots_of_the_original(shared: Path, name: str) -> None:
-    arrays = read_arrays(shared / "golden" / "tracker_logic.npz")
+def test_weights_and_slots_of_the_original(golden: Path, name: str) -> None:
+    arrays = read_arrays(golden / "tracker_logic.npz")
     capacity, num_initial, minimum, rate = arrays[f"mem/{name}/params"].tolist()
     weights = SampleWeights(int(capacity), int(num_initial), None if minimum < 0 else minimum)
     expected = arrays[f"mem/{name}/weights"]

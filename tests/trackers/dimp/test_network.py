@@ -14,7 +14,7 @@ from alpharefine.trackers.dimp.iou_net import IoUNet
 from alpharefine.trackers.dimp.loading import NETWORKS
 from alpharefine.trackers.dimp.network import DiMPNet
 
-from .golden import golden_network, golden_state, read_arrays
+from .golden import golden_crops, golden_network, golden_state, read_arrays
 
 SEARCHES: dict[str, tuple[RefinementSpace, int, Any, float]] = {
     "default_step1_it5": ("default", 5, 1.0, 1.0),
@@ -31,18 +31,14 @@ def assert_near(ours: Tensor, golden: np.ndarray, part: float) -> None:
 @pytest.mark.parity
 @pytest.mark.parametrize("model", NETWORKS)
 @torch.no_grad()
-def test_every_stage_of_the_original(shared: Path, model: str) -> None:
-    golden = shared / "golden"
+def test_every_stage_of_the_original(golden: Path, model: str) -> None:
     network, arrays = golden_network(golden, model), read_arrays(golden / f"tracker_net_{model}.npz")
-    layers = network.layers(torch.from_numpy(arrays["crops_rgb_u8"]).permute(0, 3, 1, 2).float())
+    layers = network.layers(golden_crops(golden, model))
     check_backbone(layers.layer2, arrays, "layer2")
     check_backbone(layers.layer3, arrays, "layer3")
 
     features = network.classification_features(layers.layer3)
-    for name, ours in (("clf_feat", features), ("clf_feat_slice", features[:, ::16])):
-        if name in arrays:
-            np.testing.assert_allclose(ours[: len(arrays[name])], arrays[name], atol=1e-6)
-    assert {"clf_feat", "clf_feat_slice"} & set(arrays)
+    np.testing.assert_allclose(features[:1, ::16], arrays["clf_feat_slice"], atol=1e-6)
     check_classifier(network, features, arrays)
     check_boxes(network, layers, arrays)
 
@@ -71,7 +67,8 @@ def check_classifier(network: DiMPNet, features: Tensor, arrays: dict[str, Any])
 
 
 def check_filter(filters: Tensor, samples: Tensor, arrays: dict[str, Any], name: str) -> None:
-    np.testing.assert_allclose(filters, arrays[f"filter/{name}"], atol=1e-5)
+    if f"filter/{name}" in arrays:
+        np.testing.assert_allclose(filters, arrays[f"filter/{name}"], atol=1e-5)
     np.testing.assert_allclose(apply_filter(samples, filters)[:, 0], arrays[f"scores/{name}"], atol=1e-4)
 
 
@@ -107,8 +104,7 @@ def values_and_gradient(
 
 @pytest.mark.parity
 @torch.no_grad()
-def test_the_box_network_alone(shared: Path) -> None:
-    golden = shared / "golden"
+def test_the_box_network_alone(golden: Path) -> None:
     state, logic = golden_state(golden, "dimp18"), read_arrays(golden / "tracker_logic.npz")
     arrays = {name: torch.from_numpy(logic[f"iounet/{name}"]) for name in BOX_NETWORK_ARRAYS}
     regressor = IoUNet((128, 256)).requires_grad_(False).eval()

@@ -92,8 +92,8 @@ def started(golden: Path, model: str, sequence: str, parameters: DiMPParameters)
 
 @pytest.mark.parity
 @pytest.mark.parametrize("model", NETWORKS)
-def test_there_is_a_test_of_every_trace(shared: Path, model: str) -> None:
-    arrays = read_arrays(shared / "golden" / f"tracker_trace_{model}.npz")
+def test_there_is_a_test_of_every_trace(golden: Path, model: str) -> None:
+    arrays = read_arrays(golden / f"tracker_trace_{model}.npz")
     assert names(arrays) == sorted(TRACES[model])
 
 
@@ -106,8 +106,7 @@ def test_there_is_a_test_of_every_trace(shared: Path, model: str) -> None:
         for name in TRACES[model]
     ],
 )
-def test_every_frame_of_the_original(shared: Path, model: str, name: str) -> None:
-    golden = shared / "golden"
+def test_every_frame_of_the_original(golden: Path, model: str, name: str) -> None:
     trace = Trace(read_arrays(golden / f"tracker_trace_{model}.npz"), name)
     parameters = trace.parameters(read_parameters(model))
     # What a first frame gives depends on few of the parameters: it is shared by the traces that agree in them.
@@ -136,7 +135,8 @@ def test_every_frame_of_the_original(shared: Path, model: str, name: str) -> Non
 
 
 def check_start(tracker: TracedTracker, trace: Trace) -> None:
-    np.testing.assert_allclose(tracker.target_filter, trace["init_filter"], atol=1e-5)
+    # Rounding alone moves the filter of dimp50 by 2e-5: so much do one and two threads with AVX2 differ.
+    np.testing.assert_allclose(tracker.target_filter, trace["init_filter"], atol=5e-5)
     num_samples, num_views = len(trace["init_boxes_xywh"]), len(tracker.views)
     np.testing.assert_array_equal([view.shift_yx for view in tracker.views], trace["init_shift_yx"][:num_views])
     np.testing.assert_allclose(tracker.boxes_xywh[:num_samples], trace["init_boxes_xywh"], atol=1e-3)

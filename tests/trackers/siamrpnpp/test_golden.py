@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -15,20 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from alpharefine.trackers import TrackState, find_tracker
+from alpharefine.trackers import TrackState
 from alpharefine.trackers.siamese import AnchorGrid, target_prob
 from alpharefine.trackers.siamrpnpp import VARIANTS, LostSearch, SiamRPNppTracker, Variant, tracker
-from alpharefine.trackers.siamrpnpp.loading import load_network
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
+
+from .golden import MODELS
 
 pytestmark = pytest.mark.parity
 
-MODELS = {
-    "r50": "siamrpnpp",
-    "r50_lt": "siamrpnpp-lt",
-    "alex": "siamrpnpp-alex",
-    "mobilev2": "siamrpnpp-mobilev2",
-}
 PUBLISHED_TRACES = ("r50", "alex", "lt")
 HALF_PIXEL = np.array([0.5, 0.5, 0.0, 0.0])
 """The traces call pysot's `init` with x + 0.5, y + 0.5 of the annotation, as its and Alpha-Refine's run loops do."""
@@ -39,37 +32,9 @@ Arrays = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> Path:
+def vectors(shared: Path) -> Path:
+    """Return the folder of the golden vectors made from photographs."""
     return shared / "golden"
-
-
-@pytest.fixture(scope="module")
-def maker(golden: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_siamrpnpp_weights", golden / "make_siamrpnpp_weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def networks(golden: Path, maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, SiamRPNpp]:
-    """By model, each read from a file as its authors would have written it, and kept."""
-
-    class Networks(dict[str, SiamRPNpp]):
-        def __missing__(self, model: str) -> SiamRPNpp:
-            state = maker.golden_state_dict(json.loads((golden / f"siamrpnpp_keys_{model}.json").read_text()))
-            with np.load(golden / f"siamrpnpp_net_{model}.npz") as arrays:
-                assert maker.checksum(state) == arrays["weights_crc32"]
-            path = tmp_path_factory.mktemp(model) / "model.pth"
-            tensors = {name: torch.from_numpy(array) for name, array in state.items()}
-            torch.save(tensors, path, _use_new_zipfile_serialization=False)
-            self[model] = load_network(MODELS[model], path)
-            path.unlink()
-            return self[model]
-
-    return Networks()
 
 
 def load(golden: Path, name: str) -> Arrays:
@@ -80,21 +45,19 @@ def load(golden: Path, name: str) -> Arrays:
 # ---- pieces --------------------------------------------------------------------------------------------------------
 
 
-def test_parameters_of_every_variant_are_those_of_its_file(shared: Path) -> None:
-    keys = json.loads((shared / "spec" / "siamrpnpp_keys.json").read_text())
-    r50 = keys["siamrpn_r50_l234_dwxcorr"]
-    keys["siamrpn_r50_l234_dwxcorr_otb"] = {k: v for k, v in r50.items() if k not in LEVEL_WEIGHTS}
-    keys["siamrpn_alex_dwxcorr_otb"] = keys["siamrpn_alex_dwxcorr"]
+def test_parameters_of_every_variant_are_those_of_its_file(golden: Path) -> None:
+    keys = {name: json.loads((golden / f"siamrpnpp_keys_{model}.json").read_text()) for model, name in MODELS.items()}
+    keys["siamrpnpp-otb"] = {k: v for k, v in keys["siamrpnpp"].items() if k not in LEVEL_WEIGHTS}
+    keys["siamrpnpp-alex-otb"] = keys["siamrpnpp-alex"]
+    assert keys.keys() == VARIANTS.keys()
     for name, variant in VARIANTS.items():
         with torch.device("meta"):
             state = SiamRPNpp(variant.backbone, variant.neck_channels, variant.weighted).state_dict()
-        assert {key: list(value.shape) for key, value in state.items()} == keys[
-            Path(str(find_tracker(name).official_file)).parent.name
-        ]
+        assert {key: list(value.shape) for key, value in state.items()} == keys[name]
 
 
-def test_crops_are_those_of_pysot(golden: Path) -> None:
-    arrays = load(golden, "crops")
+def test_crops_are_those_of_pysot(vectors: Path) -> None:
+    arrays = load(vectors, "crops")
     cases = list(zip(arrays["case_names"], arrays["case_pos"], arrays["case_sizes"], strict=True))
     assert len(cases) == 17
     for name, center, (crop_size, side) in cases:
@@ -105,7 +68,8 @@ def test_crops_are_those_of_pysot(golden: Path) -> None:
 @pytest.mark.parametrize(("size", "every"), [(21, 1), (25, 1), (97, 97)])
 def test_anchors_are_those_of_pysot(golden: Path, size: int, every: int) -> None:
     grid = AnchorGrid(np.zeros((size, size)))
-    np.testing.assert_array_equal(anchors_of(grid).reshape(4, -1).T[::every], load(golden, "crops")[f"anchors_{size}"])
+    expected = load(golden, "anchors")[f"anchors_{size}"]
+    np.testing.assert_array_equal(anchors_of(grid).reshape(4, -1).T[::every], expected)
 
 
 def anchors_of(grid: AnchorGrid) -> np.ndarray:
@@ -122,8 +86,8 @@ def anchors_of(grid: AnchorGrid) -> np.ndarray:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_maps_of_a_network_are_those_of_pysot(golden: Path, networks: dict[str, SiamRPNpp], model: str) -> None:
-    arrays, network = load(golden, f"net_{model}"), networks[model]
+def test_maps_of_a_network_are_those_of_pysot(vectors: Path, networks: dict[str, SiamRPNpp], model: str) -> None:
+    arrays, network = load(vectors, f"net_{model}"), networks[model]
     template_crop, search_crop = (torch.from_numpy(arrays[f"{name}_crop"])[None].float() for name in "zx")
     num_levels = len(network.heads)
     with torch.inference_mode():
@@ -252,9 +216,9 @@ def reported(refined_xywh: np.ndarray, height: int, width: int) -> np.ndarray:
     ],
 )
 def test_every_frame_of_a_trace_is_that_of_pysot(
-    golden: Path, shared: Path, networks: dict[str, SiamRPNpp], monkeypatch: pytest.MonkeyPatch, name: str
+    vectors: Path, shared: Path, networks: dict[str, SiamRPNpp], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    arrays = load(golden, f"trace_{name}")
+    arrays = load(vectors, f"trace_{name}")
     model, variant = variant_of(arrays)
     assert name not in PUBLISHED_TRACES or variant == VARIANTS[MODELS[model]]
     recorder = Recorder(monkeypatch)

@@ -1,0 +1,189 @@
+"""LightningCLI of the training command."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from alpharefine.errors import UserError
+from alpharefine.training.checkpoint_io import WholeCheckpointIO
+
+MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
+"""Metric that compares checkpoints, by head; that of the first head is the default."""
+
+
+class TrainCLI(LightningCLI):
+    """Command line of a training run, which has a name and a folder, and can be resumed."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the arguments of a run."""
+        parser.add_argument("--name", type=str, default="", help="Name of the run; the config's file name by default.")
+        parser.add_argument("--output_dir", type=str, default="runs", help="Parent of the run's folder.")
+        parser.add_argument("--resume", action="store_true", help="Continue from the run's last checkpoint.")
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="Checkpoint of any format whose weights training starts from, in place of `model.backbone_weights`.",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=Literal["auto", "online", "offline", "off"],
+            default="auto",
+            help="Tracking in wandb; auto: online with a key, offline without one.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.link_arguments("model.geometry", "data.init_args.geometry")
+        parser.set_defaults(
+            {
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the given arguments; Lightning's own method warns if they are not those of the process.
+
+        Args:
+            parser: Parser of the command.
+            args: Arguments as a list.
+
+        Raises:
+            UserError: If an argument is unknown or its value is invalid; the parser would print its long usage.
+        """
+        assert isinstance(args, list)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise UserError(f"{error}\n`--help` lists the options, `--help_all` all values.") from error
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run."""
+        given: str = self.config.name
+        configs = self.config.config
+        return given or (Path(str(configs[-1])).stem if configs else "base")
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of the run."""
+        return Path(self.config.output_dir) / self.run_name
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Checkpoint that `--resume` continues from."""
+        return self.run_dir / "checkpoints" / "last.ckpt"
+
+    def before_instantiate_classes(self) -> None:
+        """Check the options and direct the checkpoints to the folder of the run.
+
+        Raises:
+            UserError: If a run of that name exists, none exists to resume, or options contradict each other.
+        """
+        self._check_options()
+        self.config.checkpoint.dirpath = str(self.last_checkpoint.parent)
+        self.config.checkpoint.monitor = self._monitor()
+        exists, resume = self.last_checkpoint.is_file(), self.config.resume
+        if exists and not resume:
+            raise UserError(f"{self.run_dir} holds a run; continue it with `--resume`, or give another `--name`.")
+        if resume and not exists:
+            raise UserError(f"`--resume`: no checkpoint {self.last_checkpoint}; check `--name` and `--output_dir`.")
+        if self.config.init_from is not None:
+            if resume:
+                raise UserError(
+                    "`--init_from` starts a run and `--resume` continues one from its own checkpoint; leave one of "
+                    "them out (`--init_from null` if a configuration sets it)."
+                )
+            self.config.model.backbone_weights = None  # not to be downloaded: the checkpoint holds the backbone
+
+    def _check_options(self) -> None:
+        for taken in ("trainer.logger", "trainer.default_root_dir", "checkpoint.dirpath"):
+            if self.config[taken] is not None:
+                raise UserError(f"`--{taken}` follows from `--output_dir`, `--name` and `--wandb`; leave it out.")
+        trainer = self.config.trainer
+        if trainer.enable_checkpointing is False or trainer.barebones:
+            raise UserError(
+                "A run keeps its log and its checkpoints; leave out `--trainer.enable_checkpointing` and "
+                "`--trainer.barebones`, or try the network with `--trainer.fast_dev_run true`."
+            )
+        if trainer.precision in ("16-true", "bf16-true"):
+            mixed = trainer.precision.replace("true", "mixed")
+            raise UserError(
+                f"`--trainer.precision` must keep the weights in 32 bits, got {trainer.precision}; use `{mixed}`."
+            )
+
+    def _monitor(self) -> str:
+        """Metric that selects the best checkpoint."""
+        measured = [metric for head, metric in MONITORS.items() if head in self.config.model.heads]
+        chosen: str | None = self.config.checkpoint.monitor
+        if measured and chosen not in (None, *measured):
+            raise UserError(
+                f"`--checkpoint.monitor` must be one of {', '.join(measured)}, the metrics of the heads "
+                f"{self.config.model.heads}, got {chosen}; correct it, or leave it out."
+            )
+        return chosen or next(iter(measured), "")
+
+    def instantiate_classes(self) -> None:
+        """Build the task, the data module and the trainer."""
+        super().instantiate_classes()
+        self.config.checkpoint.dirpath = None  # the saved configuration can start another run with its own folder
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with the loggers and callbacks of the run.
+
+        Args:
+            kwargs: Further arguments of the trainer.
+
+        Raises:
+            UserError: If an option of the trainer is invalid on this machine.
+        """
+        # A callback of its own: with `save_last`, Lightning writes a last checkpoint only when a best one is written.
+        last = ModelCheckpoint(
+            self.last_checkpoint.parent,
+            filename=self.last_checkpoint.stem,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+        callbacks: list[Callback] = [LearningRateMonitor(), last]
+        loggers: list[Logger] = [CSVLogger(self.run_dir, name="logs")]
+        if self.config.wandb != "off":
+            from alpharefine.training.wandb import PairPanel, wandb_logger
+
+            loggers.append(wandb_logger(self.run_name, self.run_dir, self.config.wandb, self.config.as_dict()))
+            callbacks.append(PairPanel())
+        self.trainer_defaults["callbacks"] = callbacks
+        plugins = self.config_init.trainer.plugins or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
+        return self._build_trainer(logger=loggers, default_root_dir=str(self.run_dir), plugins=plugins, **kwargs)
+
+    def _build_trainer(self, **kwargs: Any) -> Trainer:
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise UserError(f"`--trainer`: {error} Correct the option, or leave it out.") from error
+
+
+class ValidateCLI(TrainCLI):
+    """Command line of a validation: the same configurations, without a run's folder, logs and checkpoints."""
+
+    def before_instantiate_classes(self) -> None:
+        """Keep the configuration as it is."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build a trainer without loggers.
+
+        Args:
+            kwargs: Further arguments of the trainer.
+
+        Raises:
+            UserError: If an option of the trainer is invalid on this machine.
+        """
+        return self._build_trainer(logger=False, **kwargs)

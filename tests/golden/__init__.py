@@ -1,0 +1,1 @@
+"""Numbers that the original programs computed, which every checkout holds; README.md describes the files."""

@@ -1,0 +1,44 @@
+"""Small training runs on generated data."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PROJECT = Path(__file__).parents[1]
+SMALL = Path(__file__).parent / "conf" / "small.yaml"
+
+
+def arguments(data_root: Path, output_dir: Path, *flags: str, **changed: object) -> list[str]:
+    """Command line of a small training; a double underscore in a name stands for a dot."""
+    options = {"config": SMALL, "data.root": data_root, "output_dir": output_dir}
+    options |= {name.replace("__", "."): value for name, value in changed.items()}
+    return [f"--{name}={value}" for name, value in options.items()] + list(flags)
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in another process."""
+    env = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
+
+
+def read_checkpoint(run_dir: Path, name: str = "last") -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return checkpoint
+
+
+def read_metrics(run_dir: Path, version: int = 0) -> list[dict[str, float]]:
+    with (run_dir / "logs" / f"version_{version}" / "metrics.csv").open() as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def assert_equal_states(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
