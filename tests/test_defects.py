@@ -1,4 +1,4 @@
-"""What the authors' code gets wrong is right here: a test for each defect, by the numbers of the README's table."""
+"""Defects of the authors' code that are corrected here, by the numbers of the table in docs/deviations.md."""
 
 from __future__ import annotations
 
