@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -74,11 +75,11 @@ def parse_config(parser: ArgumentParser, args: Sequence[str]) -> tuple[Evaluatio
     Raises:
         UserError: If an argument is unknown or has a wrong value.
     """
-    arguments = [argument for each in find_configs(list(args), EVALUATION_CONFIGS) for argument in [each]]
+    arguments = find_configs(list(args), EVALUATION_CONFIGS)
     try:
         namespace = parser.parse_args(_expand(arguments))
     except ArgumentError as error:
-        raise UserError(f"{_one_line(error)}; `--help` lists the arguments.") from error
+        raise UserError(f"{_explain(error)}; `--help` lists the arguments.") from error
     return _to_config(parser, namespace), parser.dump(_without_files(namespace), skip_none=False)
 
 
@@ -143,11 +144,24 @@ def _is_bool(kind: Any) -> bool:
     return bool in _options(kind)
 
 
-def _one_line(error: ArgumentError) -> str:
+def _explain(error: ArgumentError) -> str:
+    """Write the message of the parser in one line, with the flags and types that a user knows."""
     text = " ".join(str(error).split())
-    for short, name in ALIASES.items():
-        text = text.replace(f'"{name}"', f"`--{short}`").replace(f"--{name}", f"--{short}")
-    return text.rstrip(".")
+    flags = {name: f"`--{short}`" for short, name in ALIASES.items()}
+    wrong = re.search(r'^Parser key "(?P<name>[\w.]+)": .*(?:Got|Given) value: (?P<value>.*)$', text)
+    if wrong is not None and wrong["name"] in TYPES:
+        return f"{flags[wrong['name']]} must be {_rule(TYPES[wrong['name']])}, got {wrong['value']!r}"
+    return re.sub(r"[\w.]+", lambda word: flags.get(word[0], word[0]), text).rstrip(".")
+
+
+def _rule(kind: Any) -> str:
+    """Describe the values of a type."""
+    options = [option for option in _options(kind) if option is not type(None)]
+    choices = [str(choice) for option in options if get_origin(option) is Literal for choice in get_args(option)]
+    if choices:
+        return f"one of {', '.join(choices)}"
+    names = {float: "a number", int: "a whole number", bool: "true or false"}
+    return next((names[option] for option in options if option in names), "a valid value")
 
 
 def command_line(args: Sequence[str] | None) -> list[str]:

@@ -45,8 +45,8 @@ class RunFolder:
     """Files of one run of one tracker.
 
     A sequence's boxes are written whole or not at all; a box file means that the sequence is done. Nothing is created
-    or discarded before `begin` or the first `write`. Several processes and machines may write into one folder: the first
-    one creates it, the others join it if their settings agree.
+    or discarded before `begin` or the first `write`. Several processes and machines may write into one folder: the
+    first one creates it, the others join it if their settings agree.
 
     Args:
         path: Folder of the run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,7 @@ import pytest
 
 from alpharefine import Refiner
 from alpharefine.boxes import is_valid
-from alpharefine.cli import evaluate
+from alpharefine.cli import evaluate, report, score
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
@@ -174,12 +175,13 @@ def test_the_published_file_of_a_tracker_is_found_in_the_folder_of_weights(
     monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path / "weights"))
     run(*tracker, "--output_dir", tmp_path / "found", "--ckpt", checkpoint, "--baseline")
     alone, base, refined = (
-        read_rows(tmp_path / run_name / f"{names[0]}.txt") for run_name in ("given/base", "found/base", "found/refined")
+        read_rows(tracker_in(tmp_path / out) / run_name / f"{names[0]}.txt")
+        for out, run_name in (("given", "base"), ("found", "base"), ("found", "refined"))
     )
     np.testing.assert_array_equal(alone, base)
     assert len(base) == NUM_FRAMES
     assert (base[2:] != refined[2:]).any()
-    assert json.loads((tmp_path / "given/base/settings.json").read_text())["device"] is not None
+    assert json.loads((tracker_in(tmp_path / "given") / "base/settings.json").read_text())["device"] is not None
 
 
 def test_a_least_score(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
@@ -195,7 +197,8 @@ def test_the_folder_is_named_after_the_tracker(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run("--tracker", SURE, "--data_root", "lasot", "--sequences", names[0])
-    assert (tmp_path / "results" / SURE.replace(":", "_") / "base" / f"{names[0]}.txt").is_file()
+    name = SURE.replace(":", "_")
+    assert (tmp_path / "results" / name / name / "base" / f"{names[0]}.txt").is_file()
 
 
 @pytest.mark.slow
@@ -289,7 +292,7 @@ def test_a_crash_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names: 
     with pytest.raises(UserError, match=r"00000004\.jpg: cannot decode this image"):
         run(*arguments)
     done = ["base/settings.json", f"base/{names[0]}.txt", f"base/times/{names[0]}.txt"]
-    assert files_in(out) == sorted(done)
+    assert files_in(tracker_in(out)) == sorted(done)
     first = (tracker_in(out) / "base" / f"{names[0]}.txt").stat()
 
     frame.write_bytes(picture)
@@ -299,19 +302,38 @@ def test_a_crash_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names: 
 
 
 def test_other_settings_need_another_folder_or_overwriting(root: Path, names: list[str], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = ("--data_root", root, "--output_dir", out, "--sequences", names[0])
-    run("--tracker", "oracle", *arguments)
-    before = (tracker_in(out) / "base" / f"{names[0]}.txt").read_bytes()
-    with pytest.raises(UserError, match=r"out/base holds a run with other settings \(tracker: oracle there, oracle-si"):
-        run("--tracker", "oracle-size", *arguments)
-    for wrong in (("--tracker", "nonesuch"), ("--tracker", "oracle", "--sequences", "zebra-99")):
-        with pytest.raises(UserError):
-            run(*arguments, *wrong, "--overwrite")
-    assert (tracker_in(out) / "base" / f"{names[0]}.txt").read_bytes() == before
-    run("--tracker", "oracle-size", *arguments, "--overwrite")
-    assert (tracker_in(out) / "base" / f"{names[0]}.txt").read_bytes() != before
-    assert list(metrics_in(out)["trackers"]) == ["oracle-size"]
+    out, other = tmp_path / "out", shutil.copytree(root, tmp_path / "other")
+    truth = folder_of(other, names[0]) / "groundtruth.txt"
+    truth.write_text("".join(f"{x + 1},{y},{w},{h}\n" for x, y, w, h in read_rows(truth).tolist()))
+    arguments = ("--tracker", "oracle", "--output_dir", out, "--sequences", names[0])
+    run(*arguments, "--data_root", root)
+    boxes = out / "oracle" / "base" / f"{names[0]}.txt"
+    before = boxes.read_bytes()
+    with pytest.raises(
+        UserError, match=r"oracle/base holds a run with other settings \(data_root: .*lasot there, .*oth"
+    ):
+        run(*arguments, "--data_root", other)
+    with pytest.raises(UserError, match="zebra-99"):
+        run(*arguments, "--data_root", other, "--sequences", "zebra-99", "--overwrite")
+    assert boxes.read_bytes() == before
+    run(*arguments, "--data_root", other, "--overwrite")
+    assert boxes.read_bytes() != before
+    assert metrics_in(out)["trackers"]["oracle"]["settings"]["base"]["dataset"]["root"] == str(other)
+
+
+def test_trackers_share_a_results_folder(
+    root: Path, names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--data_root", root, "--output_dir", tmp_path / "out", "--sequences", ",".join(names[:2]))
+    for tracker in ("oracle", "oracle-size"):
+        run("--tracker", tracker, *arguments)
+    capsys.readouterr()
+    score.main([str(tmp_path / "out")])
+    assert list(metrics_in(tmp_path / "out")["trackers"]) == ["oracle", "oracle-size"]
+    report.main([str(tmp_path / "out"), "--per_sequence"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(("oracle ", "oracle-size ")) for line in lines) == 4, "score and report agree"
+    assert sum(line.startswith(names[0]) for line in lines) == 2
 
 
 def test_a_refined_run_with_other_settings_is_refused_before_the_base_run(
@@ -420,7 +442,7 @@ def test_settings_that_come_to_the_same_are_the_same(
     assert (tracker_in(out) / "refined" / f"{names[0]}.txt").stat().st_mtime_ns == written
     with pytest.raises(UserError, match=r"holds a run with other settings \(precision: (16|32) there, bf16 now\)"):
         run(*command, "--output_dir", out, "--precision", "bf16")
-    with pytest.raises(UserError, match=r"`--precision` is about refinement: give `--ckpt`"):
+    with pytest.raises(UserError, match=r"`--precision` is an option of refinement and requires `--ckpt`"):
         run("--tracker", "oracle", "--data_root", root, "--precision", "32", "--output_dir", tmp_path / "base")
 
 

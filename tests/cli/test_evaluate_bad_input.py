@@ -49,7 +49,7 @@ def nothing(_: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        pytest.param(nothing, ("--data_root", "lasot"), "--tracker", id="no tracker"),
+        pytest.param(nothing, ("--data_root", "lasot"), ".*`--tracker`", id="no tracker"),
         pytest.param(nothing, (*KNOWN, "--frobnicate"), "--frobnicate", id="unknown argument"),
         pytest.param(nothing, ("--tracker", "oracle"), "`--data_root`.*`--annotations_dir`", id="no data"),
         pytest.param(nothing, ("--tracker", "oracle", "--data_root", "absent"), "`--data_root`: absent", id="no root"),
@@ -61,7 +61,7 @@ def nothing(_: Path) -> None:
         pytest.param(
             nothing, (*KNOWN, "--sequences", "zebra-99"), "sequence zebra-99 is not in lasot", id="no sequence"
         ),
-        pytest.param(nothing, (*KNOWN, "--sequences", " ,"), "--sequences: must name at least one", id="no names"),
+        pytest.param(nothing, (*KNOWN, "--sequences", " ,"), "`--sequences` must name at least one", id="no names"),
         pytest.param(row(3, "1,2,3"), KNOWN, r"groundtruth.txt, row 4: .* 4 numbers, got '1,2,3'", id="three numbers"),
         pytest.param(row(0, "1,2,-3,4"), KNOWN, r"no target .*1,2,-3,4", id="negative size"),
         pytest.param(row(0, "0,0,0,0"), KNOWN, r"no target .*0,0,0,0", id="no target"),
@@ -92,10 +92,13 @@ def nothing(_: Path) -> None:
         pytest.param(nothing, (*KNOWN, "--feedback"), "`--feedback` .*`--ckpt`", id="feedback alone"),
         pytest.param(nothing, (*KNOWN, "--min_score", "0"), "`--min_score` .*`--ckpt`", id="least score alone"),
         pytest.param(
-            nothing, ("--tracker", "self:2", *REFINED[2:], "--baseline"), "`--baseline`: self:2 is", id="base of self"
+            nothing,
+            ("--tracker", "self:2", *REFINED[2:], "--baseline"),
+            "`--baseline`: self:2 does not run",
+            id="base of self",
         ),
         pytest.param(
-            nothing, (*REFINED, "--min_score", "0.5"), "`--min_score`: .* does not tell", id="tracker without score"
+            nothing, (*REFINED, "--min_score", "0.5"), "`--min_score`: .* gives no scores", id="tracker without score"
         ),
         pytest.param(
             nothing,
@@ -104,18 +107,47 @@ def nothing(_: Path) -> None:
             id="self alone",
         ),
         pytest.param(
-            nothing, (*REFINED, "--min_score", "nan"), "--min_score: .*finite.*'nan'", id="score not a number"
+            nothing,
+            (*REFINED, "--min_score", "nan"),
+            "`--min_score` must be a number, got 'nan'",
+            id="score not a number",
         ),
-        pytest.param(nothing, (*REFINED, "--min_score", "high"), "--min_score: .*'high'", id="score in words"),
+        pytest.param(
+            nothing,
+            (*REFINED, "--min_score", "high"),
+            "`--min_score` must be a number, got 'high'",
+            id="score in words",
+        ),
         pytest.param(nothing, (*KNOWN, "--save_masks"), "`--save_masks` .*`--ckpt`", id="masks of nothing"),
-        pytest.param(nothing, (*REFINED, "--mask_threshold", "1"), "--mask_threshold: .*between 0 and 1", id="all"),
-        pytest.param(nothing, (*KNOWN, "--devices", "0"), "--devices: .*at least 1, got '0'", id="no device"),
-        pytest.param(nothing, (*KNOWN, "--devices", "-1"), "--devices: .*at least 1, got '-1'", id="less than none"),
-        pytest.param(nothing, (*KNOWN, "--devices", "two"), "--devices: .*got 'two'", id="devices in words"),
-        pytest.param(nothing, (*KNOWN, "--protocol", "otb"), "--protocol: .*'otb'", id="unknown protocol"),
-        pytest.param(nothing, (*KNOWN, "--output_dir", "ckpt/out"), "`--output_dir`: .*ckpt is no folder", id="file"),
+        pytest.param(
+            nothing, (*REFINED, "--mask_threshold", "1"), "`--mask_threshold` must be between 0 and 1", id="all"
+        ),
+        pytest.param(nothing, (*KNOWN, "--devices", "0"), "`--devices` must be .*at least 1, got 0", id="no device"),
+        pytest.param(
+            nothing, (*KNOWN, "--devices", "-1"), "`--devices` must be .*at least 1, got -1", id="less than none"
+        ),
+        pytest.param(
+            nothing,
+            (*KNOWN, "--devices", "two"),
+            "`--devices` must be a whole number, got 'two'",
+            id="devices in words",
+        ),
+        pytest.param(
+            nothing,
+            (*KNOWN, "--protocol", "otb"),
+            "`--protocol` must be one of lasot, .*, got 'otb'",
+            id="unknown protocol",
+        ),
+        pytest.param(
+            nothing, (*KNOWN, "--output_dir", "ckpt/out"), "`--output_dir`: .*ckpt is not a writable folder", id="file"
+        ),
         pytest.param(nothing, (*KNOWN, "--results_dir", "results"), "--results_dir is for", id="results of an oracle"),
-        pytest.param(nothing, (*KNOWN, "--tracker_weights", "a.onnx"), "No file a.onnx", id="weights of an oracle"),
+        pytest.param(
+            nothing,
+            (*KNOWN, "--tracker_weights", "a.onnx"),
+            "--tracker oracle takes no weights",
+            id="weights of an oracle",
+        ),
         pytest.param(nothing, REPLAY, "replay needs --results_dir", id="replay of nothing"),
         pytest.param(
             nothing,
@@ -144,19 +176,19 @@ def nothing(_: Path) -> None:
         pytest.param(
             nothing,
             (*REPLAY, "--ckpt", "ckpt", "--results_dir", "results", "--when_lost", "keep"),
-            "`--when_lost keep`: published boxes",
+            "`--when_lost keep`: replay does not report lost targets",
             id="replay that is lost",
         ),
         pytest.param(
             nothing,
             (*REFINED, "--no-feedback", "--when_lost", "report"),
-            "`--when_lost report` is about the box that is handed back",
+            "`--when_lost report` requires feedback",
             id="no feedback when lost",
         ),
         pytest.param(
             nothing,
             (*REFINED, "--no-feedback", "--min_feedback_score", "0.1"),
-            "`--min_feedback_score` is about the box that is handed back",
+            "`--min_feedback_score` requires feedback",
             id="no feedback at a score",
         ),
     ],
@@ -180,7 +212,7 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(
     given = arguments if "--output_dir" in arguments else (*arguments, "--output_dir", "out")
     assert run_command(lambda: evaluate.main(given)) == 2
     captured = capsys.readouterr()
-    progress_bar = re.compile(r"\s*$|(base|refined): ")
+    progress_bar = re.compile(r"\s*$|(base|refined|base \+ refined): ")
     lines = [line for line in re.split(r"[\r\n]+", captured.err) if not progress_bar.match(line)]
     assert len(lines) == 1
     assert re.match(f"error: .*{message}", lines[0]), lines[0]

@@ -11,6 +11,7 @@ from alpharefine.cli import evaluate
 from alpharefine.cli.command import run_command
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
+from tests.cli.results import files_in, tracker_in
 from tests.trackers.trax_programs import MIL, scripted, write_program
 
 
@@ -22,10 +23,6 @@ def names(lasot_root: Path) -> list[str]:
 def run(root: Path, out: Path, tracker: str, *arguments: object) -> int:
     words = ["--tracker", tracker, "--data_root", root, "--output_dir", out, *arguments]
     return run_command(lambda: evaluate.main([str(word) for word in words]))
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 CRASH = "if {name!r} in line and index == 2: raise RuntimeError('out of memory')"
@@ -59,16 +56,18 @@ def test_a_failed_sequence_and_the_others(
     error = captured.err.splitlines()[-1]
     assert error.startswith(f"error: 1 sequences failed (base: {names[1]})")
     done = [names[0], names[2]]
-    assert files_in(out) == sorted(
+    assert files_in(tracker_in(out)) == sorted(
         ["base/settings.json", *(f"base/{folder}{name}.txt" for folder in ("", "times/") for name in done)]
     )
-    first = (out / "base" / f"{names[0]}.txt").stat().st_mtime_ns
+    first = (tracker_in(out) / "base" / f"{names[0]}.txt").stat().st_mtime_ns
 
     mended.touch()
     assert run(lasot_root, out, tracker, "--frame_limit", 5) == 0, "another limit is no other run"
-    assert (out / "base" / f"{names[0]}.txt").stat().st_mtime_ns == first
+    assert (tracker_in(out) / "base" / f"{names[0]}.txt").stat().st_mtime_ns == first
     assert (out / "metrics.json").is_file()
-    assert read_rows(out / "base" / f"{names[1]}.txt")[1:].tolist() == [[1, 2, index, 4] for index in range(1, 6)]
+    assert read_rows(tracker_in(out) / "base" / f"{names[1]}.txt")[1:].tolist() == [
+        [1, 2, index, 4] for index in range(1, 6)
+    ]
 
 
 def test_mil_as_a_program_has_the_boxes_of_mil(
@@ -78,7 +77,9 @@ def test_mil_as_a_program_has_the_boxes_of_mil(
     assert run(lasot_root, tmp_path / "here", "mil", *few) == 0
     assert run(lasot_root, tmp_path / "there", write_program(tmp_path / "mil.py", MIL), *few[:-1]) == 0
     for name in ("base", "refined"):
-        here, there = (read_rows(tmp_path / place / name / f"{names[0]}.txt") for place in ("here", "there"))
+        here, there = (
+            read_rows(tracker_in(tmp_path / place) / name / f"{names[0]}.txt") for place in ("here", "there")
+        )
         np.testing.assert_array_equal(here, there)
 
 

@@ -287,9 +287,9 @@ def test_sequences_before_a_broken_one_are_yielded(sequences: list[EvaluationSeq
 def test_two_processes_finish_what_they_began(sequences: list[EvaluationSequence], tmp_path: Path) -> None:
     first, second, third = sequences
     done: dict[str, Any] = {}
+    results = outcomes("mil", [with_a_broken_frame(first, tmp_path), second, third], num_processes=2)
     with pytest.raises(UserError, match="00000004"):
-        for outcome in outcomes("mil", [with_a_broken_frame(first, tmp_path), second, third], num_processes=2):
-            done[outcome.name] = outcome.result
+        done.update((outcome.name, outcome.result) for outcome in results)
     assert first.name not in done
     assert done[second.name].boxes_xywh.shape == (NUM_FRAMES, 4)
 
