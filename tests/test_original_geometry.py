@@ -28,7 +28,7 @@ def refiner(shared: Path) -> Refiner:
     return Refiner.from_network(golden_network(shared / "golden", "ar34_cm"), device="cpu")
 
 
-def close_by_a_grey_level(actual: np.ndarray, expected: np.ndarray) -> None:
+def close_by_a_gray_level(actual: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(actual.astype(int) - expected.astype(int)).max() <= 1
 
 
@@ -37,12 +37,12 @@ def test_a_frame(golden: dict[str, np.ndarray], refiner: Refiner, case: int) -> 
     frames = [golden[f"frame_{i}"] for i in range(4)]
     frame, box = frames[golden["frame"][case]], golden["box"][case]
     window = OriginalWindow.around(box)
-    close_by_a_grey_level(window.cut(frame), golden["crop"][case])
+    close_by_a_gray_level(window.cut(frame), golden["crop"][case])
     assert 256 / window.height == golden["h_f"][case]
     assert 256 / window.width == golden["w_f"][case]
     first_frame, first_box = frames[golden["template_frame"][case]], golden["template_box"][case]
     first = OriginalWindow.around(first_box)
-    close_by_a_grey_level(first.cut(first_frame), golden["template_crop"][golden["template"][case]])
+    close_by_a_gray_level(first.cut(first_frame), golden["template_crop"][golden["template"][case]])
     label = xyxy_to_xywh(first.to_crop(xywh_to_xyxy(first_box)).clip(0, 256))
     np.testing.assert_allclose(label, golden["template_label"][case], atol=1e-4)
 
@@ -90,7 +90,7 @@ def test_windows_over_the_border(golden: dict[str, np.ndarray]) -> None:
         if window.x0 + window.width < 0 or window.y0 + window.height < 0:
             assert not window.cut(image, 64).any(), "black, where the original shows wrong pixels"
             continue
-        close_by_a_grey_level(window.cut(image, 64), crop)
+        close_by_a_gray_level(window.cut(image, 64), crop)
         compared += 1
     assert compared >= 10
     assert (height, width) == (97, 121)
@@ -149,7 +149,7 @@ def test_a_training_sample(golden: dict[str, np.ndarray], shared: Path, sample: 
 
 
 def test_the_masks_about_the_refined_box(golden: dict[str, np.ndarray], refiner: Refiner) -> None:
-    """As in the original's runs that draw masks: around the box that is refined and not clipped."""
+    """The original computes the masks that it draws around the refined box before clipping."""
     frame, box = golden[f"frame_{golden['frame'][0]}"], golden["box"][0]
     refiner.initialize(golden[f"frame_{golden['template_frame'][0]}"], golden["template_box"][0])
     np.testing.assert_array_equal(refiner.segment(frame, box), refiner.refine(frame, box, mask=True).mask)
