@@ -1,4 +1,4 @@
-"""A callback for `train.py` that makes training on parts of a batch comparable with training on the whole."""
+"""Callback that makes distributed training comparable with training in one process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 
 
 class FrozenNormsAndPlainDescent(pl.Callback):
-    """Batch norms use their running statistics, as those of a batch are of one process; SGD in place of Adam.
+    """Batch norms use running statistics, since batch statistics are those of one process; SGD replaces Adam.
 
-    Adam divides each gradient by its own size: it would hide gradients that are summed where they should be averaged,
-    and blow up the rounding errors of those that are 0 but for them, as of a bias before a softmax.
+    Adam divides each gradient by its magnitude: it would hide gradients that are summed instead of averaged, and
+    amplify the rounding errors of gradients that should be 0, such as that of a bias before a softmax.
     """
 
     def __init__(self, lr: float = 1e-5) -> None:

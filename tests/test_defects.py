@@ -99,14 +99,14 @@ def test_7_and_8_boxes_are_ordered_and_not_tiny() -> None:
     assert (y + h <= 100 + 1e-9).all()
 
 
-class Told:
-    """A tracker that stays where it is put, gives no box in the third frame, and keeps what it is told."""
+class Recording:
+    """Tracker that stays at its box, gives no box in the third frame, and records the boxes that are set."""
 
-    told: ClassVar[list[list[float]]] = []
+    boxes: ClassVar[list[list[float]]] = []
     state: ClassVar[TrackState] = TrackState.NORMAL
 
     def initialize(self, _frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        self.told.clear()
+        self.boxes.clear()
         self.box_xywh, self.index = box_xywh, 0
 
     def track(self, _frame: np.ndarray) -> Track:
@@ -115,15 +115,15 @@ class Told:
         return Track(box_xywh, 0.5, self.state)
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        self.told.append(box_xywh.tolist())
+        self.boxes.append(box_xywh.tolist())
         self.box_xywh = box_xywh
 
 
 @pytest.fixture
 def recorded(lasot_root: Path, checkpoint: Path) -> np.ndarray:
-    """The boxes of a run over `Told`."""
+    """The boxes of a run over `Recording`."""
     sequences = SequenceSet(lasot_root, None)
-    settings = RunSettings(f"{__name__}:Told", ckpt=str(checkpoint), min_feedback_score=0)
+    settings = RunSettings(f"{__name__}:Recording", ckpt=str(checkpoint), min_feedback_score=0)
     pipeline = Pipeline(settings, device="cpu")
     return pipeline(sequences.load(sequences.names[0])).boxes_xywh
 
@@ -132,21 +132,21 @@ def test_9_a_target_that_is_lost_need_not_be_refined(
     lasot_root: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequences = SequenceSet(lasot_root, None)
-    monkeypatch.setattr(Told, "state", TrackState.NOT_FOUND)
+    monkeypatch.setattr(Recording, "state", TrackState.NOT_FOUND)
     boxes = {}
     for when_lost in ("refine", "report", "keep"):
-        settings = RunSettings(f"{__name__}:Told", ckpt=str(checkpoint), when_lost=when_lost, min_feedback_score=0)
+        settings = RunSettings(f"{__name__}:Recording", ckpt=str(checkpoint), when_lost=when_lost, min_feedback_score=0)
         boxes[when_lost] = Pipeline(settings, device="cpu")(sequences.load(sequences.names[0])).boxes_xywh
-        assert bool(Told.told) == (when_lost == "refine")
+        assert bool(Recording.boxes) == (when_lost == "refine")
     assert (boxes["keep"][[1, 3, 4, 5]] == boxes["keep"][0]).all()
     assert (boxes["report"][1] != boxes["report"][0]).any()
-    unsure = RunSettings(f"{__name__}:Told", ckpt=str(checkpoint), min_feedback_score=1.1)
+    unsure = RunSettings(f"{__name__}:Recording", ckpt=str(checkpoint), min_feedback_score=1.1)
     Pipeline(unsure, device="cpu")(sequences.load(sequences.names[0]))
-    assert not Told.told, "the refiner's own peak gates too"
+    assert not Recording.boxes, "the refiner's own peak gates too"
 
 
 def test_10_the_box_fed_back_is_the_one_recorded(recorded: np.ndarray) -> None:
-    assert Told.told == [row for i, row in enumerate(recorded.tolist()) if i not in (0, 2)]
+    assert Recording.boxes == [row for i, row in enumerate(recorded.tolist()) if i not in (0, 2)]
 
 
 def test_11_the_first_box_is_used_as_given() -> None:
@@ -202,7 +202,7 @@ def test_17_objects_are_palette_indices_and_gaps_are_frames(tmp_path: Path) -> N
     for frame in (0, 4, 60, 64, 120, 124):
         cv2.imwrite(str(tmp_path / f"JPEGImages/v/{frame:05d}.jpg"), np.full((30, 40, 3), frame, np.uint8))
         picture = Image.fromarray(labels, mode="P")
-        picture.putpalette([0, 0, 0, 0, 0, 200, 67, 0, 0, *[0] * 759])  # 1 and 2 are of about the same grey
+        picture.putpalette([0, 0, 0, 0, 0, 200, 67, 0, 0, *[0] * 759])  # 1 and 2 are of about the same gray
         picture.save(tmp_path / f"Annotations/v/{frame:05d}.png")
     first, second = MaskVideo(tmp_path).records()
     assert (first.object_id, second.object_id) == (1, 2)
@@ -255,7 +255,7 @@ def test_24_a_run_ends_once_and_goes_on_when_asked(tmp_path: Path) -> None:
     last.parent.mkdir(parents=True)
     last.touch()
     config = Path(__file__).parent / "conf" / "small.yaml"
-    with pytest.raises(UserError, match=r"run holds a run; go on with `--resume`, or give another `--name`"):
+    with pytest.raises(UserError, match=r"run holds a run; continue it with `--resume`, or give another `--name`"):
         train.main([f"--config={config}", f"--output_dir={tmp_path}", "--name=run"])
 
 
@@ -264,7 +264,7 @@ def test_25_a_checkpoint_records_its_network(checkpoint: Path, tmp_path: Path, c
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"] |= change
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match="does not hold the weights of the network that it names"):
+    with pytest.raises(UserError, match="does not hold the weights of the network that it describes"):
         load_checkpoint(tmp_path / "other.ckpt")
 
 

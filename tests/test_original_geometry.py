@@ -34,7 +34,7 @@ def refiner(golden: Path) -> Refiner:
     return Refiner.from_network(golden_network(golden, "ar34_cm"), device="cpu")
 
 
-def close_by_a_grey_level(actual: np.ndarray, expected: np.ndarray) -> None:
+def close_by_a_gray_level(actual: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(actual.astype(int) - expected.astype(int)).max() <= 1
 
 
@@ -43,12 +43,12 @@ def test_a_frame(photographs: dict[str, np.ndarray], refiner: Refiner, case: int
     frames = [photographs[f"frame_{i}"] for i in range(4)]
     frame, box = frames[photographs["frame"][case]], photographs["box"][case]
     window = OriginalWindow.around(box)
-    close_by_a_grey_level(window.cut(frame), photographs["crop"][case])
+    close_by_a_gray_level(window.cut(frame), photographs["crop"][case])
     assert 256 / window.height == photographs["h_f"][case]
     assert 256 / window.width == photographs["w_f"][case]
     first_frame, first_box = frames[photographs["template_frame"][case]], photographs["template_box"][case]
     first = OriginalWindow.around(first_box)
-    close_by_a_grey_level(first.cut(first_frame), photographs["template_crop"][photographs["template"][case]])
+    close_by_a_gray_level(first.cut(first_frame), photographs["template_crop"][photographs["template"][case]])
     label = xyxy_to_xywh(first.to_crop(xywh_to_xyxy(first_box)).clip(0, 256))
     np.testing.assert_allclose(label, photographs["template_label"][case], atol=1e-4)
 
@@ -97,7 +97,7 @@ def test_windows_over_the_border(geometry: dict[str, np.ndarray]) -> None:
         if window.x0 + window.width < 0 or window.y0 + window.height < 0:
             assert not window.cut(image, 64).any(), "black, where the original shows wrong pixels"
             continue
-        close_by_a_grey_level(window.cut(image, 64), crop)
+        close_by_a_gray_level(window.cut(image, 64), crop)
         compared += 1
     assert compared >= 10
     assert (height, width) == (97, 121)

@@ -26,7 +26,7 @@ SIZE = (72, 96)
 
 
 def write_coco_2014(root: Path) -> None:
-    """As COCO 2017, by the names of 2014."""
+    """Rename generated COCO 2017 to the names of 2014."""
     write_coco(root, num_train=3, num_val=2, frame_size=SIZE)
     for split in ("train", "val"):
         old, new = root / f"{split}2017", root / f"{split}2014"
@@ -52,7 +52,7 @@ def write_imagenet(vid: Path, det: Path) -> None:
 
 
 def write_youtube_vos(root: Path) -> None:
-    """Every fifth frame of two videos, with palette masks."""
+    """Write every fifth frame of two videos, with palette masks."""
     write_mask_video(root, num_sequences=2, num_frames=6, frame_size=(144, 192))
     for folder in ("JPEGImages", "Annotations"):
         for k, video in enumerate(sorted((root / folder / "480p").iterdir())):

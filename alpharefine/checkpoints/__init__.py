@@ -1,1 +1,1 @@
-"""Reading checkpoints; nothing that is in them is executed."""
+"""Reading and writing of checkpoints, without running code in them."""

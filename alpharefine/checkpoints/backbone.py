@@ -1,4 +1,4 @@
-"""Pretrained weights of the backbone: torchvision's own, or a file with its names."""
+"""Pretrained weights of the backbone, from torchvision or from a file with its parameter names."""
 
 from __future__ import annotations
 

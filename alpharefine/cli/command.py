@@ -1,4 +1,4 @@
-"""Errors and exit codes of the commands."""
+"""Parser and exit codes shared by the commands."""
 
 from __future__ import annotations
 
@@ -13,35 +13,45 @@ from alpharefine.errors import UserError
 USER_ERROR_CODE = 2
 
 INTERRUPTED_CODE = 130
-"""Exit code of a program that was ended by Ctrl-C."""
+"""Exit code of a program that Ctrl-C ended, by the convention of shells."""
 
 _DISK_REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
     errno.ENOTDIR: "give a folder, not a file",
-    errno.EACCES: "give a place with the rights that this needs",
-    errno.EROFS: "give a place that can be written to",
+    errno.EACCES: "change the permissions, or give another place",
+    errno.EROFS: "give a writable place",
 }
 
 
 class UserErrorParser(argparse.ArgumentParser):
-    """Raises a `UserError` where argparse would print its usage and exit."""
+    """Parser that raises a `UserError` instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the error."""
-        raise UserError(f"{message}; `--help` tells what can be given.")
+        """Raise a `UserError`.
+
+        Args:
+            message: Message of argparse.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"{message}; `--help` lists the options.")
 
 
 def run_command(main: Callable[[], None]) -> int:
-    """Run a command; what the user can mend, or has ended by Ctrl-C, becomes one line on the error stream.
+    """Run a command. Print errors that the user can correct, and an interruption by Ctrl-C, as one line on stderr.
+
+    Args:
+        main: Function that runs the command.
 
     Returns:
-        The exit code.
+        Exit code: 0, 2 for an error of the user, 130 for an interruption.
     """
     try:
         main()
     except UserError as error:
-        # From a data-loader worker the error comes with the worker's traceback before it.
+        # An error of a data-loader worker is preceded by the traceback of the worker.
         sys.stderr.write(f"error: {str(error).rpartition('UserError: ')[2].strip()}\n")
         return USER_ERROR_CODE
     except OSError as error:

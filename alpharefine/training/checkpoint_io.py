@@ -1,4 +1,4 @@
-"""Writing checkpoints while a network is trained."""
+"""Writing of checkpoints during training."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is complete.
+    """Writes a checkpoint to a file next to the target and renames it once it is complete.
 
-    Lightning writes into the folder for temporary files. Where that lies on another disk, the move is a copy, and one
-    that is cut short by a full disk or the end of the process leaves a broken file in place of the last good one.
+    Lightning writes to the folder of temporary files. If that is on another disk, the file is then copied. A copy
+    that is interrupted by a full disk or the end of the process would replace the last good checkpoint by a broken one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write a checkpoint whole or not at all."""
+        """Write a complete checkpoint, or none.
+
+        Args:
+            checkpoint: Content of the checkpoint.
+            path: Path of the file.
+            storage_options: Options of Lightning's file system.
+        """
         path = Path(path)
         part = path.with_name(f".{path.name}.part")
         try:

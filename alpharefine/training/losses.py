@@ -15,16 +15,16 @@ GIOU_WEIGHT = 2.0
 
 
 def l1_giou_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
-    """Absolute error of the coordinates, relative to the crop's side, and generalised IoU (arXiv 1902.09630).
+    """L1 error of the coordinates relative to the crop's side, plus generalized IoU loss (arXiv 1902.09630).
 
     Args:
-        pred_xyxy: ``(B, 4)`` crop pixels, corners not ordered.
-        target_xyxy: ``(B, 4)`` crop pixels.
+        pred_xyxy: Predicted boxes, ``(B, 4)`` in crop pixels; corners may be out of order.
+        target_xyxy: Target boxes, ``(B, 4)`` in crop pixels.
 
     Returns:
         Scalar.
     """
-    # A box whose two corners have changed places would count as a large one, and its overlap term would make it larger.
+    # A box with swapped corners would count as a large one, and the IoU term would make it larger.
     top_left, bottom_right = pred_xyxy[:, :2], pred_xyxy[:, 2:]
     ordered_xyxy = torch.cat([top_left, torch.maximum(top_left, bottom_right)], dim=1)
     giou: Tensor = generalized_box_iou_loss(ordered_xyxy, target_xyxy, reduction="mean")
@@ -36,8 +36,8 @@ def corner_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
     """Mean squared error of the four coordinates, the original's loss.
 
     Args:
-        pred_xyxy: ``(B, 4)`` crop pixels.
-        target_xyxy: ``(B, 4)`` crop pixels.
+        pred_xyxy: Predicted boxes, ``(B, 4)`` in crop pixels.
+        target_xyxy: Target boxes, ``(B, 4)`` in crop pixels.
 
     Returns:
         Scalar, in squared pixels.
@@ -46,17 +46,16 @@ def corner_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
 
 
 def mask_loss(logits: Tensor, target: Tensor, has_mask: Tensor, num_masks: Tensor | float | None = None) -> Tensor:
-    """Binary cross entropy, mean over the pixels of the samples that have a mask.
+    """Binary cross entropy, averaged over the pixels of the samples that have a mask.
 
-    Without any such sample the loss is 0 and still has a gradient (of 0), so that a step can be taken.
+    Without such a sample the loss is 0, with a gradient of 0 for every parameter.
 
     Args:
-        logits: ``(B, H, W)``.
-        target: ``(B, H, W)``, 0 or 1.
-        has_mask: ``(B,)`` bool.
-        num_masks: what to divide by, above 0; the number of samples of the batch that have a mask by default. Where a
-            batch is spread over processes whose gradients are averaged, give the number per process, averaged over
-            the processes, which may be less than 1.
+        logits: Predicted mask logits, ``(B, H, W)``.
+        target: Target masks, ``(B, H, W)``, 0 or 1.
+        has_mask: Samples that have a target mask, ``(B,)`` bool.
+        num_masks: Positive divisor; the number of samples that have a mask by default. In distributed training, where
+            gradients are averaged over the processes, the mean number per process, which may be less than 1.
 
     Returns:
         Scalar.
@@ -67,18 +66,18 @@ def mask_loss(logits: Tensor, target: Tensor, has_mask: Tensor, num_masks: Tenso
 
 
 def best_cell_loss(scores: Tensor, target_xyxy: Tensor) -> Tensor:
-    """Cross entropy of the cell that the target's centre lies in.
+    """Cross entropy of the cell that contains the center of the target.
 
-    Deviation: the original trains the confidence of its RPN head on nothing.
+    Deviation: the original does not train the confidence of its RPN head.
 
     Args:
-        scores: ``(B, 1, n, n)``, before the softmax over the cells.
-        target_xyxy: ``(B, 4)`` crop pixels.
+        scores: Confidence of each cell before the softmax, ``(B, 1, n, n)``.
+        target_xyxy: Target boxes, ``(B, 4)`` in crop pixels.
 
     Returns:
         Scalar.
     """
     n = scores.shape[-1]
-    centre = (target_xyxy[:, :2] + target_xyxy[:, 2:]) / 2
-    column, row = (centre * n / CROP_SIZE).long().clamp(0, n - 1).unbind(1)
+    center = (target_xyxy[:, :2] + target_xyxy[:, 2:]) / 2
+    column, row = (center * n / CROP_SIZE).long().clamp(0, n - 1).unbind(1)
     return F.cross_entropy(scores.flatten(1), row * n + column)

@@ -30,42 +30,42 @@ from alpharefine.options import GeometryName
 from alpharefine.training.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss
 
 _WARMUP_START = 0.01
-"""The first step's learning rate over the full one."""
+"""Ratio of the learning rate of the first warm-up step to the full rate."""
 
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
 
 class RefineTask(pl.LightningModule):
-    """Training of Alpha-Refine. The hyperparameters alone rebuild the network from a checkpoint.
+    """Training of Alpha-Refine. The hyperparameters rebuild the network from a checkpoint.
 
     Args:
-        backbone: which ImageNet classifier: ``resnet34`` for AR34, ``resnet18`` for AR18.
-        heads: ``corner``, ``mask`` or both.
-        backbone_weights: what training starts from: ``imagenet`` for torchvision's weights, the path of a file with
-            torchvision's names (.safetensors, .pth), or null for random weights.
-        neck: see `alpharefine.models.correlation.CorrelationNeck`.
-        corner_head: see `alpharefine.models.heads`.
-        mask_head: see `alpharefine.models.heads`.
-        geometry: see `alpharefine.crops`.
-        spatial_attention: see `alpharefine.models.correlation.CorrelationNeck`.
-        frozen_stages: how many stages of the backbone keep their weights and batch-norm statistics: -1 none, 0 the
-            stem, 1 to 3 the stem and the layers up to that one.
-        lr: learning rate.
-        backbone_lr_factor: the backbone's learning rate over that of the rest.
-        weight_decay: decoupled; 0 makes AdamW plain Adam.
-        schedule: ``step`` multiplies the rate by `lr_decay` every `lr_step` epochs; ``cosine`` warms up over
-            `warmup_steps` steps and falls to 0 along a half cosine, step by step.
-        lr_step: epochs between two steps of the ``step`` schedule.
-        lr_decay: factor of each of them.
-        warmup_steps: of the ``cosine`` schedule.
-        corner_loss: ``mse`` is the paper's, in squared crop pixels; ``l1_giou`` is of the order of 1 and asks for a
-            mask weight of that order.
-        corner_weight: weight of the corner loss.
-        mask_weight: weight of the mask loss.
-        cell_weight: weight of the loss that teaches the head ``rpn`` which cell's box is best.
+        backbone: ImageNet classifier that computes the features; ``resnet34`` for AR34, ``resnet18`` for AR18.
+        heads: Heads of the network: ``corner``, ``mask`` or both.
+        backbone_weights: Initial weights of the backbone: ``imagenet`` for those of torchvision, the path of a file
+            with torchvision's names (.safetensors, .pth), or null for random weights.
+        neck: Correlation of template and search region, see `alpharefine.models.correlation.CorrelationNeck`.
+        corner_head: Kind of the corner head, see `alpharefine.models.heads`.
+        mask_head: Kind of the mask head, see `alpharefine.models.heads`.
+        geometry: Crop geometry, see `alpharefine.crops`.
+        spatial_attention: Last block of the neck, see `alpharefine.models.config.NetworkConfig`.
+        frozen_stages: Last stage of the backbone whose weights and batch-norm statistics are frozen: -1 for none, 0
+            for the stem, 1 to 3 for the stem and the layers up to that one.
+        lr: Learning rate.
+        backbone_lr_factor: Ratio of the backbone's learning rate to `lr`.
+        weight_decay: Decoupled weight decay; with 0, AdamW equals Adam.
+        schedule: Learning-rate schedule. ``step`` multiplies the rate by `lr_decay` every `lr_step` epochs; ``cosine``
+            warms up over `warmup_steps` steps and decays to 0 along a half cosine, step by step.
+        lr_step: Epochs between two steps of the ``step`` schedule.
+        lr_decay: Factor of each step of the ``step`` schedule.
+        warmup_steps: Warm-up steps of the ``cosine`` schedule.
+        corner_loss: Loss of the corners. ``mse`` is that of the paper, in squared crop pixels; ``l1_giou`` is of the
+            order of 1 and requires a mask weight of that order.
+        corner_weight: Weight of the corner loss.
+        mask_weight: Weight of the mask loss.
+        cell_weight: Weight of the cell loss of the corner head ``rpn``.
 
     Raises:
-        UserError: if there is no head.
+        UserError: If a value of the network is unknown, or there is no head.
     """
 
     def __init__(
@@ -108,50 +108,69 @@ class RefineTask(pl.LightningModule):
         return [module for stage in self.network.backbone.stages[:num_stages] for module in stage] if num_stages else []
 
     def prepare_data(self) -> None:
-        """Download the ImageNet weights once a machine, unless a checkpoint is resumed."""
+        """Download the ImageNet weights once per machine, unless a checkpoint is resumed."""
         if self.hparams["backbone_weights"] == "imagenet" and self.trainer.ckpt_path is None:
             imagenet_weights(self.hparams["backbone"])
 
     def setup(self, stage: str) -> None:
-        """Start training from the pretrained backbone, unless a checkpoint is resumed."""
+        """Load the pretrained backbone, unless a checkpoint is resumed.
+
+        Args:
+            stage: Stage of the trainer.
+        """
         source = self.hparams["backbone_weights"]
         if stage == "fit" and source is not None and self.trainer.ckpt_path is None:
             load_backbone_weights(self.network.backbone, self.hparams["backbone"], source)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that training goes on with the hyperparameters that it began with.
+        """Require the hyperparameters that the run began with.
 
-        The optimiser's and the schedule's state come from the checkpoint, so that other values would do nothing.
+        The state of optimizer and schedule comes from the checkpoint, so that other values would have no effect.
+
+        Args:
+            checkpoint: Content of the checkpoint.
 
         Raises:
-            UserError: if one of them is another.
+            UserError: If a hyperparameter differs.
         """
         for name, began in checkpoint["hyper_parameters"].items():
             value = self.hparams.get(name, began)
-            same = list(value) == list(began) if name == "heads" else value == began  # lists in files, else tuples
+            same = list(value) == list(began) if name == "heads" else value == began  # a list in files, else a tuple
             if name != "backbone_weights" and not same:
                 raise UserError(
-                    f"`model.{name}` was {began} when this run began, got {value}; a run goes on as it began: "
-                    "leave the value as it was, or start another run."
+                    f"`model.{name}` was {began} when this run began, got {value}; a resumed run keeps its values: "
+                    "restore the value, or start another run."
                 )
 
     def on_train_epoch_start(self) -> None:
-        """Keep the batch-norm statistics of frozen stages."""
+        """Freeze the batch-norm statistics of frozen stages."""
         for module in self._frozen_modules():
             module.eval()
 
     def forward(self, batch: PairBatch) -> Prediction:
-        """Run all heads on a batch of pairs."""
+        """Predict with all heads for a batch of pairs.
+
+        Args:
+            batch: Batch of pairs.
+        """
         kernel = self.network.encode_template(batch.template, batch.template_xyxy)
         prediction: Prediction = self.network(batch.search, kernel)
         return prediction
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """One step: the weighted sum of the losses of the heads that the network has."""
+        """Compute and log the weighted sum of the losses of all heads.
+
+        Args:
+            batch: Batch of pairs.
+            batch_idx: Index of the batch.
+
+        Returns:
+            Scalar.
+        """
         prediction = self(batch)
         losses = self._losses(prediction, batch)
         total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
-        # Averaged over the processes: one process alone has a mask loss that is scaled by the masks of all of them.
+        # Averaged over the processes: the mask loss of one process is scaled by the masks of all of them.
         self.log("train/loss", total, prog_bar=True, sync_dist=True)
         self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()}, sync_dist=True)
         return total
@@ -174,7 +193,15 @@ class RefineTask(pl.LightningModule):
         return float(self.hparams[f"{name}_weight"])
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> Mapping[str, Prediction]:
-        """IoU of boxes and masks in the crop; returns the prediction for callbacks that show it."""
+        """Update the IoU of boxes and masks in the crop.
+
+        Args:
+            batch: Batch of pairs.
+            batch_idx: Index of the batch.
+
+        Returns:
+            The prediction, for callbacks that show it.
+        """
         prediction: Prediction = self(batch)
         batch_size = len(batch.search)
         if prediction.corners is not None:
@@ -186,7 +213,7 @@ class RefineTask(pl.LightningModule):
         return {"prediction": prediction}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW over backbone and rest, with the schedule asked for."""
+        """Build AdamW with a learning rate for the backbone and one for the rest, and the schedule."""
         hparams = self.hparams
         backbone = list(self.network.backbone.parameters())
         in_backbone = {id(p) for p in backbone}
@@ -206,7 +233,7 @@ class RefineTask(pl.LightningModule):
 def _warmup_cosine(
     optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """A function of the step alone: a run that is resumed for longer follows the curve of its new length."""
+    """Schedule that depends on the step only: a run that is resumed for longer follows the curve of its new length."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:

@@ -1,4 +1,4 @@
-"""Tracking of runs in wandb: the logger, and a panel of pairs."""
+"""Experiment tracking in wandb: the logger, and a panel of validation pairs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from alpharefine.data.pairs import PairBatch
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.models import Prediction
 
-TRUE_COLOUR = (0, 255, 0)
-PREDICTED_COLOUR = (255, 0, 0)
+TARGET_COLOR = (0, 255, 0)
+PREDICTED_COLOR = (255, 0, 0)
 
 
 def wandb_logger(
     name: str, folder: Path, mode: Literal["auto", "online", "offline"], config: Mapping[str, Any]
 ) -> WandbLogger:
-    """Lightning's logger for a run.
+    """Build Lightning's wandb logger for a run.
 
     Args:
-        name: of the run.
-        folder: where wandb puts its files.
-        mode: ``auto`` is online where wandb finds a key (``WANDB_API_KEY`` or after ``wandb login``), else offline.
-        config: what wandb shows as the run's configuration.
+        name: Name of the run.
+        folder: Folder of wandb's files.
+        mode: Mode of wandb. ``auto`` is online if wandb finds a key (``WANDB_API_KEY`` or ``wandb login``), else
+            offline.
+        config: Configuration of the run, shown by wandb.
     """
     offline = mode == "offline" or (mode == "auto" and not wandb.login(prompt=False, verify=False))
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ def wandb_logger(
         project="alpharefine",
         save_dir=folder,
         offline=offline,
-        # Lightning says so in an environment variable, which wandb does not read again after a login.
+        # Lightning sets an environment variable, which wandb does not read again after a login.
         mode="offline" if offline else "online",
         config=dict(config),
     )
@@ -52,42 +53,42 @@ def draw_pair(
     target_mask: np.ndarray | None,
     pred_mask: np.ndarray | None,
 ) -> np.ndarray:
-    """Template, search region with both boxes, true mask and predicted mask side by side.
+    """Draw template, search region with both boxes, target mask and predicted mask side by side.
 
     Args:
-        template: ``(S, S, 3)`` uint8 RGB.
-        search: ``(S, S, 3)`` uint8 RGB.
-        target_xyxy: ``(4,)`` crop pixels, drawn in green.
-        pred_xyxy: ``(4,)`` crop pixels, drawn in red.
-        target_mask: ``(S, S)``, 0 or 1; left out if None.
-        pred_mask: ``(S, S)`` probabilities; left out if None.
+        template: Template crop, ``(S, S, 3)`` uint8 RGB.
+        search: Search crop, ``(S, S, 3)`` uint8 RGB.
+        target_xyxy: Target box, ``(4,)`` in crop pixels, drawn in green.
+        pred_xyxy: Predicted box, ``(4,)`` in crop pixels, drawn in red; None for no box.
+        target_mask: Target mask, ``(S, S)``, 0 or 1; None for no mask.
+        pred_mask: Predicted mask, ``(S, S)`` probabilities; None for no mask.
 
     Returns:
         ``(S, n S, 3)`` uint8 RGB.
     """
     boxed = search.copy()
-    for box, colour in ((target_xyxy, TRUE_COLOUR), (pred_xyxy, PREDICTED_COLOUR)):
+    for box, color in ((target_xyxy, TARGET_COLOR), (pred_xyxy, PREDICTED_COLOR)):
         if box is not None:
             x1, y1, x2, y2 = (round(float(v)) for v in box)
-            cv2.rectangle(boxed, (x1, y1), (x2, y2), colour, 2)
+            cv2.rectangle(boxed, (x1, y1), (x2, y2), color, 2)
     panels = [template, boxed]
     if target_mask is not None:
-        panels.append(_tinted(search, target_mask > 0, TRUE_COLOUR))
+        panels.append(_tinted(search, target_mask > 0, TARGET_COLOR))
     if pred_mask is not None:
-        panels.append(_tinted(search, pred_mask > MASK_THRESHOLD, PREDICTED_COLOUR))
+        panels.append(_tinted(search, pred_mask > MASK_THRESHOLD, PREDICTED_COLOR))
     return np.hstack(panels)
 
 
-def _tinted(image: np.ndarray, inside: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    tinted: np.ndarray = np.where(inside[..., None], image // 2 + np.array(colour, np.uint8) // 2, image)
+def _tinted(image: np.ndarray, inside: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    tinted: np.ndarray = np.where(inside[..., None], image // 2 + np.array(color, np.uint8) // 2, image)
     return tinted
 
 
 class PairPanel(pl.Callback):
-    """Shows the first pairs of every validation in wandb, with true and predicted boxes and masks.
+    """Logs the first pairs of every validation to wandb, with target and predicted boxes and masks.
 
     Args:
-        num_pairs: how many.
+        num_pairs: Maximum number of pairs.
     """
 
     def __init__(self, num_pairs: int = 8) -> None:
@@ -102,13 +103,22 @@ class PairPanel(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,  # noqa: ARG002 - Lightning's signature
     ) -> None:
-        """Log the panel once a validation, from the first process."""
+        """Log the panel once per validation, from the first process.
+
+        Args:
+            trainer: Trainer with the logger.
+            pl_module: Task.
+            outputs: Output of the validation step, which holds the prediction.
+            batch: Batch of pairs.
+            batch_idx: Index of the batch.
+            dataloader_idx: Index of the data loader.
+        """
         logger = next((each for each in trainer.loggers if isinstance(each, WandbLogger)), None)
         if batch_idx or trainer.sanity_checking or not trainer.is_global_zero or logger is None:
             return
         prediction = cast("Prediction", outputs["prediction"])
-        pictures = [_draw(batch, prediction, i) for i in range(min(self.num_pairs, len(batch.search)))]
-        logger.log_image("val/pairs", pictures, step=trainer.global_step)
+        images = [_draw(batch, prediction, i) for i in range(min(self.num_pairs, len(batch.search)))]
+        logger.log_image("val/pairs", images, step=trainer.global_step)
 
 
 def _draw(batch: PairBatch, prediction: Prediction, i: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Networks come back from checkpoints as they were saved, and from nothing else."""
+"""Loading of checkpoints: the saved network, and errors for other files."""
 
 from __future__ import annotations
 
@@ -96,21 +96,19 @@ def with_hparams(**changes: Any) -> Change:
         pytest.param(lambda _: torch.zeros(3), "holds a Tensor, no checkpoint", id="a tensor"),
         pytest.param(lambda _: {}, r"something else than a refinement network \(it holds nothing\)", id="nothing"),
         pytest.param(lambda saved: saved["state_dict"], r"it holds network\.", id="the weights alone"),
-        pytest.param(lambda _: {1: 2, "a": 3}, "it holds 1, a", id="keys that are no text"),
+        pytest.param(lambda _: {1: 2, "a": 3}, "it holds 1, a", id="keys that are not strings"),
         pytest.param(
             lambda saved: saved | {"hyper_parameters": {"in_channels": 3}}, "something else", id="another task"
         ),
         pytest.param(lambda saved: saved | {"hyper_parameters": None}, "something else", id="no hyperparameters"),
         pytest.param(with_hparams(backbone="resnet50"), "Missing key|size mismatch", id="another backbone"),
         pytest.param(with_hparams(neck="giraffe"), "`neck` must be .*'giraffe'", id="another neck"),
-        pytest.param(
-            with_hparams(backbone="alexnet"), "`backbone` must be .*'alexnet'", id="a network that is no backbone"
-        ),
+        pytest.param(with_hparams(backbone="alexnet"), "`backbone` must be .*'alexnet'", id="an unknown backbone"),
         pytest.param(with_hparams(backbone=18), "`backbone` must be .* 18", id="a number for a backbone"),
         pytest.param(with_hparams(heads=("box",)), "`heads` must name .*'box'", id="another head"),
         pytest.param(with_hparams(heads=()), r"`heads` must name .*\(\)", id="no head"),
-        pytest.param(with_hparams(heads=None), "`heads` must name .*None", id="heads that are no list"),
-        pytest.param(with_hparams(heads=[["corner"]]), "`heads` must name", id="a head that is no name"),
+        pytest.param(with_hparams(heads=None), "`heads` must name .*None", id="heads that are not a list"),
+        pytest.param(with_hparams(heads=[["corner"]]), "`heads` must name", id="a head that is not a string"),
         pytest.param(with_hparams(heads=("corner", "mask")), "Missing key.*mask_head", id="a head without weights"),
         pytest.param(with_hparams(backbone="resnet34"), "Missing key.*backbone", id="a smaller backbone's weights"),
         pytest.param(with_state(**{"network.more": torch.zeros(1)}), 'Unexpected key.*"more"', id="one too many"),

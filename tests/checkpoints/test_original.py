@@ -1,4 +1,4 @@
-"""The checkpoints of the authors' code, as their own routine writes them."""
+"""Checkpoints of the authors' code, in the format of its own routine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def golden(shared: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def writer(golden: Path) -> ModuleType:
-    """The script that writes such files."""
+    """Script that writes such files."""
     sys.path.insert(0, str(golden))
     spec = importlib.util.spec_from_file_location("make_original_checkpoint", golden / "make_original_checkpoint.py")
     assert spec is not None
@@ -130,7 +130,7 @@ OF_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def attention_names(golden: Path, kind: str) -> dict[str, list[int]]:
-    """What a neck has besides that ends in a non-local block, or in three 1x1 convolutions, as in older code."""
+    """Parameters of a neck that ends in a non-local block, or in three 1x1 convolutions as in older code."""
     prefix = "neck.spatial_attention."
     if kind == "non_local":
         return {name: shape for name, shape in shapes(golden, "naive").items() if name.startswith(prefix)}
@@ -156,16 +156,16 @@ def test_pixel_correlation_that_ends_in_an_attention_as_in_older_code(
     assert torch.equal(found, state[f"neck.spatial_attention.{theirs}.weight"])
 
 
-def test_the_non_local_block_is_checked_against_what_the_constructor_was_told(
+def test_the_non_local_block_is_checked_against_the_arguments_of_the_constructor(
     writer: ModuleType, golden: Path, tmp_path: Path
 ) -> None:
     names = shapes(golden, "ar34_cm")
-    for present, told, agree in [(1, None, 0), (1, True, 1), (1, False, 0), (0, True, 0), (0, False, 1)]:
-        path = tmp_path / "told.pth.tar"
+    for present, given, agree in [(1, None, 0), (1, True, 1), (1, False, 0), (0, True, 0), (0, False, 1)]:
+        path = tmp_path / "given.pth.tar"
         writer.write(path, names | (attention_names(golden, "non_local") if present else {}), optimizer="none")
         content = read_torch_file(path)
-        if told is not None:
-            content["constructor"].kwds["use_NL"] = told
+        if given is not None:
+            content["constructor"].kwds["use_NL"] = given
         if agree:
             expected = "non_local" if present else "none"
             assert build_original(content, "x").network.config.spatial_attention == expected
@@ -306,7 +306,7 @@ def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: 
         main([str(released), str(tmp_path / "nowhere" / "a.safetensors")])
 
 
-def test_what_the_file_does_not_tell_can_be_told(writer: ModuleType, golden: Path, tmp_path: Path, capsys) -> None:
+def test_ambiguous_parts_can_be_given(writer: ModuleType, golden: Path, tmp_path: Path, capsys) -> None:
     path, out = tmp_path / "own.pth.tar", tmp_path / "own.safetensors"
     writer.write(path, shapes(golden, "att"), constructor="somebodys.own:make", optimizer="none")
     with pytest.raises(

@@ -22,7 +22,7 @@ class TestRunCommand:
         assert capsys.readouterr().err == ""
 
     @pytest.mark.parametrize(
-        ("error", "code", "told"),
+        ("error", "code", "line"),
         [
             (UserError("`x` must be 1, got 2."), 2, "error: `x` must be 1, got 2.\n"),
             (
@@ -33,7 +33,7 @@ class TestRunCommand:
             (
                 OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/last.ckpt"),
                 2,
-                "error: [Errno 28] No space left on device: 'runs/last.ckpt'; make room.\n",
+                "error: [Errno 28] No space left on device: 'runs/last.ckpt'; free some space.\n",
             ),
             (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.yaml/run"), 2, None),
             (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, None),
@@ -41,11 +41,11 @@ class TestRunCommand:
         ],
         ids=["user", "worker", "disk full", "a file for a folder", "rights", "Ctrl-C"],
     )
-    def test_one_line(self, error, code, told, capsys) -> None:
+    def test_one_line(self, error, code, line, capsys) -> None:
         assert run_command(failing(error)) == code
-        line = capsys.readouterr().err
-        assert line.count("\n") == 1
-        assert told is None or line == told
+        printed = capsys.readouterr().err
+        assert printed.count("\n") == 1
+        assert line is None or printed == line
 
     @pytest.mark.parametrize("error", [ValueError("a fault of ours"), OSError(errno.EBADF, "a fault of ours")])
     def test_our_own_faults_are_not_hidden(self, error) -> None:

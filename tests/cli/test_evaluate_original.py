@@ -61,7 +61,7 @@ def test_the_originals_boxes(writer, golden: Path, root: Path, tmp_path: Path, c
     writer.write(ckpt, shapes(golden, "ar34_cm"), fmt=fmt, location="cuda:0", optimizer="none")
     run(root, ckpt, tmp_path / "out")
     told = capsys.readouterr().out.splitlines()[0]
-    assert told.startswith(f"{ckpt}: checkpoint of the authors' code: SEcmnet, epoch 40, from its constructor SEcm_r34")
+    assert told.startswith(f"{ckpt}: checkpoint of the authors' code: SEcmnet, epoch 40, network from its constructor")
     assert "backbone resnet34, heads corner+mask, neck pixel" in told
     with np.load(golden / "refine_original.npz") as arrays:
         for case in CASES:

@@ -1,4 +1,4 @@
-"""The refiner with a backend that is no network: the protocol is all that it needs."""
+"""The refiner with a backend without torch, and the torch backend against the network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alpharefine.options import GeometryName
 
 
 class NumpyBackend:
-    """Finds a target of one gray level as the extent of the crop's pixels of that level."""
+    """Predicts the extent of the crop's pixels that have the gray level of the target."""
 
     geometry: GeometryName = "exact"
     heads: tuple[HeadName, ...] = ("corner", "mask")

@@ -1,4 +1,4 @@
-"""Boxes and masks of the refiner, with a network whose answers are known."""
+"""Boxes and masks of the refiner with a network of known predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.known_network import BOX, FRAME, KnownNetwork, started
 # ---- boxes ---------------------------------------------------------------------------------------------------------
 
 
-# Windows worked out by hand: twice the size rounded up, the centre kept, the corner rounded, halves to even.
+# Windows computed by hand: twice the size rounded up, the center kept, the corner rounded, halves to even.
 @pytest.mark.parametrize(
     ("base_xywh", "window_xywh", "true_xywh"),
     [
@@ -46,7 +46,7 @@ def test_a_perfect_network_gives_the_true_box(base_xywh: Any, window_xywh: Any, 
 
 
 class SeeingNetwork(KnownNetwork):
-    """Knows where the target is in the frame, and reads off the crop's colours where the crop was cut."""
+    """Knows the target in the frame, and infers the window of a crop from its colors."""
 
     def __init__(self, true_xywh: Sequence[float]) -> None:
         super().__init__(crop_xyxy=[0, 0, 0, 0])
@@ -60,13 +60,13 @@ class SeeingNetwork(KnownNetwork):
         self.crop_xyxy = [x1, y1, x2, y2]
         return super().forward(search, kernel, heads)
 
-    def _seen(self, colours: Tensor, *positions: float) -> list[float]:
+    def _seen(self, colors: Tensor, *positions: float) -> list[float]:
         places = np.arange(256) + 0.5
-        slope, start = np.polyfit(places, colours.numpy() / RAMP + RAMP_START + 0.5, 1)
+        slope, start = np.polyfit(places, colors.numpy() / RAMP + RAMP_START + 0.5, 1)
         return [(position - start) / slope for position in positions]
 
 
-RAMP, RAMP_START = 4, 96  # grey levels a pixel, from this pixel on; pixel i covers [i, i + 1)
+RAMP, RAMP_START = 4, 96  # gray levels a pixel, from this pixel on; pixel i covers [i, i + 1)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -75,12 +75,12 @@ def test_what_the_network_sees_is_where_the_box_ends_up(seed: int) -> None:
     ramp = (RAMP * (np.arange(256) - RAMP_START)).clip(0, 255)
     frame = np.zeros((256, 256, 3), dtype=np.uint8)
     frame[..., 0], frame[..., 1] = ramp, ramp[:, None]
-    centre, size = rng.uniform(124, 132, 2), rng.uniform(12, 22, 2)
-    true_xywh = np.concatenate([centre - size / 2, size])
+    center, size = rng.uniform(124, 132, 2), rng.uniform(12, 22, 2)
+    true_xywh = np.concatenate([center - size / 2, size])
     base_xywh = true_xywh + rng.uniform(-2, 2, 4)
     refiner = Refiner.from_network(SeeingNetwork(true_xywh.tolist()), "cpu")  # type: ignore[arg-type]
     refiner.initialize(frame, true_xywh)
-    # OpenCV's fixed-point filter rounds down by an eighth of a grey level on average: 0.03 px.
+    # OpenCV's fixed-point filter rounds down by an eighth of a gray level on average: 0.03 px.
     np.testing.assert_allclose(refiner.refine(frame, base_xywh).box_xywh, true_xywh, atol=0.05)
 
 

@@ -1,4 +1,4 @@
-"""What the refiner does to its network, what it keeps between calls, and misuse."""
+"""State of the refiner between calls, precision, batches, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def float32_precision() -> tuple[str, str]:
 
 
 class Watching(KnownNetwork):
-    """Sees how exactly float32 is computed while it runs."""
+    """Records the float32 precision during the forward pass."""
 
     def forward(self, *args: Any) -> Any:
         self.seen = float32_precision()
@@ -193,7 +193,7 @@ def test_refine_before_initialize() -> None:
     "frame",
     [
         pytest.param(FRAME.astype(np.float32), id="float"),
-        pytest.param(FRAME[..., 0], id="grey"),
+        pytest.param(FRAME[..., 0], id="gray"),
         pytest.param(np.zeros((20, 20, 4), np.uint8), id="four channels"),
         pytest.param(np.zeros((1, 20, 20, 3), np.uint8), id="batch"),
     ],

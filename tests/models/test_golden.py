@@ -131,7 +131,7 @@ def test_soft_argmax_on_the_exact_grid(golden) -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """As the vectors were made: Adam's first step turns the rounding of tiny gradients into whole steps."""
+    """Use one thread, as for the golden vectors: Adam amplifies rounding errors of tiny gradients in its first step."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -142,7 +142,7 @@ class TestForward:
         assert torch.equal(as_uint8.corners.crop_xyxy, as_float.corners.crop_xyxy)
         assert torch.equal(as_uint8.mask_logits, as_float.mask_logits)
 
-    def test_normalisation_by_hand(self, network) -> None:
+    def test_normalization_by_hand(self, network) -> None:
         seen = []
         handle = network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         network.encode_template(torch.tensor([255, 0, 51], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 256, 256))

@@ -1,4 +1,4 @@
-"""Every variant: against outputs of the original, and able to learn."""
+"""Variants of the network against outputs of the original, and their training."""
 
 from __future__ import annotations
 

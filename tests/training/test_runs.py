@@ -1,4 +1,4 @@
-"""Training runs: files, metrics, resuming, the command in a process of its own."""
+"""Training runs: files, metrics, resuming, the command in another process."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class TestTraining:
 
 
 def tiny_prediction(task: RefineTask, batch: Any) -> Any:
-    """A prediction that needs no network to run; one convolution gets a gradient."""
+    """Prediction that does not run the network and gives one bias a gradient."""
     from alpharefine.models import Corners, Prediction
 
     num = len(batch.search)

@@ -55,7 +55,7 @@ def make_trainer(root: Path, **kwargs: Any) -> pl.Trainer:
 
 
 class TinyNetwork(nn.Module):
-    """A backbone and a head that learn something, quickly."""
+    """Small backbone and head that learn quickly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class TinyNetwork(nn.Module):
 
 
 class Rates(pl.Callback):
-    """The learning rates of all groups, as each step finds them."""
+    """Learning rates of all groups at each step."""
 
     def __init__(self) -> None:
         self.seen: list[list[float]] = []
@@ -104,7 +104,7 @@ class TestOptimisation:
     @pytest.mark.parametrize(
         ("warmup_steps", "accumulate"), [(0, 1), (4, 1), (4, 2)], ids=["no warm-up", "warm-up", "accumulated"]
     )
-    def test_cosine_schedule_counts_optimiser_steps(self, tmp_path, warmup_steps, accumulate) -> None:
+    def test_cosine_schedule_counts_optimizer_steps(self, tmp_path, warmup_steps, accumulate) -> None:
         seen = rates(
             tmp_path,
             num_epochs=3,
@@ -139,7 +139,7 @@ class TestOptimisation:
         assert len(together) == len(set(together)) == len(list(task.parameters()))
         assert rest["weight_decay"] == backbone["weight_decay"] == 0.01
 
-    def test_a_fully_frozen_backbone_is_not_in_the_optimiser(self) -> None:
+    def test_a_fully_frozen_backbone_is_not_in_the_optimizer(self) -> None:
         task = RefineTask("resnet18", backbone_weights=None, frozen_stages=3)
         (rest,) = task.configure_optimizers()["optimizer"].param_groups
         assert {id(p) for p in rest["params"]} == {id(p) for p in task.parameters() if p.requires_grad}
@@ -158,7 +158,7 @@ class TestOptimisation:
         expected = sum(weights[name] * logged[f"train/loss_{name}"] for name in names)
         assert logged["train/loss"] == pytest.approx(expected)
 
-    # All edges are 64 px off; the boxes' IoU, and as one holds the other their generalised IoU, is 1/4.
+    # All edges are 64 px off; the boxes' IoU, and as one holds the other their generalized IoU, is 1/4.
     @pytest.mark.parametrize(("name", "expected"), [("mse", 64.0**2), ("l1_giou", 5 * 64 / 256 + 2 * (1 - 1 / 4))])
     def test_the_corner_loss_that_is_asked_for(self, tmp_path, name, expected) -> None:
         task = RefineTask("resnet18", backbone_weights=None, corner_loss=name)
@@ -194,7 +194,7 @@ class TestFrozenStages:
 
 
 class FixedPrediction(nn.Module):
-    """Answers with the next of the predictions given, and stands for the network."""
+    """Stand-in for the network that returns given predictions one after the other."""
 
     def __init__(self, *predictions: Prediction) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class FixedPrediction(nn.Module):
 
 
 def predict(boxes: list[list[float]], masks: list[list[list[int]]]) -> Prediction:
-    """From boxes, and masks as 0 and 1."""
+    """Prediction with given boxes and binary masks."""
     logits = torch.tensor(masks, dtype=torch.float32) * 2 - 1
     return Prediction(Corners(torch.tensor(boxes), torch.zeros(len(boxes), 2, 16, 16)), logits)
 
@@ -305,7 +305,7 @@ class TestCheckpoints:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            ({"lr": 0.1}, r"`model\.lr` was 0\.001 when this run began, got 0\.1; a run goes on as it began"),
+            ({"lr": 0.1}, r"`model\.lr` was 0\.001 when this run began, got 0\.1; a resumed run keeps its values"),
             ({"backbone": "resnet34"}, r"`model\.backbone` was resnet18 .*, got resnet34"),
             ({"lr_step": 1}, r"`model\.lr_step` was 8 .*, got 1"),
         ],
@@ -345,7 +345,7 @@ class TestCheckpoints:
         assert asked == ["resnet34"], "a resumed run has its weights"
 
     def test_no_head(self) -> None:
-        with pytest.raises(UserError, match="`heads` must name the corner head, the mask head or both; got none"):
+        with pytest.raises(UserError, match=r"`model`: `heads` must name 'corner', 'mask' or both, got \(\)"):
             RefineTask("resnet18", heads=())
 
     def test_frozen_stages_keep_their_statistics_when_norms_are_synchronised(self) -> None:

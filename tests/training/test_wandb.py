@@ -11,26 +11,26 @@ from pytorch_lightning.loggers import WandbLogger
 
 from alpharefine.data.pairs import PairBatch
 from alpharefine.models import Corners, Prediction
-from alpharefine.training.wandb import PREDICTED_COLOUR, TRUE_COLOUR, PairPanel, draw_pair, wandb_logger
+from alpharefine.training.wandb import PREDICTED_COLOR, TARGET_COLOR, PairPanel, draw_pair, wandb_logger
 
 SIDE = 32
-GREY = 100
+GRAY = 100
 TARGET_XYXY = np.array([4.0, 6.0, 20.0, 26.0])
 PRED_XYXY = np.array([8.4, 9.6, 27.5, 29.0])
 
 
-def plain(value: int = GREY) -> np.ndarray:
+def plain(value: int = GRAY) -> np.ndarray:
     return np.full((SIDE, SIDE, 3), value, np.uint8)
 
 
 def column_mask(x: int, dtype: type = np.uint8) -> np.ndarray:
-    """Everything left of a column."""
+    """Mask of everything left of a column."""
     mask = np.zeros((SIDE, SIDE), dtype)
     mask[:, :x] = 1
     return mask
 
 
-def colours(picture: np.ndarray) -> set[tuple[int, ...]]:
+def colors(picture: np.ndarray) -> set[tuple[int, ...]]:
     return {tuple(int(v) for v in pixel) for pixel in picture.reshape(-1, 3)}
 
 
@@ -48,19 +48,19 @@ class TestDrawing:
 
     def test_boxes(self, panels) -> None:
         boxed = panels[1]
-        assert colours(boxed) == {(GREY, GREY, GREY), TRUE_COLOUR, PREDICTED_COLOUR}
-        for box, colour in ((TARGET_XYXY, TRUE_COLOUR), (PRED_XYXY, PREDICTED_COLOUR)):
+        assert colors(boxed) == {(GRAY, GRAY, GRAY), TARGET_COLOR, PREDICTED_COLOR}
+        for box, color in ((TARGET_XYXY, TARGET_COLOR), (PRED_XYXY, PREDICTED_COLOR)):
             x1, y1, x2, y2 = np.rint(box).astype(int)
             for y, x in ((y1, x1), (y1, x2), (y2, x1), (y2, x2)):  # the corners of a box are on its outline
-                assert tuple(boxed[y, x]) == colour
-        assert tuple(boxed[15, 6]) == (GREY, GREY, GREY)  # within the true box, nothing is filled
-        assert tuple(boxed[1, 1]) == (GREY, GREY, GREY)
+                assert tuple(boxed[y, x]) == color
+        assert tuple(boxed[15, 6]) == (GRAY, GRAY, GRAY)  # within the true box, nothing is filled
+        assert tuple(boxed[1, 1]) == (GRAY, GRAY, GRAY)
 
-    @pytest.mark.parametrize(("panel", "width", "colour"), [(2, 5, TRUE_COLOUR), (3, 10, PREDICTED_COLOUR)])
-    def test_masks_are_tints_of_a_search_region_without_boxes(self, panels, panel, width, colour) -> None:
-        tint = tuple(GREY // 2 + c // 2 for c in colour)
-        assert colours(panels[panel][:, :width]) == {tint}
-        assert colours(panels[panel][:, width:]) == {(GREY, GREY, GREY)}
+    @pytest.mark.parametrize(("panel", "width", "color"), [(2, 5, TARGET_COLOR), (3, 10, PREDICTED_COLOR)])
+    def test_masks_are_tints_of_a_search_region_without_boxes(self, panels, panel, width, color) -> None:
+        tint = tuple(GRAY // 2 + c // 2 for c in color)
+        assert colors(panels[panel][:, :width]) == {tint}
+        assert colors(panels[panel][:, width:]) == {(GRAY, GRAY, GRAY)}
 
     def test_the_input_is_not_drawn_into(self) -> None:
         search = plain()
@@ -80,11 +80,11 @@ class TestDrawing:
     def test_what_is_not_there_is_left_out(self, pred_xyxy, target_mask, pred_mask, num_panels) -> None:
         picture = draw_pair(plain(), plain(), TARGET_XYXY, pred_xyxy, target_mask, pred_mask)
         assert picture.shape == (SIDE, num_panels * SIDE, 3)
-        assert (PREDICTED_COLOUR in colours(picture[:, SIDE : 2 * SIDE])) == (pred_xyxy is not None)
+        assert (PREDICTED_COLOR in colors(picture[:, SIDE : 2 * SIDE])) == (pred_xyxy is not None)
 
 
 class Recorder(WandbLogger):
-    """Keeps the pictures that would be sent."""
+    """Logger that keeps images instead of sending them."""
 
     def __init__(self) -> None:
         self.logged: list[tuple[str, list[np.ndarray], int]] = []
@@ -99,7 +99,7 @@ def a_trainer(logger: object, **changed: object) -> SimpleNamespace:
 
 
 def a_batch(num: int) -> PairBatch:
-    crops = torch.full((num, 3, SIDE, SIDE), GREY, dtype=torch.uint8)
+    crops = torch.full((num, 3, SIDE, SIDE), GRAY, dtype=torch.uint8)
     target_xyxy = torch.from_numpy(TARGET_XYXY).float().expand(num, 4)
     masks = torch.from_numpy(column_mask(5)).expand(num, SIDE, SIDE)
     return PairBatch(
@@ -141,7 +141,7 @@ class TestPanel:
         show(a_trainer(logger), PairPanel(), **parts)
         picture = logger.logged[0][1][0]
         assert picture.shape[1] == num_panels * SIDE
-        assert (PREDICTED_COLOUR in colours(picture[:, SIDE : 2 * SIDE])) == has_box
+        assert (PREDICTED_COLOR in colors(picture[:, SIDE : 2 * SIDE])) == has_box
 
     @pytest.mark.parametrize(
         ("changed", "batch_idx"),
