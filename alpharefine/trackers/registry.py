@@ -87,7 +87,8 @@ def _member(family: TrackerEntry, name: str, points: _Points) -> TrackerEntry:
     if derived is None:
         suitable = [entry.name for entry in ENTRIES if family.derive(entry) is not None]
         raise UserError(
-            f"--tracker {name} must be {family.name} and one of {', '.join(suitable)}, got {inner_name!r}; correct it."
+            f"--tracker {name} must be {family.name} followed by one of {', '.join(suitable)}, got {inner_name!r}; "
+            "correct it."
         )
     return derived
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from alpharefine.errors import UserError
-from alpharefine.trackers import LoadedTracker, Track, Tracker, TrackState, find_tracker, load_tracker
+from alpharefine.trackers import LoadedTracker, Track, Tracker, TrackState, find_tracker, load_tracker, tracker_entries
 from alpharefine.trackers.oracle import CenteredTracker, center_on_truth
 
 FRAME = np.zeros((8, 8, 3), dtype=np.uint8)
@@ -121,15 +121,25 @@ def test_the_entry_over_a_tracker_is_that_tracker_s() -> None:
 @pytest.mark.parametrize("inner", ["replay", "self", "self:2", "oracle", "oracle-size", "csrt", "my.module", ""])
 def test_trackers_that_cannot_be_moved_are_refused(inner: str) -> None:
     with pytest.raises(
-        UserError, match=rf"--tracker oracle:{inner} must be oracle: and one of dimp, .*, mil, got '{inner}'"
+        UserError, match=rf"--tracker oracle:{inner} must be oracle: followed by one of dimp, .*, mil, got '{inner}'"
     ):
         load_tracker(f"oracle:{inner}")
 
 
 @pytest.mark.parametrize("inner", ["oracle:mil", "cmd:true", "package.module:Class", "cmd:"])
 def test_members_of_families_cannot_be_moved(inner: str) -> None:
-    with pytest.raises(UserError, match=f"oracle: and one of .*, got '{inner}'"):
+    with pytest.raises(UserError, match=f"oracle: followed by one of .*, got '{inner}'"):
         find_tracker(f"oracle:{inner}")
+
+
+@pytest.mark.parametrize(
+    "change", [{"accepts_feedback": False}, {"needs_frames": False}, {"opens_files": True}, {"requires_refiner": True}]
+)
+def test_abilities_that_a_moved_tracker_needs(change: dict[str, bool]) -> None:
+    (family,) = (entry for entry in tracker_entries() if entry.name == "oracle:")
+    assert family.derive is not None
+    assert family.derive(find_tracker("mil")) is not None
+    assert family.derive(replace(find_tracker("mil"), **change)) is None
 
 
 def test_closing_closes_the_inner_tracker() -> None:
