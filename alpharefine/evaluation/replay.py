@@ -187,7 +187,13 @@ class _Running:
         self.num_open = 0
 
     def boxes(self, frame_index: int, frame: np.ndarray, template: Template) -> list[_Box]:
-        """Return the boxes to refine in a frame and count them as open."""
+        """Return the boxes to refine in a frame and count them as open.
+
+        Args:
+            frame_index: Index of the frame.
+            frame: ``(H, W, 3)`` uint8 RGB.
+            template: Template of the target.
+        """
         boxes = []
         for tracker, result in self._results.items():
             box_xywh = result.boxes_xywh[frame_index]
@@ -199,7 +205,13 @@ class _Running:
         return boxes
 
     def keep(self, box: _Box, refinement: Refinement, refine_ms: float) -> None:
-        """Store the refinement of an open box."""
+        """Store the refinement of an open box.
+
+        Args:
+            box: Open box.
+            refinement: Refinement of the box.
+            refine_ms: Milliseconds of refinement.
+        """
         result = self._results[box.tracker]
         if refinement.refined:
             result.boxes_xywh[box.frame_index] = refinement.box_xywh
@@ -212,7 +224,13 @@ class _Running:
             self._masks[tracker][frame_index - 1] = encode_mask(mask, frame.shape[:2], self._mask_threshold)
 
     def add_times(self, frame_index: int, decode_ms: float, template_ms: float = 0.0) -> None:
-        """Divide the time of shared work among the trackers."""
+        """Divide the time of shared work among the trackers.
+
+        Args:
+            frame_index: Index of the frame.
+            decode_ms: Milliseconds of decoding.
+            template_ms: Milliseconds of encoding the template.
+        """
         for result in self._results.values():
             result.times_ms[frame_index, _DECODE] += decode_ms / len(self._results)
             result.times_ms[frame_index, _REFINE] += template_ms / len(self._results)

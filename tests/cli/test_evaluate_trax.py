@@ -88,17 +88,17 @@ def test_a_changed_program_is_another_run(lasot_root: Path, names: list[str], tm
     tracker = scripted(program)
     assert run(lasot_root, tmp_path / "out", tracker, "--sequences", names[0]) == 0
     program.write_text(program.read_text() + "# changed\n")
-    with pytest.raises(UserError, match=r"other settings \(code: "):
+    with pytest.raises(UserError, match=r"other settings \(tracker_code: "):
         evaluate.main(["--tracker", tracker, "--data_root", str(lasot_root), "--output_dir", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--tracker", "mil", "--frame_limit", "3"), "`--frame_limit` are for --tracker cmd:, not mil"),
+        (("--tracker", "mil", "--frame_limit", "3"), "`--frame_limit` are for --tracker cmd:.*, got --tracker mil"),
         (("--tracker", "mil", "--startup_limit", "3"), "`--startup_limit` .*are for --tracker cmd:"),
-        (("--tracker", "cmd:true", "--frame_limit", "0"), "--frame_limit: must be above 0 seconds"),
-        (("--tracker", "cmd:no-such-program"), "there is no program no-such-program"),
+        (("--tracker", "cmd:true", "--frame_limit", "0"), "`--frame_limit` must be a positive number of seconds"),
+        (("--tracker", "cmd:no-such-program"), "no program no-such-program; give a program in PATH"),
         (("--tracker", "cmd:true", "--ckpt", "{ckpt}", "--feedback"), "`--feedback`: cmd:true cannot take"),
     ],
 )
