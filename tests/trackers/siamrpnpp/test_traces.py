@@ -17,7 +17,7 @@ from tests.original_frames import crc32
 from tests.trackers.dimp.golden import golden_frames, read_arrays
 
 from .golden import MODELS, Networks
-from .test_golden import HALF_PIXEL, PER_FRAME, Recorder, compare_frame
+from .test_pysot import HALF_PIXEL, PER_FRAME, Recorder, compare_frame
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
@@ -27,6 +27,9 @@ TRACES = (
 )
 CHANGED = ("r50_lt_a_lost", "r50_lt_b_lost")
 """Traces with other constants than the published ones."""
+
+EXHAUSTIVE = ("r50_a", "r50_lt_a", "r50_lt_a_lost")
+"""Traces that only `make exhaustive` runs; other traces cover the same model and both changes of the lost state."""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,9 @@ def compare_statistics(maps: Tensor, expected: np.ndarray, atol: float) -> None:
     np.testing.assert_allclose(found, expected, atol=atol, rtol=0)
 
 
-@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name in EXHAUSTIVE else []) for name in TRACES]
+)
 def test_every_frame_is_that_of_pysot(
     golden: Path, traces: dict[str, dict[str, Any]], networks: Networks, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -207,10 +207,10 @@ def reported(refined_xywh: np.ndarray, height: int, width: int) -> np.ndarray:
     "name",
     [
         "alex",
-        pytest.param("r50", marks=pytest.mark.slow),
+        pytest.param("r50", marks=pytest.mark.exhaustive),  # like r50_b of the portable traces
         pytest.param("r50_wide", marks=pytest.mark.slow),
         pytest.param("r50_edge", marks=pytest.mark.slow),
-        pytest.param("r50_feedback", marks=pytest.mark.slow),
+        pytest.param("r50_feedback", marks=pytest.mark.exhaustive),  # like r50_b_given of the portable traces
         pytest.param("lt", marks=pytest.mark.slow),
         pytest.param("lt_custom", marks=pytest.mark.slow),
     ],
