@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from argparse import Namespace
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
+from alpharefine.checkpoints.exported import save_exported
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet
@@ -65,6 +68,28 @@ def test_low_precision_weights_are_taken_up_in_32_bits(tmp_path: Path, saved: di
     state = {name: value.half() if value.is_floating_point() else value for name, value in saved["state_dict"].items()}
     torch.save(saved | {"state_dict": state}, path)
     assert {value.dtype for value in load_checkpoint(path).network.parameters()} == {torch.float32}
+
+
+def test_exported_files_keep_their_header(tmp_path: Path, task: RefineTask) -> None:
+    path = tmp_path / "a.safetensors"
+    save_exported(task.network, path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["alpharefine"])
+    assert header == {
+        "format": 1,
+        "parts": {
+            "backbone": "resnet18",
+            "heads": ["corner"],
+            "neck": "pixel",
+            "corner_head": "towers",
+            "mask_head": "pyramid",
+            "geometry": "exact",
+            "spatial_attention": "none",
+        },
+    }
+    loaded = load_checkpoint(path)
+    assert loaded.network.config == task.network.config
+    assert_same_weights(loaded.network, task.network)
 
 
 # ---- what it does not write ----------------------------------------------------------------------------------------
