@@ -6,6 +6,7 @@ Anything else is read line by line, which also finds the row that an error messa
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -137,6 +138,19 @@ def _parse_row(line: str, place: str, columns: int) -> list[float]:
     if len(row) != columns:
         raise UserError(f"{place}: a row must be {columns} numbers, got {line[:80]!r}; correct the file.")
     return row
+
+
+def format_rows(rows: np.ndarray) -> str:
+    r"""Return numbers as text, one row a line, separated by commas; `read_rows` gives the same numbers back.
+
+    Args:
+        rows: ``(N, C)`` array.
+
+    >>> format_rows(np.array([[1.5, 2.0], [0.1, 1e-17]]))
+    '1.5,2.0\n0.1,1e-17\n'
+    """
+    lists = json.dumps(rows.tolist(), separators=(",", ":"))  # the encoder in C writes floats as `repr` does
+    return lists[2:-2].replace("],[", "\n") + "\n" if len(rows) else ""
 
 
 def folder_name(text: str) -> str:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from alpharefine.data.text import read_rows
+from alpharefine.data.text import format_rows, read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult
 from alpharefine.evaluation.settings import RUNS, RunSettings
@@ -129,10 +129,8 @@ class RunFolder:
             raise UserError(f"{self.path} was overwritten by another command; give each its own `--output_dir`.")
         if result.masks is not None:
             self._write_masks(self.path / "masks" / name, result.masks)
-        times = "".join(",".join(f"{ms:.3f}" for ms in row) + "\n" for row in result.times_ms.tolist())
-        write_whole(self.path / "times" / f"{name}.txt", times)
-        boxes = "".join(",".join(map(repr, row)) + "\n" for row in result.boxes_xywh.tolist())
-        write_whole(self.boxes_path(name), boxes)
+        write_whole(self.path / "times" / f"{name}.txt", format_rows(result.times_ms.round(3)))
+        write_whole(self.boxes_path(name), format_rows(result.boxes_xywh))
 
     def _join(self, existing: dict[str, object]) -> None:
         _require_same_settings(self.path, existing, self._stamp)

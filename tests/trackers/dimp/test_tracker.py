@@ -45,6 +45,9 @@ EXHAUSTIVE = {
 }
 """What `make exhaustive` alone looks at: each is a case that another network has in every run of the tests."""
 
+FILTER_TOLERANCE = {"dimp50": 5e-5}
+"""Of the initial filter, where rounding alone exceeds 1e-5: on AVX2, one thread and two differ by 1e-5."""
+
 SCORE_TOLERANCE = {("super_dimp", "b_det"): 2e-2, ("super_dimp", "a_lowopt"): 2e-2, ("dimp50", "a_lowopt"): 2e-2}
 """Of traces in which many updates add up their rounding."""
 
@@ -114,7 +117,7 @@ def test_every_frame_of_the_original(golden: Path, model: str, name: str) -> Non
     network, sequence = network_of(golden, model), trace.config["seq"]
     tracker = copy.deepcopy(started(golden, model, sequence, first), {id(network): network})
     tracker.parameters = parameters
-    check_start(tracker, trace)
+    check_start(tracker, trace, FILTER_TOLERANCE.get(model, 1e-5))
 
     for i, frame in enumerate(golden_frames(golden, sequence)[0][1:]):
         track = tracker.track(frame)
@@ -134,9 +137,8 @@ def test_every_frame_of_the_original(golden: Path, model: str, name: str) -> Non
     np.testing.assert_allclose(tracker.boxes_xywh, trace["final_target_boxes_xywh"], atol=0.02)
 
 
-def check_start(tracker: TracedTracker, trace: Trace) -> None:
-    # Rounding alone moves the filter of dimp50 by 2e-5: so much do one and two threads with AVX2 differ.
-    np.testing.assert_allclose(tracker.target_filter, trace["init_filter"], atol=5e-5)
+def check_start(tracker: TracedTracker, trace: Trace, filter_tolerance: float) -> None:
+    np.testing.assert_allclose(tracker.target_filter, trace["init_filter"], atol=filter_tolerance)
     num_samples, num_views = len(trace["init_boxes_xywh"]), len(tracker.views)
     np.testing.assert_array_equal([view.shift_yx for view in tracker.views], trace["init_shift_yx"][:num_views])
     np.testing.assert_allclose(tracker.boxes_xywh[:num_samples], trace["init_boxes_xywh"], atol=1e-3)
