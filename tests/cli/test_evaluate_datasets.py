@@ -1,0 +1,116 @@
+"""Every evaluation data set through the command, on generated trees of its official layout."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alpharefine.cli import evaluate, report, score
+from alpharefine.evaluation.datasets.registry import DATASETS
+from alpharefine.synthetic import write_lasot
+from alpharefine.synthetic.benchmarks import (
+    write_got10k_benchmark,
+    write_nfs30,
+    write_otb100,
+    write_tnl2k,
+    write_trackingnet_benchmark,
+    write_uav123,
+    write_videos,
+)
+from tests.cli.results import metrics_in, runs_in, tracker_in
+
+SIZE = (48, 64)
+ONE_PASS = {"success_auc", "precision_20", "norm_precision_20"}
+GOT10K = {"ao", "sr_50", "sr_75"}
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "lasot": lambda root: write_lasot(root, num_train=0, num_test=2, num_frames=6, frame_size=SIZE),
+    "got10k": lambda root: write_got10k_benchmark(root, num_frames=6, frame_size=SIZE),
+    "trackingnet": lambda root: write_trackingnet_benchmark(root, num_frames=6, frame_size=SIZE),
+    "otb100": lambda root: write_otb100(root, ("Basketball", "Jogging-1", "Jogging-2"), 6, SIZE),
+    "uav123": lambda root: write_uav123(root, {"uav6": ("uav6", 1, 109)}, SIZE),
+    "nfs30": lambda root: write_nfs30(root, num_frames=6, frame_size=SIZE),
+    "tnl2k": lambda root: write_tnl2k(root, num_frames=6, frame_size=SIZE),
+    "folder": lambda root: write_videos(root, num_frames=6, frame_size=SIZE),
+}
+
+
+def run(name: str, root: Path, out: Path, *arguments: object) -> None:
+    words = ["--dataset", name, "--data_root", root, "--output_dir", out, *arguments]
+    evaluate.main([str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "keys", "protocol"),
+    [
+        ("lasot", (), ONE_PASS, "lasot"),
+        ("got10k", ("--split", "val"), GOT10K, None),
+        ("otb100", ("--sequences", "Basketball,Jogging-1,Jogging-2"), ONE_PASS, "lasot"),
+        ("uav123", ("--sequences", "uav6"), ONE_PASS, "pytracking"),
+        ("nfs30", (), ONE_PASS, "pytracking"),
+        ("tnl2k", (), ONE_PASS, "lasot"),
+        ("folder", (), ONE_PASS, "lasot"),
+    ],
+)
+def test_data_sets_that_are_scored(
+    name: str,
+    arguments: tuple[str, ...],
+    keys: set[str],
+    protocol: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    WRITERS[name](root)
+    run(name, root, out, "--tracker", "oracle", *arguments)
+    metrics, base = metrics_in(out), runs_in(out)["base"]
+    assert (metrics["dataset"], metrics["protocol"]) == (name, protocol)
+    assert keys <= set(base)
+    assert all(0 < base[key] <= 100 for key in keys)
+    assert set(base["sequences"]) == set(metrics["sequences"])
+    printed = capsys.readouterr().out
+    assert f"{len(metrics['sequences'])} sequences, {metrics['num_frames']} frames" in printed
+
+    score.main([str(out)])
+    assert runs_in(out)["base"] == base, "the stages give the same apart"
+    report.main([str(out)])
+    first = sorted(keys)[0]
+    assert f"{base[first]:.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "suffix"), [("got10k", ("--split", "test"), "_001.txt"), ("trackingnet", (), ".txt")]
+)
+def test_data_sets_whose_truth_is_kept_by_a_server(
+    name: str, arguments: tuple[str, ...], suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    WRITERS[name](root)
+    run(name, root, out, "--tracker", "mil", *arguments)
+    archive = tracker_in(out) / "base" / "submission.zip"
+    assert f"submission archive for the evaluation server: {archive}" in capsys.readouterr().out
+    with zipfile.ZipFile(archive) as packed:
+        files = [file for file in packed.namelist() if file.endswith(suffix)]
+        assert len(files) == 2
+        assert all(len(packed.read(file).splitlines()) == 6 for file in files)
+    run_metrics = runs_in(out)["base"]
+    assert run_metrics["submission"] == str(archive)
+    assert "success_auc" not in run_metrics
+
+
+def test_a_video_with_its_first_box_alone(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_videos(tmp_path / "data", num_sequences=1, num_frames=6, only_first=True, frame_size=SIZE)
+    out = tmp_path / "out"
+    run("folder", tmp_path / "data", out, "--tracker", "mil", "--ckpt", checkpoint, "--baseline", "--save_masks")
+    assert "no scores: the data set has no ground truth after the first frame" in capsys.readouterr().out
+    (boxes,) = (tracker_in(out) / "refined").glob("*.txt")
+    assert len(boxes.read_text().splitlines()) == 6
+    assert len(list((tracker_in(out) / "refined" / "masks" / boxes.stem).iterdir())) == 5
+
+
+def test_every_data_set_is_run_here() -> None:
+    same_class_of_layout = {"lasot_ext", "uav20l"}
+    assert set(WRITERS) | same_class_of_layout == set(DATASETS)
