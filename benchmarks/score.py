@@ -99,7 +99,7 @@ def compare(pred: np.ndarray, target: np.ndarray, absent: np.ndarray, kind: str,
     frames = score_frames(pred, target, absent)
     values = getattr(frames, kind)[:, None]
     hits = values > thresholds if kind == "overlaps" else values <= thresholds
-    return np.count_nonzero(hits, axis=0) / frames.num_frames
+    return np.asarray(np.count_nonzero(hits, axis=0) / frames.num_frames)
 
 
 def generate(folder: Path) -> tuple[Path, Path]:

@@ -1,9 +1,8 @@
 """Milliseconds a frame of the base trackers in PyTorch, and of the refiner: ``python benchmarks/track.py [NAME ...]``.
 
-Medians over single calls on a generated video, after a warm-up, with random weights: the time depends on them only by
-what they make a tracker see. So trackers of the DiMP family and ATOM are told that they see their target in every
-frame, as they mostly do, or that they see a rival, which they learn from at once; SiamRPN++ is told where its target
-is. Crops, transfers to the device and the way back are part of it. Runs on the graphics card where there is one.
+Medians over single calls on a generated video, after a warm-up, with random weights. The state of a tracker depends on
+its weights, so it is set: ATOM and the DiMP family see their target in every frame, or a distractor, which triggers an
+update; SiamRPN++ is put back on its target. Crops and transfers are included. Runs on the GPU where there is one.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -23,13 +23,13 @@ from alpharefine.models import AlphaRefineNet, NetworkConfig
 from alpharefine.trackers import Tracker, TrackState
 from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.loading import NETWORKS
-from alpharefine.trackers.dimp.localization import Localization
 from alpharefine.trackers.dimp.network import BoxNet, DiMPNet
-from alpharefine.trackers.dimp.online import OnlineTracker
 from alpharefine.trackers.dimp.parameters import read_atom_parameters, read_parameters
 from alpharefine.trackers.dimp.tracker import DiMPTracker
 from alpharefine.trackers.siamrpnpp import VARIANTS, SiamRPNppTracker, Variant
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp, fold_batch_norms
+
+Network = TypeVar("Network", bound=BoxNet)
 
 WARM_UP, CALLS = 2, 10
 SIZE = (720, 1280)
@@ -52,14 +52,14 @@ def main() -> None:
 
 
 def frame_at(index: int) -> np.ndarray:
-    """A frame ``(H, W, 3)`` of a video in which noise moves."""
+    """Return a frame ``(H, W, 3)`` of a video of moving noise."""
     noise = np.random.default_rng(0).integers(0, 256, (SIZE[0] // 8, SIZE[1] // 8, 3), dtype=np.uint8)
     moved: np.ndarray = np.roll(cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC), 2 * index, axis=1)
     return moved
 
 
 def report(what: str, call: Callable[[np.ndarray], object]) -> None:
-    """Measure one thing frame by frame."""
+    """Print the median time of a call over frames."""
     times = []
     for index in range(1, 1 + WARM_UP + CALLS):
         frame = frame_at(index)
@@ -70,7 +70,7 @@ def report(what: str, call: Callable[[np.ndarray], object]) -> None:
 
 
 def about_the_same_box(tracker: Tracker) -> Callable[[np.ndarray], None]:
-    """What a frame costs while the search region stays as large as it is."""
+    """Return a call that tracks one frame with a search region of constant size."""
 
     def call(frame: np.ndarray) -> None:
         tracker.track(frame)
@@ -94,30 +94,31 @@ def measure_siamrpnpp(name: str, variant: Variant, device: str) -> None:
 
 def measure_online(name: str, device: str) -> None:
     """Measure ATOM or a tracker of the DiMP family: its first frame, and others with and without an update."""
-    tracker = online_tracker(name, device)
+    tracker: Any = online_tracker(name, device)
     start = perf_counter()
     tracker.initialize(frame_at(0), np.array(BOX))
     print(f"{f'{name}, first frame':40} {1e3 * (perf_counter() - start):8.1f}", flush=True)
     localize = tracker._localize
     for what, state in ((name, TrackState.NORMAL), (f"{name}, with an update", TrackState.HARD_NEGATIVE)):
 
-        def told(*arguments: object, state: TrackState = state) -> Localization:
+        def in_state(*arguments: object, state: TrackState = state) -> Any:
             return localize(*arguments)._replace(state=state)
 
-        tracker._localize = told
+        tracker._localize = in_state
         report(what, about_the_same_box(tracker))
 
 
-def online_tracker(name: str, device: str) -> OnlineTracker:
-    """With random weights; the box search goes nowhere, and takes its time for it."""
+def online_tracker(name: str, device: str) -> ATOMTracker | DiMPTracker:
+    """Build a tracker with random weights whose box search moves no box and takes its usual time."""
+
+    def ready(network: Network) -> Network:
+        torch.nn.init.zeros_(network.bb_regressor.iou_predictor.weight)
+        return network.requires_grad_(False).eval().to(device)
+
     if name == "atom":
-        network, tracker = BoxNet("resnet18"), ATOMTracker
-    else:
-        backbone, optimizer = NETWORKS[name]
-        network, tracker = DiMPNet(backbone, optimizer()), DiMPTracker
-    torch.nn.init.zeros_(network.bb_regressor.iou_predictor.weight)
-    parameters = read_atom_parameters() if name == "atom" else read_parameters(name)
-    return tracker(network.requires_grad_(False).eval().to(device), parameters)
+        return ATOMTracker(ready(BoxNet("resnet18")), read_atom_parameters())
+    backbone, optimizer = NETWORKS[name]
+    return DiMPTracker(ready(DiMPNet(backbone, optimizer())), read_parameters(name))
 
 
 if __name__ == "__main__":
