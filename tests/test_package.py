@@ -33,6 +33,20 @@ def test_the_refiner_imports_no_training_library(checkpoint: Path) -> None:
     assert not found & {"pytorch_lightning", "lightning_fabric", "torchmetrics", "wandb", "albumentations"}
 
 
+def test_an_evaluation_imports_no_training_library(lasot_root: Path, tmp_path: Path, checkpoint: Path) -> None:
+    arguments = ["--tracker", "oracle", "--data_root", str(lasot_root), "--ckpt", str(checkpoint)]
+    arguments += ["--output_dir", str(tmp_path / "out")]
+    found = imported_by(f"from alpharefine.cli import evaluate; evaluate.main({arguments})")
+    assert "torchmetrics" in found
+    assert not found & {"pytorch_lightning", "lightning_fabric", "wandb", "albumentations"}
+
+
+def test_help_imports_no_framework() -> None:
+    program = "from alpharefine.cli.main import main\ntry: main(['evaluate', '--help'])\nexcept SystemExit: pass\npass"
+    found = imported_by(program)
+    assert not found & {"torch", "cv2", "torchmetrics", "pytorch_lightning"}
+
+
 def test_the_options_import_no_framework() -> None:
     found = imported_by("import alpharefine.inference.options")
     assert not found & {"torch", "numpy", "cv2"}
