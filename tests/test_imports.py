@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Every module may import from the layers above its own line and from its own room, from nothing else of the project.
+# Each module may import from its own component and from components in earlier lines, nothing else of the project.
 LAYERS = [
     ["alpharefine.errors", "alpharefine.options"],
     ["alpharefine.boxes"],
@@ -26,9 +26,9 @@ LAYERS = [
     ["alpharefine.cli"],
     ["train", "evaluate", "alpharefine.checkpoints.__main__", "alpharefine.synthetic.__main__"],
 ]
-RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+RANKS = {component: rank for rank, components in enumerate(LAYERS) for component in components}
 
-# What a room is built with. Where nothing is said, any dependency may be used.
+# Third-party packages of a component. A component that is not listed may use any dependency.
 LIBRARIES = {
     "alpharefine.errors": set(),
     "alpharefine.boxes": {"numpy", "torch"},
@@ -56,30 +56,32 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room_of(name: str) -> str | None:
-    """The room that a module, or a name in it, belongs to; None for other people's."""
+def component_of(name: str) -> str | None:
+    """The component that a module, or a name in it, belongs to; None for other people's."""
     top = name.partition(".")[0]
     if top not in ("alpharefine", "datamodules", "train", "evaluate"):
         return None
-    return max((room for room in RANKS if f"{name}.".startswith(f"{room}.")), key=len)
+    return max((component for component in RANKS if f"{name}.".startswith(f"{component}.")), key=len)
 
 
-def test_every_module_has_its_room() -> None:
+def test_every_module_has_its_component() -> None:
     names = set(modules())
     assert {"alpharefine.models.network", "alpharefine", "datamodules.pairs", "train", "evaluate"} <= names
-    outside = {name for name in names if room_of(name) == "alpharefine"} - {"alpharefine"}
-    assert not outside, "a new room needs a line in the table of layers"
-    assert {room_of(name) for name in names} == set(RANKS), "the table of layers names rooms that are not there"
+    outside = {name for name in names if component_of(name) == "alpharefine"} - {"alpharefine"}
+    assert not outside, "a new component needs a line in the table of layers"
+    assert {component_of(name) for name in names} == set(RANKS), (
+        "the table of layers names components that are not there"
+    )
 
 
 @pytest.mark.parametrize("name", modules())
 def test_imports_point_one_way(name: str) -> None:
-    room = room_of(name)
-    assert room is not None
+    component = component_of(name)
+    assert component is not None
     for target in imported(modules()[name]):
-        other = room_of(target)
-        if other is not None and other != room:
-            assert RANKS[other] < RANKS[room], f"{name} imports {target}, which is not below it"
+        other = component_of(target)
+        if other is not None and other != component:
+            assert RANKS[other] < RANKS[component], f"{name} imports {target}, which is not below it"
 
 
 @pytest.mark.parametrize("name", modules())
@@ -96,10 +98,10 @@ def test_wandb_is_imported_lazily(name: str) -> None:
             assert not any(part.startswith("alpharefine.training.wandb") for part in taken)
 
 
-@pytest.mark.parametrize("room", LIBRARIES)
-def test_a_room_is_built_with_its_own_libraries_alone(room: str) -> None:
+@pytest.mark.parametrize("component", LIBRARIES)
+def test_a_component_is_built_with_its_own_libraries_alone(component: str) -> None:
     for name, path in modules().items():
-        if room_of(name) == room:
+        if component_of(name) == component:
             tops = {target.partition(".")[0] for target in imported(path)}
             foreign = tops - set(sys.stdlib_module_names) - {"alpharefine"}
-            assert foreign <= LIBRARIES[room], f"{name} imports {sorted(foreign - LIBRARIES[room])}"
+            assert foreign <= LIBRARIES[component], f"{name} imports {sorted(foreign - LIBRARIES[component])}"

@@ -1,4 +1,4 @@
-"""Loading of a network from a checkpoint of any format."""
+"""Loading of a network from a checkpoint: of training, exported, or of the authors' code."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class LoadedCheckpoint(NamedTuple):
 
     Attributes:
         network: Network on the CPU, in evaluation mode.
-        description: Format of the file, and its training epoch where it is recorded.
-        doubts: Properties of the network that the file does not determine, and the values assumed; empty if none.
+        description: Format of the file, and the training epoch if it is recorded.
+        doubts: Assumptions about properties of the network that the file does not determine. Empty if there are none.
     """
 
     network: AlphaRefineNet
@@ -42,19 +42,19 @@ def load_checkpoint(
     corner_head: CornerHeadName | None = None,
     option: str = "--ckpt",
 ) -> LoadedCheckpoint:
-    """Rebuild a network from a checkpoint; the format is detected from the content.
+    """Rebuild a network from a checkpoint. The format is detected from the content.
 
     Args:
-        path: Path of a checkpoint of the training command, of exported weights (.safetensors), or of a checkpoint of
-            the authors' code (.pth.tar, in either container of torch).
-        geometry: Geometry in place of the one that the weights were trained in.
-        neck: Neck in place of the recorded one, with the same parameters.
-        corner_head: Corner head in place of the recorded one, with the same parameters.
-        option: Command-line option that named the file, for messages.
+        path: Path of a training checkpoint (.ckpt), exported weights (.safetensors), or a checkpoint of the authors'
+            code (.pth.tar, in the zip or the legacy format of `torch.save`).
+        geometry: Crop geometry in place of the recorded one.
+        neck: Neck in place of the recorded one. It must have the same parameters.
+        corner_head: Corner head in place of the recorded one. It must have the same parameters.
+        option: Command-line option that gave the path, for messages.
 
     Raises:
-        UserError: If the file is missing or damaged, holds no refinement network, or its weights do not fit the given
-            neck or corner head.
+        UserError: If the file is missing or damaged, does not hold a refinement network, or its weights do not fit the
+            given neck or corner head.
     """
     path = Path(path)
     place = f"`{option}`: {path}"
@@ -71,7 +71,7 @@ def load_checkpoint(
 
 
 def _with_changes(loaded: LoadedCheckpoint, given: Mapping[str, Any], place: str) -> LoadedCheckpoint:
-    """Load the same weights into a network with another configuration of the same parameters."""
+    """Load the weights into a network with another configuration, whose parameters must be the same."""
     old = loaded.network.config
     try:
         config = replace(old, **given)
@@ -83,10 +83,10 @@ def _with_changes(loaded: LoadedCheckpoint, given: Mapping[str, Any], place: str
     try:
         network.load_state_dict(loaded.network.state_dict())
     except RuntimeError as error:
-        wanted = ", ".join(f"{name} {value}" for name, value in given.items())
+        requested = ", ".join(f"{name} {value}" for name, value in given.items())
         raise UserError(
-            f"{place} does not hold the weights of a network with {wanted}, but of one with {old}; leave the option "
-            "out."
+            f"{place} does not hold the weights of a network with {requested}, but of one with {old}; leave the "
+            "option out."
         ) from error
     return loaded._replace(network=network.eval())
 
@@ -101,8 +101,8 @@ def _from_lightning(content: Mapping[Any, Any], place: str) -> LoadedCheckpoint:
     if not isinstance(hparams, Mapping) or not isinstance(state, Mapping) or not {"backbone", "heads"} <= set(hparams):
         keys = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
         raise UserError(
-            f"{place} is a checkpoint of something else than a refinement network (it holds {keys}); give a file "
-            "written by the training command or by the authors' code."
+            f"{place} is not a checkpoint of a refinement network (it holds {keys}); give a file written "
+            "by the training command or by the authors' code."
         )
     weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if str(key).startswith(_PREFIX)}
     values = {field.name: hparams[field.name] for field in fields(NetworkConfig) if field.name in hparams}

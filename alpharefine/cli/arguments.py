@@ -1,4 +1,4 @@
-"""Arguments of an evaluation: the typed configuration as flags, with a short alias for each."""
+"""Command-line arguments of an evaluation: a flag for each field of the configuration, with a short alias."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _RENAMED = {
     "tracker.weights": "tracker_weights",
     "output.dir": "output_dir",
 }
-"""Short flags that differ from the name of their field."""
+"""Short flags, without dashes, that differ from the name of their field, by dotted name."""
 
 
 def _leaf_types() -> dict[str, Any]:
-    """Return the type of every value of the configuration, by dotted name."""
+    """Return the type of every field of the configuration, by dotted name."""
     return {
         f"{group.name}.{leaf.name}": get_type_hints(kind)[leaf.name]
         for group in fields(EvaluationConfig)
@@ -40,7 +40,7 @@ def _leaf_types() -> dict[str, Any]:
 
 TYPES = _leaf_types()
 ALIASES = {_RENAMED.get(name, name.partition(".")[2]): name for name in TYPES}
-"""Dotted name by short flag."""
+"""Dotted name of each field by its short flag, without dashes."""
 
 
 def make_parser(prog: str, description: str) -> ArgumentParser:
@@ -48,7 +48,7 @@ def make_parser(prog: str, description: str) -> ArgumentParser:
 
     Args:
         prog: Name of the command.
-        description: Purpose of the command.
+        description: Description of the command for `--help`.
     """
     aliases = ", ".join(f"--{short} (--{name})" for short, name in ALIASES.items())
     parser = ArgumentParser(
@@ -57,20 +57,22 @@ def make_parser(prog: str, description: str) -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("-c", "--config", action="config", help="Configuration file, or the name of a shipped one.")
+    parser.add_argument(
+        "-c", "--config", action="config", help="Path of a configuration file, or name of a shipped one."
+    )
     parser.add_class_arguments(EvaluationConfig)
     return parser
 
 
 def parse_config(parser: ArgumentParser, args: Sequence[str]) -> tuple[EvaluationConfig, str]:
-    """Parse arguments; values on the command line override those of configuration files.
+    """Parse arguments. Values on the command line override those of configuration files.
 
     Args:
         parser: Parser from `make_parser`.
         args: Arguments, with short or dotted flags.
 
     Returns:
-        The configuration, and the same as YAML.
+        The configuration as an object and as YAML.
 
     Raises:
         UserError: If an argument is unknown or has a wrong value.
@@ -95,7 +97,7 @@ def _without_files(namespace: Namespace) -> Namespace:
 
 
 def _expand(arguments: Sequence[str]) -> list[str]:
-    """Replace short flags by dotted ones, and complete flags without a value and lists."""
+    """Rewrite flags for the parser: dotted names, explicit values of boolean flags, and lists as JSON."""
     expanded: list[str] = []
     rest = list(arguments)
     while rest:
@@ -124,13 +126,13 @@ def _expand(arguments: Sequence[str]) -> list[str]:
 
 
 def _as_list(flag: str, value: str, kind: Any) -> str:
-    """Write the comma-separated values of a list as JSON."""
+    """Convert comma-separated values to JSON if the type is a list. Return other values unchanged."""
     tuples = [option for option in _options(kind) if get_origin(option) is tuple]
     if not tuples or value.startswith("["):
         return value
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if not parts:
-        raise UserError(f"`--{flag}` must name at least one, got {value!r}.")
+        raise UserError(f"`--{flag}` requires at least one value, got {value!r}.")
     if float in get_args(tuples[0]):
         return f"[{','.join(parts)}]"
     return json.dumps(parts)
@@ -145,7 +147,7 @@ def _is_bool(kind: Any) -> bool:
 
 
 def _explain(error: ArgumentError) -> str:
-    """Write the message of the parser in one line, with the flags and types that a user knows."""
+    """Rewrite an error message of the parser in one line, with short flags and descriptions of types."""
     text = " ".join(str(error).split())
     flags = {name: f"`--{short}`" for short, name in ALIASES.items()}
     wrong = re.search(r'^Parser key "(?P<name>[\w.]+)": .*(?:Got|Given) value: (?P<value>.*)$', text)
@@ -155,7 +157,7 @@ def _explain(error: ArgumentError) -> str:
 
 
 def _rule(kind: Any) -> str:
-    """Describe the values of a type."""
+    """Describe the valid values of a type."""
     options = [option for option in _options(kind) if option is not type(None)]
     choices = [str(choice) for option in options if get_origin(option) is Literal for choice in get_args(option)]
     if choices:
@@ -168,7 +170,7 @@ def command_line(args: Sequence[str] | None) -> list[str]:
     """Return the given arguments, or those of the command line.
 
     Args:
-        args: Arguments; None for the command line's.
+        args: Arguments. None selects those of the command line.
     """
     return list(sys.argv[1:] if args is None else args)
 
@@ -181,9 +183,9 @@ def saved_config(folder: Path, name: str) -> list[str]:
         name: Name of the file.
 
     Raises:
-        UserError: If there is none.
+        UserError: If the folder has no such file.
     """
     path = folder / name
     if not path.is_file():
-        raise UserError(f"No file {path}; give the folder that `evaluate` wrote by `--output_dir`.")
+        raise UserError(f"No file {path}; give the `--output_dir` of an `evaluate` that has finished without failures.")
     return [f"--config={path}"]

@@ -1,4 +1,4 @@
-"""Training pairs: a template crop, a search crop around a jittered box, and the box and mask labels."""
+"""Training pairs: a template crop, a search crop around a jittered box, and the labels of box and mask."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from alpharefine.errors import UserError
 from alpharefine.options import GeometryName
 
 MAX_GAP = 50
-"""Maximum gap between template and search frame, in frames (from the original recipes)."""
+"""Maximum gap between template and search frame, in frames, as in the original recipe."""
 
 MIN_FRAMES = 20
 """Minimum number of frames of a video without masks, as in the original code. A video with masks needs two frames."""
@@ -36,12 +36,12 @@ class PairBatch(NamedTuple):
     """Batch of training pairs, or one pair without the batch dimension.
 
     Attributes:
-        template: Template crops of shape ``(B, 3, 256, 256)``, uint8 RGB. The window is twice the target box.
+        template: Template crops of shape ``(B, 3, 256, 256)``, uint8 RGB. The window is twice as large as the box.
         template_xyxy: Target boxes of shape ``(B, 4)``, float32, in pixels of the template crop.
-        search: Search crops of shape ``(B, 3, 256, 256)``, uint8 RGB. The window is twice the jittered box.
+        search: Search crops of shape ``(B, 3, 256, 256)``, uint8 RGB. The window is twice as large as the jittered box.
         target_xyxy: Target boxes of shape ``(B, 4)``, float32, in pixels of the search crop, clamped to the crop.
-        mask: Target masks in the search crop, shape ``(B, 256, 256)``, uint8, with values 0 and 1. Zero without a mask.
-        has_mask: Boolean tensor of shape ``(B,)``, True if the mask is annotated.
+        mask: Target masks in the search crop, shape ``(B, 256, 256)``, uint8, values 0 and 1. All 0 without a mask.
+        has_mask: Boolean tensor of shape ``(B,)``, True for pairs with an annotated mask.
     """
 
     template: Tensor
@@ -72,9 +72,9 @@ class PairSource:
 
     Args:
         reader: Reader of the data set.
-        cache_dir: Folder of the indexes. The default is `default_cache_dir`.
-        max_gap: Maximum distance of the search frame from the template frame: up to `max_gap` frames before it and up
-            to ``max_gap - 1`` frames after it.
+        cache_dir: Folder of the indexes. None selects `default_cache_dir`.
+        max_gap: Maximum gap between the frames. The search frame is at most `max_gap` frames before and at most
+            ``max_gap - 1`` frames after the template frame.
 
     Raises:
         UserError: If `max_gap` is not positive, or no sequence is suitable for training.
@@ -100,7 +100,9 @@ class PairSource:
             )
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
-        """Draw a template and a search frame of one target. Sequences and frames are drawn uniformly.
+        """Draw a template frame and a search frame of one target. Sequences and frames are drawn uniformly.
+
+        A pair from still images consists of the same image twice.
 
         Args:
             rng: Random generator.
@@ -159,10 +161,10 @@ class PairDataset(Dataset[PairBatch]):
     Args:
         sources: Data sets of the mixture.
         weights: Relative sampling weight of each data set.
-        augmentation: Augmentation of the pairs.
+        augmentation: Augmentation of the pairs, including the box jitter.
         num_pairs: Number of pairs per epoch.
         seed: Random seed.
-        geometry: Geometry of crops and labels (see `alpharefine.crops`).
+        geometry: Crop geometry, see `alpharefine.crops`.
 
     Raises:
         UserError: If the weights are negative, not finite or all 0, or the augmentation is out of range.
@@ -195,7 +197,7 @@ class PairDataset(Dataset[PairBatch]):
         return self.num_pairs
 
     def __getitem__(self, index: int) -> PairBatch:
-        """Create the pair with this index."""
+        """Return the pair with this index."""
         rng = np.random.default_rng((self.seed, index))
         source = self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
         template, search = source.draw(rng)
@@ -235,11 +237,11 @@ def _to_tensor(crop: np.ndarray) -> Tensor:
 class EpochSampler(DistributedSampler[int]):
     """Sampler of pair indices that distributes an epoch over the processes.
 
-    With ``n`` pairs per epoch, epoch ``e`` of training consists of the indices ``e * n`` to ``(e + 1) * n``. No pair is
-    repeated within an epoch or in another epoch. A fixed sampler, used for validation, always returns the indices 0 to
-    ``n``. Process ``r`` of ``R`` takes every R-th index, so R processes together use the same pairs as a single one. If
-    R does not divide the number of pairs, ``n`` is rounded up to a multiple of R, and later epochs contain other pairs
-    than those of a single process.
+    With ``n`` pairs per epoch, epoch ``e`` of training consists of the indices ``e * n`` to ``(e + 1) * n - 1``, so no
+    index occurs twice during training. A fixed sampler, for validation, returns the indices 0 to ``n - 1`` in every
+    epoch. Process ``r`` of ``R`` takes every R-th index from ``r``, so R processes together use the same pairs as a
+    single process. If R does not divide ``n``, ``n`` is rounded up to a multiple of R. The indices of later epochs then
+    differ from those of a single process.
 
     Args:
         dataset: Data set of the pairs.

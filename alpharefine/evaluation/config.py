@@ -1,4 +1,4 @@
-"""Typed configuration of an evaluation, shared by its three stages: run, score, report."""
+"""Typed configuration of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class DatasetConfig:
     Attributes:
         name: Name of the data set.
         root: Folder of the data set in its official layout.
-        annotations_dir: Folder of the official annotations, for scoring without frames (`lasot`, `lasot_ext`).
-        split: Split of the data set, or path of a text file with one sequence name a line.
-        sequences: Names of the sequences, in place of a split.
-        first_box: First box ``x,y,w,h`` in pixels, for `folder` without a ground-truth file.
+        annotations_dir: Folder of the official annotations, for `lasot` and `lasot_ext`. Scoring then needs no frames.
+        split: Split of the data set, or path of a text file with one sequence name per line.
+        sequences: Names of the sequences to evaluate. Empty selects all sequences of the split.
+        first_box: Box of the target in the first frame, ``x,y,w,h`` in pixels, for `folder` without ground truth.
     """
 
     name: str = "lasot"
@@ -38,8 +38,8 @@ class TrackerConfig:
         name: Name of the tracker, ``cmd:program arguments`` or ``package.module:Class``.
         weights: Weight files, in the order of the tracker's roles.
         results_dir: Folder or archive of published results, for `replay`.
-        startup_limit: Seconds until a program of ``cmd:`` has answered the first frame.
-        frame_limit: Seconds for each further frame of such a program.
+        startup_limit: Time limit in seconds from the start of a ``cmd:`` program to its answer for the first frame.
+        frame_limit: Time limit in seconds for each further frame of a ``cmd:`` program.
     """
 
     name: str
@@ -51,20 +51,21 @@ class TrackerConfig:
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """Refiner; None selects the default that depends on tracker and checkpoint.
+    """Refiner. None selects a default, which may depend on the tracker and the checkpoint.
 
     Attributes:
-        ckpt: Path of the checkpoint; without one the base tracker runs alone.
-        geometry: Geometry in place of the one recorded in the checkpoint.
+        ckpt: Path of the checkpoint. Without a checkpoint, the base tracker runs alone.
+        geometry: Crop geometry in place of the one recorded in the checkpoint.
         precision: Floating-point precision of the network.
         box_from: Head that the box is taken from.
         mask_threshold: Probability above which a pixel belongs to the target.
         flip_test: Average the predictions for each search region and its mirror image.
-        save_masks: Save the mask of every frame as a PNG.
-        feedback: Hand the refined box back to the tracker.
-        min_feedback_score: Minimum refinement score at which the box is handed back.
-        when_lost: Treatment of frames in which the tracker reports that the target is lost.
-        min_score: Minimum tracker score at which a box is refined.
+        save_masks: Save the mask of every frame after the first as a PNG image.
+        feedback: Pass the refined box back to the tracker.
+        min_feedback_score: Minimum score of a refinement whose box is passed back to the tracker.
+        when_lost: Treatment of frames in which the tracker reports a lost target: ``refine`` as usual, ``report`` the
+            refined box without feedback, or ``keep`` the box of the tracker.
+        min_score: Minimum score of a tracker's box that is refined. None refines every box.
     """
 
     ckpt: str | None = None
@@ -85,9 +86,9 @@ class RunConfig:
     """Execution of the run stage.
 
     Attributes:
-        baseline: Run the base tracker without refinement, too.
-        devices: Number of processes, each with a GPU where there is one.
-        overwrite: Discard the results of an earlier run in the output folder.
+        baseline: Also run the base tracker without refinement.
+        devices: Number of processes. They share the GPUs of the machine, if there are any.
+        overwrite: Discard the results of an earlier run in the results folder.
     """
 
     baseline: bool = False
@@ -97,12 +98,12 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """Scores and files.
+    """Results folder and scoring.
 
     Attributes:
-        dir: Folder of boxes, scores and the resolved configuration.
-        protocol: Scoring conventions of a one-pass data set; `auto` selects those of the data set.
-        compare: Print published scores beside the measured ones.
+        dir: Results folder, for boxes, scores and the resolved configuration.
+        protocol: Scoring conventions of one-pass evaluation. `auto` selects the default of the data set.
+        compare: Print published scores below the measured ones.
     """
 
     dir: Path | None = None
@@ -119,7 +120,7 @@ class EvaluationConfig:
         tracker: Base tracker.
         refiner: Refiner.
         run: Execution of the run stage.
-        output: Scores and files.
+        output: Results folder and scoring.
     """
 
     tracker: TrackerConfig

@@ -1,7 +1,8 @@
-"""Share-out of an evaluation over the processes of a launcher (torchrun or SLURM) on any number of machines.
+"""Distribution of an evaluation over the processes of a launcher (torchrun or SLURM) on any number of machines.
 
-Lightning Fabric finds rank, world size and rendezvous. Rank 0 decides which sequences each process runs and broadcasts
-it once; after that the processes meet only in the results folder, so that a slow one cannot time out the others.
+Lightning Fabric determines rank, world size and rendezvous. Rank 0 assigns the sequences to the processes, and
+broadcasts the assignment once. After that, the processes communicate only through files in the results folder,
+so no collective operation can time out while a process is slow.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ Failures = dict[str, list[str]]
 
 
 class Plan(NamedTuple):
-    """Decision of rank 0.
+    """Assignment of sequences to processes, made by rank 0.
 
     Attributes:
-        token: Identifier of the launch.
-        shares: Names of the sequences of each process.
-        error: Message of the error that ended rank 0; None if there was none.
+        token: Unique identifier of the launch.
+        shares: Names of the sequences of each process, by rank.
+        error: Message of the error on rank 0. None if there was none.
     """
 
     token: str
@@ -44,7 +45,7 @@ class Launch(NamedTuple):
         rank: Global rank of the process.
         world_size: Number of processes.
         device: Torch device of the process.
-        plan: Decision of rank 0.
+        plan: Assignment of the sequences.
     """
 
     rank: int
@@ -58,14 +59,14 @@ class Launch(NamedTuple):
         return set(self.plan.shares[self.rank])
 
     def finish(self, output_dir: Path, failures: Failures) -> Failures | None:
-        """Report the end of this process.
+        """Record that this process has finished, and collect the failures of all processes if it is the last.
 
         Args:
             output_dir: Results folder, shared by all processes.
             failures: Sequences that failed in this process.
 
         Returns:
-            Failures of all processes if this one is the last to finish, else None.
+            Failures of all processes if all have finished, else None. Only one process gets the failures.
         """
         folder = output_dir / f".launch-{self.plan.token}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ class Launch(NamedTuple):
             return None
         try:
             (folder / "last").mkdir()
-        except FileExistsError:  # two processes finished at once
+        except FileExistsError:  # another process finished at the same time
             return None
         merged: Failures = {}
         for report in reports:
@@ -86,7 +87,7 @@ class Launch(NamedTuple):
 
 
 def is_launched() -> bool:
-    """Return True in a process of torchrun or of a SLURM job of several tasks."""
+    """Return True in a process of torchrun, or of a non-interactive SLURM job with several tasks."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return True
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
@@ -97,10 +98,10 @@ def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
     """Join the other processes of the launch and receive a share of the sequences.
 
     Args:
-        make_costs: Called on rank 0 alone; returns the cost of each sequence that is left to run, by name.
+        make_costs: Function that returns the cost of each unfinished sequence by name. It is called only on rank 0.
 
     Raises:
-        UserError: On every process, if `make_costs` raised one.
+        UserError: If `make_costs` raises a `UserError`. It is raised on every process.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
@@ -126,14 +127,14 @@ def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
 
 
 def share_out(costs: Mapping[str, float], num_shares: int) -> list[list[str]]:
-    """Distribute sequences, longest first, each to the process with the least work.
+    """Assign each sequence, the most expensive first, to the process with the least work.
 
     Args:
         costs: Cost of each sequence by name.
         num_shares: Number of processes.
 
     Returns:
-        Names of each process, the longest sequence first.
+        Names of the sequences of each process, the most expensive first.
 
     >>> share_out({"a": 1, "b": 5, "c": 3, "d": 2}, 2)
     [['b', 'a'], ['c', 'd']]

@@ -27,7 +27,7 @@ from alpharefine.evaluation.run import (
     encode_mask,
     load_refiner,
     mask_region,
-    require_inside,
+    require_overlap,
 )
 from alpharefine.evaluation.settings import RefinementSettings
 from alpharefine.inference.refiner import Refinement, Template
@@ -138,7 +138,7 @@ class ReplayRunner:
         assert sequence.frame_paths is not None
         frames = _decoded(sequence.frame_paths)
         first, decode_ms = next(frames)
-        require_inside(sequence.name, sequence.truth.boxes_xywh[0], first)
+        require_overlap(sequence.name, sequence.truth.boxes_xywh[0], first)
         start = perf_counter()
         template = self.refiner.encode_template(first, sequence.truth.boxes_xywh[0])
         running.add_times(0, decode_ms, 1e3 * (perf_counter() - start))

@@ -1,16 +1,17 @@
-"""Results folder: its layout, and the settings that its boxes depend on.
+"""Results folder: layout, files, and the recorded settings that determine the boxes.
 
 Layout, version 1; `docs/evaluation.md` describes each file::
 
     <output_dir>/
-      config.yaml                      resolved configuration of the last command
+      config.yaml                      resolved configuration of the last `evaluate` without failures
       metrics.json                     scores of every tracker and run
       <tracker>/<base or refined>/
-        settings.json                  what the boxes depend on
-        <sequence>.txt                 x,y,w,h a frame; complete, or not there
-        times/<sequence>.txt           milliseconds a frame: decoding, base tracker, refinement
-        masks/<sequence>/%08d.png      with `--save_masks`
+        settings.json                  settings that determine the boxes
+        <sequence>.txt                 x,y,w,h per frame; a file that exists is complete
+        times/<sequence>.txt           milliseconds per frame: decoding, base tracker, refinement
+        masks/<sequence>/%08d.png      with `--save_masks`, from 00000002.png
         curves.npz                     curves of every sequence
+        submission.zip                 for data sets with an evaluation server
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ _LOCK_FILE = ".lock"
 class RunFolder:
     """Files of one run of one tracker.
 
-    A sequence's boxes are written whole or not at all; a box file means that the sequence is done. Nothing is created
-    or discarded before `begin` or the first `write`. Several processes and machines may write into one folder: the
-    first one creates it, the others join it if their settings agree.
+    The box file of a sequence is written last and atomically, so a sequence with a box file is done. Nothing is created
+    or discarded before `begin` or the first `write`. Several processes and machines may write to one folder. The first
+    one creates it, and the others join it if their settings are the same.
 
     Args:
         path: Folder of the run.
         settings: Settings of the run.
         overwrite: Discard the results of an earlier run.
-        results_digest: Digest of published results, if those are replayed.
+        results_digest: Digest of the published results, if the run replays some.
 
     Raises:
-        UserError: If the folder holds a run with other settings or something else, or is not writable.
+        UserError: If the folder holds a run with other settings, holds other files, or is not writable.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class RunFolder:
         return self._id is not None and self.boxes_path(name).is_file()
 
     def begin(self) -> None:
-        """Create the folder, or join the run that another command has begun there.
+        """Create the folder, or join a run that another process has begun there.
 
         Raises:
             UserError: If the folder holds a run with other settings, or cannot be created.
@@ -114,7 +115,7 @@ class RunFolder:
             ) from error
 
     def write(self, name: str, result: SequenceResult) -> None:
-        """Write masks, times and boxes of a sequence, in this order.
+        """Write the masks, the times and then the boxes of a sequence.
 
         Args:
             name: Name of the sequence.
@@ -147,7 +148,7 @@ class RunFolder:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file atomically: a failure leaves no partial file.
 
     Args:
         path: Path of the file.
@@ -175,17 +176,17 @@ def run_folders(output_dir: Path) -> dict[str, dict[str, Path]]:
         output_dir: Results folder.
 
     Returns:
-        Folders of the runs by tracker and run, trackers in alphabetical order.
+        Folders of the runs, by name of the tracker and name of the run, in alphabetical order of the trackers.
 
     Raises:
-        UserError: If there is none.
+        UserError: If the folder holds no run.
     """
     found: dict[str, dict[str, Path]] = {}
     for settings in sorted(output_dir.glob(f"*/*/{SETTINGS_FILE}")):
         found.setdefault(settings.parent.parent.name, {})[settings.parent.name] = settings.parent
     runs = {name: {run: folders[run] for run in RUNS if run in folders} for name, folders in found.items()}
     if not any(runs.values()):
-        raise UserError(f"{output_dir} holds no run of `evaluate`; give the folder named by its `--output_dir`.")
+        raise UserError(f"{output_dir} holds no run of `evaluate`; give the `--output_dir` of a run.")
     return runs
 
 
@@ -206,13 +207,13 @@ def read_times(folder: Path, name: str) -> np.ndarray:
         name: Name of the sequence.
 
     Returns:
-        ``(N, 3)``, columns as in `TIME_COLUMNS`.
+        Milliseconds, ``(N, 3)`` with the columns `TIME_COLUMNS`.
     """
     return read_rows(folder / "times" / f"{name}.txt", len(TIME_COLUMNS))
 
 
 def median_times(folder: Path, names: Iterable[str]) -> dict[str, float]:
-    """Return median milliseconds per frame by column; first frames, which include start-up, do not count.
+    """Return the median milliseconds per frame by column, without first frames, which include initialization.
 
     Args:
         folder: Folder of the run.
@@ -230,7 +231,7 @@ def _require_writable(path: Path) -> None:
 
 
 def _read_settings(path: Path) -> dict[str, object] | None:
-    """Read the settings of the run in a folder; None if the folder is missing or empty."""
+    """Read the settings of the run in a folder. Return None if the folder is missing or empty."""
     try:
         settings = json.loads((path / SETTINGS_FILE).read_text())
     except FileNotFoundError:
@@ -247,9 +248,9 @@ def _read_settings(path: Path) -> dict[str, object] | None:
     return settings
 
 
-def _require_same_settings(path: Path, existing: dict[str, object], wanted: dict[str, object]) -> None:
+def _require_same_settings(path: Path, existing: dict[str, object], current: dict[str, object]) -> None:
     changed = [
-        f"{key}: {existing.get(key)} there, {value} now" for key, value in wanted.items() if existing.get(key) != value
+        f"{key}: {existing.get(key)} there, {value} now" for key, value in current.items() if existing.get(key) != value
     ]
     if changed:
         raise UserError(
@@ -259,7 +260,7 @@ def _require_same_settings(path: Path, existing: dict[str, object], wanted: dict
 
 
 def _stamp(settings: RunSettings, results_digest: str | None) -> dict[str, object]:
-    """Collect what the boxes depend on; files are represented by digests of their content."""
+    """Return the settings that determine the boxes, with files as digests of their content."""
     entry = find_tracker(settings.tracker.name)
     refinement = settings.refinement
     code = entry.code_files(settings.tracker.name)

@@ -1,4 +1,4 @@
-"""Run stage in a closed loop: a base tracker, with or without refinement, over one sequence after another."""
+"""Run stage for trackers that run here: a base tracker with or without refinement, one sequence at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from alpharefine.inference.refiner import Refinement, Refiner
 from alpharefine.trackers import Track, Tracker, TrackState, find_tracker, load_tracker
 
 TIME_COLUMNS = ("decode", "base", "refine")
-"""Columns of a times file, in milliseconds per frame."""
+"""Columns of a times file: milliseconds per frame for image decoding, base tracker and refinement."""
 
 _NO_FRAME = np.empty((0, 0, 3), dtype=np.uint8)
 
@@ -32,9 +32,9 @@ class SequenceResult:
     """Boxes and times of one sequence of N frames.
 
     Attributes:
-        boxes_xywh: ``(N, 4)`` float64; the first row is the box that initialized the tracker.
-        times_ms: ``(N, 3)`` milliseconds, columns as in `TIME_COLUMNS`.
-        masks: Binary PNG images, one for each frame after the first; None if masks are not saved.
+        boxes_xywh: Boxes, ``(N, 4)`` float64 in image pixels. The first row is the box that initialized the tracker.
+        times_ms: Milliseconds per frame, ``(N, 3)`` with the columns `TIME_COLUMNS`.
+        masks: Encoded PNG images, one for each frame after the first. None if masks are not saved.
     """
 
     boxes_xywh: np.ndarray
@@ -55,7 +55,7 @@ class SequenceJob(NamedTuple):
 
 
 class SequenceOutcome(NamedTuple):
-    """Result of a `SequenceJob`, or the error that is limited to its sequence."""
+    """Outcome of a `SequenceJob`: its result, or the error that affects only its sequence."""
 
     run: str
     name: str
@@ -69,11 +69,11 @@ def load_refiner(
 
     Args:
         settings: Refinement settings.
-        device: Torch device, or ``auto``.
-        checkpoint: Content of `settings.ckpt`, if it was read already.
+        device: Torch device. ``auto`` selects the GPU if there is one.
+        checkpoint: Loaded checkpoint `settings.ckpt`. None loads it.
 
     Raises:
-        UserError: If the checkpoint is missing or is not a refinement network.
+        UserError: If the checkpoint is missing or does not hold a refinement network.
     """
     if checkpoint is None:
         checkpoint = load_checkpoint(settings.ckpt, settings.geometry)
@@ -88,15 +88,15 @@ def load_refiner(
 
 
 class TrackerRunner:
-    """A base tracker and a refiner, loaded once, for any number of sequences.
+    """A base tracker and a refiner that are loaded once and run any number of sequences.
 
     Args:
-        settings: Settings of each run, by its name; runs differ in their refinement only.
-        device: Device of the refiner and of trackers in PyTorch.
-        checkpoint: Content of the refiner's checkpoint, if it was read already.
+        settings: Settings of each run by name. The runs differ only in their refinement.
+        device: Torch device of the refiner and of trackers in PyTorch. ``auto`` selects the GPU if there is one.
+        checkpoint: Loaded checkpoint of the refiner. None loads it.
 
     Raises:
-        UserError: If a file is missing or does not fit the tracker.
+        UserError: If a file is missing or invalid.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class TrackerRunner:
         )
 
     def run_all(self, jobs: Iterable[SequenceJob]) -> Iterator[SequenceOutcome]:
-        """Run jobs one after the other.
+        """Run jobs one after the other and yield the outcome of each.
 
         Args:
-            jobs: Jobs in order.
+            jobs: Jobs in the order in which they run.
 
         Raises:
-            UserError: If an error is not limited to one sequence.
+            UserError: If an error affects more than one sequence.
         """
         for run, sequence in jobs:
             result: SequenceResult | SequenceError
@@ -133,14 +133,14 @@ class TrackerRunner:
             yield SequenceOutcome(run, sequence.name, result)
 
     def __call__(self, run: str, sequence: EvaluationSequence) -> SequenceResult:
-        """Run one sequence from its first box to its last frame.
+        """Run one sequence from its first frame to its last.
 
         Args:
             run: Name of the run.
             sequence: Sequence with its frames.
 
         Raises:
-            UserError: If a frame does not decode, the first box lies outside of its frame, or the tracker fails.
+            UserError: If a frame cannot be decoded, the first box lies outside the first frame, or the tracker fails.
         """
         settings = self._settings[run].refinement
         refiner = None if settings is None else self.refiner
@@ -148,18 +148,19 @@ class TrackerRunner:
         frame_paths = sequence.frame_paths if refiner is not None or self._entry.needs_frames else None
         tracker = self._tracker.open(sequence.name, truth_xywh, sequence.frame_paths)
         with contextlib.closing(tracker):
-            decodes = refiner is not None or not self._entry.opens_files
-            loop = _ClosedLoop(tracker, refiner, settings, decodes)
+            decodes_all = refiner is not None or not self._entry.opens_files
+            loop = _SequenceLoop(tracker, refiner, settings, decodes_all)
             return loop.run(sequence.name, truth_xywh, frame_paths)
 
 
-class _ClosedLoop:
-    """One tracker over one sequence; each refined box may be handed back to the tracker."""
+class _SequenceLoop:
+    """One run of a tracker over one sequence. Refined boxes are passed back to the tracker if the settings say so."""
 
     def __init__(
-        self, tracker: Tracker, refiner: Refiner | None, settings: RefinementSettings | None, decodes: bool
+        self, tracker: Tracker, refiner: Refiner | None, settings: RefinementSettings | None, decodes_all: bool
     ) -> None:
-        self._tracker, self._refiner, self._settings, self._decodes = tracker, refiner, settings, decodes
+        self._tracker, self._refiner, self._settings = tracker, refiner, settings
+        self._decodes_all = decodes_all  # the first frame is always decoded
         self._saves_masks = settings is not None and settings.save_masks
 
     def run(self, name: str, truth_xywh: np.ndarray, frame_paths: Iterable[Path] | None) -> SequenceResult:
@@ -171,11 +172,11 @@ class _ClosedLoop:
         watch = _Stopwatch()
         for t in range(num_frames):
             path = None if paths is None else next(paths)
-            frame = read_image(path) if path is not None and (t == 0 or self._decodes) else _NO_FRAME
+            frame = read_image(path) if path is not None and (t == 0 or self._decodes_all) else _NO_FRAME
             decode_ms = watch.lap()
             if t == 0:
                 if path is not None:
-                    require_inside(name, truth_xywh[0], frame)
+                    require_overlap(name, truth_xywh[0], frame)
                 self._tracker.initialize(frame, truth_xywh[0])
                 base_ms = watch.lap()
                 if self._refiner is not None:
@@ -194,28 +195,30 @@ class _ClosedLoop:
         return SequenceResult(boxes_xywh, times_ms, masks if self._saves_masks else None)
 
     def _refine(self, frame: np.ndarray, track: Track) -> Refinement | None:
-        """Refine the box of a frame; None keeps the tracker's box."""
+        """Refine the box of a frame. Return None where the box of the tracker is kept."""
         refiner, settings = self._refiner, self._settings
-        if refiner is None or settings is None or not is_valid(track.box_xywh) or not self._is_wanted(track, settings):
+        if refiner is None or settings is None or not is_valid(track.box_xywh):
+            return None
+        if not self._should_refine(track, settings):
             return None
         refinement = refiner.refine(frame, track.box_xywh, mask=settings.saves_box_masks)
         if not refinement.refined:
             return None
-        lost = settings.when_lost != "refine" and track.state is TrackState.NOT_FOUND
-        if settings.feedback and not lost and refinement.score >= settings.min_feedback_score:
+        withhold = settings.when_lost != "refine" and track.state is TrackState.NOT_FOUND
+        if settings.feedback and not withhold and refinement.score >= settings.min_feedback_score:
             self._tracker.set_box(refinement.box_xywh)
         if not settings.save_masks or settings.saves_box_masks:
             return refinement
         return replace(refinement, mask=refiner.segment(frame, mask_region(refinement)))
 
     @staticmethod
-    def _is_wanted(track: Track, settings: RefinementSettings) -> bool:
+    def _should_refine(track: Track, settings: RefinementSettings) -> bool:
         if settings.when_lost == "keep" and track.state is TrackState.NOT_FOUND:
             return False
         if settings.min_score is None:
             return True
         if np.isnan(track.score):
-            raise UserError("`--min_score` requires a tracker with scores, got NaN as a score; leave it out.")
+            raise UserError("`--min_score` requires a tracker that gives scores, got the score NaN; leave it out.")
         return track.score >= settings.min_score
 
     def _mask_png(self, frame: np.ndarray, refinement: Refinement | None) -> bytes:
@@ -236,15 +239,15 @@ class _Stopwatch:
 
 
 def mask_region(refinement: Refinement) -> np.ndarray:
-    """Return the box ``(4,)`` xywh whose window the mask is predicted in: the unclipped box if it is valid."""
+    """Return the box, ``(4,)`` xywh, around which the mask is predicted: the unclipped box if it is valid."""
     return refinement.raw_box_xywh if is_valid(refinement.raw_box_xywh) else refinement.box_xywh
 
 
 def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold: float) -> bytes:
-    """Encode a mask as a binary PNG image, white on the target.
+    """Encode a mask as a black-and-white PNG image in which the target is white.
 
     Args:
-        mask: ``(H, W)`` probabilities; None for an empty mask.
+        mask: Probability map, ``(H, W)``. None is an empty mask.
         image_size: Height and width in pixels.
         threshold: Probability above which a pixel belongs to the target.
     """
@@ -252,22 +255,22 @@ def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold:
     return cv2.imencode(".png", inside.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
 
 
-def require_inside(name: str, box_xywh: np.ndarray, frame: np.ndarray) -> None:
-    """Check that a first box overlaps its frame.
+def require_overlap(name: str, box_xywh: np.ndarray, frame: np.ndarray) -> None:
+    """Check that the first box of a sequence overlaps the first frame.
 
     Args:
         name: Name of the sequence.
-        box_xywh: ``(4,)`` box in image pixels.
-        frame: ``(H, W, 3)`` image.
+        box_xywh: First box, ``(4,)`` in image pixels.
+        frame: First frame, ``(H, W, 3)``.
 
     Raises:
-        UserError: If it does not.
+        UserError: If the box lies outside the frame.
     """
     (x, y, w, h), (height, width) = box_xywh.tolist(), frame.shape[:2]
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise UserError(
-            f"Sequence {name}: its first box {[x, y, w, h]} lies outside of its first frame of {width}x{height} px; a "
-            "tracker starts from that box: correct the ground truth, or leave the sequence out."
+            f"Sequence {name}: its first box {[x, y, w, h]} lies outside the first frame of {width}x{height} px. The "
+            "tracker starts from this box: correct the ground truth, or leave the sequence out."
         )
 
 
@@ -276,7 +279,7 @@ def require_frames(sequences: Iterable[EvaluationSequence], reader: str) -> None
 
     Args:
         sequences: Sequences to run.
-        reader: Component that reads the frames, for the message.
+        reader: Name of what needs the frames, for the message.
 
     Raises:
         UserError: If only annotations are available.

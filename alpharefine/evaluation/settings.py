@@ -1,4 +1,4 @@
-"""Settings of the runs of an evaluation: the configuration, checked, with every default resolved."""
+"""Settings of the runs of an evaluation: the checked configuration with all defaults resolved."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from alpharefine.trackers import TimeLimits, TrackerEntry, check_arguments, find
 from alpharefine.trackers.loading import WEIGHTS_VARIABLE
 
 MIN_FEEDBACK_SCORE = 0.2
-"""Default of `RefinerConfig.min_feedback_score`, chosen with NanoTrack on five short sequences of LaSOT's layout, where
-boxes of low score made the closed loop drift."""
+"""Default of `RefinerConfig.min_feedback_score` in the geometry ``exact``. It was chosen with NanoTrack on five short
+sequences, where feedback of boxes with a low score made the tracker drift."""
 
 RUNS = ("base", "refined")
-"""Names of the runs: the base tracker alone, and with refinement."""
+"""Names of the runs: the base tracker alone, and the base tracker with refinement."""
 
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """Resolved refinement of a run; see `RefinerConfig` for the fields.
+    """Refinement settings of a run: `RefinerConfig` with all defaults resolved.
 
     Attributes:
         ckpt: Path of the checkpoint.
-        geometry: Geometry of the network.
+        geometry: Crop geometry of the network.
         precision: Floating-point precision of the network.
         box_from: Head that the box is taken from.
         mask_threshold: Probability above which a pixel belongs to the target.
-        flip_test: Average over the mirrored search region.
-        save_masks: Save the masks.
-        feedback: Hand the refined box back to the tracker.
-        min_feedback_score: Minimum refinement score at which the box is handed back.
-        when_lost: Treatment of frames with a lost target.
-        min_score: Minimum tracker score at which a box is refined; None refines every frame.
+        flip_test: Average the predictions for each search region and its mirror image.
+        save_masks: Save the mask of every frame after the first.
+        feedback: Pass the refined box back to the tracker.
+        min_feedback_score: Minimum score of a refinement whose box is passed back to the tracker.
+        when_lost: Treatment of frames in which the tracker reports a lost target.
+        min_score: Minimum score of a tracker's box that is refined. None refines every box.
     """
 
     ckpt: str
@@ -59,7 +59,7 @@ class RefinementSettings:
 
     @property
     def saves_box_masks(self) -> bool:
-        """Save the masks that the boxes are drawn around, in place of masks of the refined window."""
+        """True if the saved masks are those from which the boxes were computed, not those around the refined boxes."""
         return self.save_masks and self.box_from == "mask"
 
 
@@ -83,7 +83,7 @@ class ResolvedRuns(NamedTuple):
 
     Attributes:
         entry: Registry entry of the base tracker.
-        settings: Settings by the name of the run, one or both of `RUNS`.
+        settings: Settings of each run by name. The names are one or both of `RUNS`.
         checkpoint: Content of the refiner's checkpoint; None without refinement.
     """
 
@@ -93,13 +93,13 @@ class ResolvedRuns(NamedTuple):
 
 
 def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
-    """Check a configuration and resolve its defaults; the checkpoint is read once, here.
+    """Check a configuration, load the checkpoint, and resolve the defaults.
 
     Args:
         config: Configuration of the evaluation.
 
     Raises:
-        UserError: If a file is missing, a value is out of range, or an option has no effect or is not possible.
+        UserError: If a file is missing, a value is out of range, or an option does not apply to the tracker or network.
     """
     _check_values(config)
     entry = find_tracker(config.tracker.name)
@@ -113,7 +113,7 @@ def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
     assert refiner.ckpt is not None
     checkpoint = load_checkpoint(refiner.ckpt, refiner.geometry)
     refined = RunSettings(config.dataset, tracker, _resolve_refinement(refiner, entry, checkpoint))
-    # Published boxes cost nothing: their scores stand beside the refined ones even without `--baseline`.
+    # Published boxes need no computation, so their scores are always reported, also without `--baseline`.
     settings = {"base": base, "refined": refined} if config.run.baseline or entry.replays else {"refined": refined}
     return ResolvedRuns(entry, settings, checkpoint)
 
@@ -149,7 +149,7 @@ def _resolve_tracker(config: TrackerConfig, entry: TrackerEntry, has_refiner: bo
 
 
 def time_limits(config: TrackerConfig) -> TimeLimits | None:
-    """Return the time limits of a tracker; None if none is configured.
+    """Return the time limits of a tracker, or None if the configuration sets none.
 
     Args:
         config: Base tracker.
@@ -165,25 +165,28 @@ def _require_no_refinement(config: EvaluationConfig) -> None:
     given = [f.name for f in fields(default) if getattr(config.refiner, f.name) != getattr(default, f.name)]
     given += ["baseline"] if config.run.baseline else []
     if given:
-        raise UserError(f"`--{given[0]}` is an option of refinement and requires `--ckpt`; give it, or leave it out.")
+        raise UserError(
+            f"`--{given[0]}` applies only to refinement, which requires `--ckpt`; give `--ckpt`, or leave "
+            "the option out."
+        )
 
 
 def _check_refinement(config: EvaluationConfig, entry: TrackerEntry) -> None:
-    """Refuse options that are not possible or have no effect with a tracker."""
+    """Raise an error for options that do not apply to the tracker."""
     refiner, name = config.refiner, config.tracker.name
     if refiner.mask_threshold is not None and refiner.box_from != "mask" and not refiner.save_masks:
         raise UserError("`--mask_threshold` requires `--box_from mask` or `--save_masks`; give one, or leave it out.")
     if config.run.baseline and entry.requires_refiner:
         raise UserError(f"`--baseline`: {name} does not run without a refiner; leave it out.")
     if refiner.feedback and not entry.accepts_feedback:
-        raise UserError(f"`--feedback`: {name} cannot take the refined box back; use `--no-feedback`.")
+        raise UserError(f"`--feedback`: {name} does not accept the refined box; use `--no-feedback`.")
     feedback = _resolve_feedback(refiner, entry)
     if entry.requires_refiner and not feedback:
-        raise UserError(f"`--no-feedback`: {name} moves by the refined box alone; leave it out.")
+        raise UserError(f"`--no-feedback`: {name} moves only by the refined box; leave it out.")
     if not feedback and refiner.min_feedback_score is not None:
-        raise UserError("`--min_feedback_score` requires feedback: no box is handed back in this run; leave it out.")
+        raise UserError("`--min_feedback_score` requires feedback, and this run has none; leave it out.")
     if not feedback and refiner.when_lost == "report":
-        raise UserError("`--when_lost report` requires feedback: no box is handed back in this run; leave it out.")
+        raise UserError("`--when_lost report` requires feedback, and this run has none; leave it out.")
     if refiner.when_lost != "refine" and not entry.reports_lost:
         raise UserError(f"`--when_lost {refiner.when_lost}`: {name} does not report lost targets; leave it out.")
     if refiner.min_score is not None and not entry.gives_score:
@@ -199,8 +202,8 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
     box_head = resolve_box_head(config.box_from, network.heads)
     if box_head not in network.heads:
         raise UserError(
-            f"`--box_from {config.box_from}`: the network of {config.ckpt} has {' and '.join(network.heads)}; "
-            "give another checkpoint, or leave it out."
+            f"`--box_from {config.box_from}`: the network of {config.ckpt} has only the head "
+            f"{network.heads[0]}; give another checkpoint, or leave it out."
         )
     if config.save_masks and "mask" not in network.heads:
         raise UserError(f"`--save_masks`: the network of {config.ckpt} has no mask head; leave it out.")
@@ -225,7 +228,7 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
 
 
 def _find_checkpoint(ckpt: str) -> str:
-    """Find a checkpoint here or, by a relative path, in the folder of official files."""
+    """Return the path, or the path below `$ALPHAREFINE_WEIGHTS` if only that is a file."""
     folder = os.environ.get(WEIGHTS_VARIABLE)
-    elsewhere = None if folder is None else Path(folder) / ckpt
-    return str(elsewhere) if elsewhere is not None and elsewhere.is_file() and not Path(ckpt).is_file() else ckpt
+    official = None if folder is None else Path(folder) / ckpt
+    return str(official) if official is not None and official.is_file() and not Path(ckpt).is_file() else ckpt

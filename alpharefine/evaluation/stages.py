@@ -1,4 +1,4 @@
-"""Stages of an evaluation: `run` writes boxes, `score` turns boxes into numbers."""
+"""Run and score stages of an evaluation: `run` writes boxes, and `score` computes their scores."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class TrackerRuns:
 
     Attributes:
         name: Name of the tracker, and of its folder.
-        folders: Folders by run.
-        sequences: Sequences of the tracker; published results may lack some of the data set.
-        published: Published boxes, if the tracker is replayed.
+        folders: Folder of each run by name.
+        sequences: Sequences to evaluate. Published results may lack some sequences of the data set.
+        published: Published results. None if the tracker runs here.
     """
 
     name: str
@@ -61,11 +61,11 @@ class TrackerRuns:
     published: PublishedResults | None = None
 
     def to_do(self, run: str, share: Collection[str] | None = None) -> list[EvaluationSequence]:
-        """Return the sequences that a run has not completed.
+        """Return the unfinished sequences of a run. A run that is not part of this evaluation has none.
 
         Args:
-            run: Name of the run; without a folder of that name nothing is left to do.
-            share: Names of the sequences that this process runs; None for all.
+            run: Name of the run.
+            share: Names of the sequences that this process runs. None selects all sequences.
         """
         if run not in self.folders:
             return []
@@ -80,11 +80,11 @@ class RunOutcome(NamedTuple):
     Attributes:
         output_dir: Results folder.
         dataset: Evaluation data set.
-        sequences: Sequences of each tracker.
+        sequences: Sequences of each tracker by name.
         settings: Configuration of each run of each tracker, for `metrics.json`.
         failures: Names of failed sequences by run.
-        is_last: False in a process of a launch that others outlast; the last one scores.
-        checkpoint: Description of the checkpoint, one line or several; empty without one.
+        is_last: True if all other processes of the launch have finished. The last process scores.
+        checkpoint: Description of the checkpoint in one or more lines. Empty without a checkpoint.
     """
 
     output_dir: Path
@@ -97,16 +97,16 @@ class RunOutcome(NamedTuple):
 
 
 def run(config: EvaluationConfig) -> RunOutcome:
-    """Run a base tracker, or replay published boxes, with and without refinement, and write boxes and times.
+    """Run a base tracker or replay published boxes, with or without refinement, and write boxes and times.
 
-    Sequences that are complete in the results folder are not run again. Under torchrun or SLURM the sequences are
+    Sequences that are complete in the results folder are skipped. Under torchrun or SLURM the sequences are
     distributed over the processes.
 
     Args:
         config: Configuration of the evaluation.
 
     Raises:
-        UserError: If a file is missing, options do not go together, or an error is not limited to one sequence.
+        UserError: If a file is missing, options are incompatible, or an error affects more than one sequence.
     """
     dataset = open_dataset(config.dataset)
     if config.output.compare and dataset.published is None:
@@ -143,7 +143,7 @@ def run(config: EvaluationConfig) -> RunOutcome:
 
 
 def default_output_dir(config: EvaluationConfig) -> Path:
-    """Return the results folder: `output.dir`, else one named after the tracker or its published results.
+    """Return `output.dir`, or a folder in `results` named after the tracker or the published results.
 
     Args:
         config: Configuration of the evaluation.
@@ -171,15 +171,15 @@ def _plan(
     output_dir: Path,
     overwrite: bool,
 ) -> list[TrackerRuns]:
-    """List the runs of every tracker, with their folders checked."""
+    """Return the runs of every tracker, after a check of their folders."""
     if not resolved.entry.replays:
         return [_tracker_runs(_tracker_name(config), resolved, sequences, output_dir, overwrite)]
     results_dir = resolved.settings["base"].tracker.results_dir
     assert results_dir is not None
     if output_dir.resolve().is_relative_to(results_dir):
         raise UserError(
-            f"`--output_dir`: {output_dir} lies in --results_dir {results_dir}, where the next run would read it as "
-            "results of other trackers; give another `--output_dir`."
+            f"`--output_dir`: {output_dir} lies in --results_dir {results_dir}, so the next command would "
+            "read it as published results; give another `--output_dir`."
         )
     names = [sequence.name for sequence in sequences]
     single = results_of_one(results_dir, names)
@@ -187,8 +187,8 @@ def _plan(
         missing = next((name for name in names if name not in single.files), None)
         if missing is not None:
             raise UserError(
-                f"--results_dir {results_dir} has no {missing}.txt; a folder of one tracker needs a file for each "
-                "sequence: select those that are there with `--sequences`."
+                f"--results_dir {results_dir} has no {missing}.txt; the folder of a single tracker needs a file for "
+                "each sequence: select existing ones with `--sequences`."
             )
     if single is None:
         trackers = find_results(results_dir, names)
@@ -243,14 +243,14 @@ def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]]) 
 
 
 def _run_tracker(tracker: TrackerRuns, resolved: ResolvedRuns, num_processes: int, launch: Launch | None) -> Failures:
-    """Run the sequences that are left; return the names of those that failed, by run."""
+    """Run the unfinished sequences. Return the names of those that failed, by run."""
     share = None if launch is None else launch.share
     jobs = [SequenceJob(run, sequence) for run in tracker.folders for sequence in tracker.to_do(run, share)]
     failures: Failures = {run: [] for run in tracker.folders}
     total = len(tracker.sequences) * len(tracker.folders)
     if not jobs:
         return failures
-    if num_processes > 1:  # a long sequence at the end would leave the other processes idle
+    if num_processes > 1:  # longest first: a long sequence at the end would leave the other processes idle
         jobs.sort(key=lambda job: len(job.sequence), reverse=True)
     checkpoint = resolved.checkpoint if num_processes == 1 else None
     make_runner = functools.partial(TrackerRunner, resolved.settings, checkpoint=checkpoint)
@@ -259,7 +259,7 @@ def _run_tracker(tracker: TrackerRuns, resolved: ResolvedRuns, num_processes: in
         for run, name, result in outcomes:
             if isinstance(result, SequenceError):
                 failures[run].append(name)
-                progress.complain(f"Sequence {name} failed: {result}")
+                progress.write_above(f"Sequence {name} failed: {result}")
             else:
                 tracker.folders[run].write(name, result)
                 progress.advance(result.times_ms)
@@ -269,7 +269,7 @@ def _run_tracker(tracker: TrackerRuns, resolved: ResolvedRuns, num_processes: in
 def _run_replays(
     trackers: list[TrackerRuns], resolved: ResolvedRuns, num_processes: int, launch: Launch | None
 ) -> None:
-    """Write published boxes and refine those that are left, of all trackers at once."""
+    """Write the published boxes, and refine those of unfinished sequences for all trackers together."""
     share = None if launch is None else launch.share
     boxes_xywh = {tracker.name: _published_boxes(tracker, share) for tracker in trackers}
     jobs: dict[str, ReplayJob] = {}
@@ -297,10 +297,10 @@ def _run_replays(
 
 
 def _published_boxes(tracker: TrackerRuns, share: Collection[str] | None) -> dict[str, np.ndarray]:
-    """Read the boxes of the sequences that are left, by sequence."""
+    """Read the published boxes of the unfinished sequences, by name of the sequence."""
     assert tracker.published is not None
-    left = {s.name: s.truth.boxes_xywh for run in tracker.folders for s in tracker.to_do(run, share)}
-    return {name: tracker.published.boxes_xywh(name, truth[0], len(truth)) for name, truth in left.items()}
+    truths = {s.name: s.truth.boxes_xywh for run in tracker.folders for s in tracker.to_do(run, share)}
+    return {name: tracker.published.boxes_xywh(name, truth[0], len(truth)) for name, truth in truths.items()}
 
 
 def _device(launch: Launch | None) -> str:
@@ -308,18 +308,18 @@ def _device(launch: Launch | None) -> str:
 
 
 class _Progress:
-    """Progress bar over sequences with the number of frames per second."""
+    """Progress bar over sequences that shows the frames per second."""
 
     def __init__(self, bar: Any) -> None:
         self._bar, self._num_frames, self._busy_ms = bar, 0, 0.0
 
     def advance(self, times_ms: np.ndarray) -> None:
-        """Count a sequence with times ``(N, 3)``."""
+        """Count one sequence, whose times are ``(N, 3)`` milliseconds."""
         self._num_frames, self._busy_ms = self._num_frames + len(times_ms), self._busy_ms + float(times_ms.sum())
         self._bar.set_postfix(fps=f"{1e3 * self._num_frames / max(self._busy_ms, 1e-9):.1f}")
         self._bar.update()
 
-    def complain(self, message: str) -> None:
+    def write_above(self, message: str) -> None:
         """Write a line above the bar."""
         self._bar.write(message, file=sys.stderr)
 
@@ -341,16 +341,16 @@ def score(
     settings: Mapping[str, Mapping[str, Any]],
     compare: bool = False,
 ) -> Metrics:
-    """Score the boxes of a results folder; write `metrics.json` and the curves, or the submission archives.
+    """Score the boxes of a results folder. Write `metrics.json`, and the curves or submission archive of each run.
 
     Args:
         output_dir: Results folder.
         dataset: Evaluation data set.
-        split: Name of its split.
+        split: Name of the split.
         protocol: Scoring conventions of a one-pass data set.
         sequences: Sequences to score, by tracker.
         settings: Settings of each run, by tracker.
-        compare: Add published scores.
+        compare: Add published scores to the metrics.
 
     Raises:
         UserError: If a result is missing, malformed or too short.
@@ -377,7 +377,7 @@ def score(
 def _compare(
     dataset: EvaluationDataset, protocol: Protocol, sequences: Mapping[str, list[EvaluationSequence]]
 ) -> PublishedComparison:
-    """Collect published scores; a tracker that lacks sequences decides whether they are comparable."""
+    """Return the published scores. The tracker with the fewest sequences decides whether they are comparable."""
     assert dataset.published is not None
     fewest = min(sequences.values(), key=len)
     why_not = dataset.published.why_incomparable([s.name for s in fewest], sum(map(len, fewest)), protocol)
@@ -408,7 +408,7 @@ def score_folder(config: EvaluationConfig, output_dir: Path) -> Metrics:
     """Score all complete sequences of a results folder.
 
     Args:
-        config: Configuration saved in the folder, with changes; `dataset.sequences` restricts the sequences.
+        config: Configuration saved in the folder, with overrides. `dataset.sequences` selects sequences if not empty.
         output_dir: Results folder.
 
     Raises:
@@ -421,7 +421,7 @@ def score_folder(config: EvaluationConfig, output_dir: Path) -> Metrics:
     dataset = open_dataset(replace(config.dataset, sequences=names))
     loaded = {name: dataset.load(name) for name in dataset.names if name in everywhere}
     if not loaded:
-        raise UserError(f"{output_dir} has no complete sequence of the chosen ones; run `evaluate` first.")
+        raise UserError(f"{output_dir} has no complete result for the chosen sequences; run `evaluate` first.")
     settings = {
         name: {run: json.loads((path / SETTINGS_FILE).read_text()) for run, path in runs.items()}
         for name, runs in folders.items()
@@ -440,7 +440,7 @@ def score_folder(config: EvaluationConfig, output_dir: Path) -> Metrics:
 
 
 def _in_official_order(config: EvaluationConfig, names: Collection[str]) -> list[str]:
-    """Order names as in the split of the data set; names that are not in it come last."""
+    """Order names as in the split of the data set, followed by names that are not in the split."""
     official = [name for name in open_dataset(replace(config.dataset, sequences=())).names if name in names]
     return official + sorted(set(names) - set(official))
 
@@ -450,6 +450,6 @@ def save_config(output_dir: Path, text: str) -> None:
 
     Args:
         output_dir: Results folder.
-        text: Configuration in YAML.
+        text: Configuration as YAML.
     """
     write_whole(output_dir / CONFIG_FILE, text)

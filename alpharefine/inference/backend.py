@@ -1,4 +1,4 @@
-"""Protocol between the refiner and the implementations of the network."""
+"""Interface between the refiner and implementations of the network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from alpharefine.options import GeometryName
 
 
 class CropPredictions(NamedTuple):
-    """Predictions for B search crops of S x S pixels, float32 arrays on the CPU.
+    """Predictions for B search crops of S x S pixels, as float32 arrays on the CPU.
 
     Attributes:
-        crop_xyxy: ``(B, 4)``, boxes in crop pixels, the corners may be out of order; None without the corner head.
-        peak: ``(B,)``, confidence of each box in 0..1; None without the corner head.
-        masks: ``(B, S, S)``, probabilities; None without the mask head.
+        crop_xyxy: Boxes, ``(B, 4)`` in crop pixels. Corners may be out of order. None if the corner head was not run.
+        peak: Confidence of each box, ``(B,)`` in 0..1: the lowest of the maxima of its heat maps, or 1 for a corner
+            head without heat maps. None if the corner head was not run.
+        masks: Probability maps, ``(B, S, S)``. None if the mask head was not run.
     """
 
     crop_xyxy: np.ndarray | None
@@ -26,14 +27,14 @@ class CropPredictions(NamedTuple):
 
 
 class InferenceBackend(Protocol):
-    """A network on a device that encodes templates and predicts from search crops.
+    """Network on a device that encodes templates and predicts from search crops.
 
-    `Refiner` and the evaluation use a network through this protocol only. An implementation keeps no state of a target.
+    `Refiner` uses a network only through this protocol. An implementation stores nothing about a target.
     """
 
     @property
     def geometry(self) -> GeometryName:
-        """Crop geometry of the weights, see `alpharefine.crops`."""
+        """Crop geometry of the network, see `alpharefine.crops`."""
 
     @property
     def heads(self) -> tuple[HeadName, ...]:
@@ -48,20 +49,20 @@ class InferenceBackend(Protocol):
         """Floating-point precision, such as ``32``, ``16`` or ``bf16``."""
 
     def encode_templates(self, crops: Sequence[np.ndarray], targets_xyxy: np.ndarray) -> Sequence[Any]:
-        """Encode targets.
+        """Encode the targets in template crops.
 
         Args:
-            crops: B template crops, ``(S, S, 3)`` uint8 RGB.
-            targets_xyxy: ``(B, 4)``, targets in crop pixels.
+            crops: B template crops, ``(S, S, 3)`` uint8 RGB, with any strides.
+            targets_xyxy: Boxes of the targets, ``(B, 4)`` in crop pixels.
 
         Returns:
-            B encodings. Only `predict` of the same backend looks into them.
+            B encodings, which are opaque to everything but `predict` of the same backend.
         """
 
     def predict(
         self, crops: Sequence[np.ndarray], templates: Sequence[Any], heads: Sequence[HeadName]
     ) -> CropPredictions:
-        """Find the targets in search crops.
+        """Predict the boxes and masks of the targets in search crops.
 
         Args:
             crops: B search crops, ``(S, S, 3)`` uint8 RGB, with any strides.

@@ -1,4 +1,4 @@
-"""The refiner: learns a target from one frame, and refines rough boxes of it in other frames."""
+"""Refiner: encodes a target from one frame and refines rough boxes of this target in other frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Template:
 
     Attributes:
         encoding: Encoding by the refiner's backend.
-        mirrored_encoding: Encoding of the target mirrored left to right; None without `flip_test`.
+        mirrored_encoding: Encoding of the horizontally mirrored target. None without `flip_test`.
     """
 
     encoding: Any
@@ -39,15 +39,16 @@ class Refinement:
     """Refinement of one box.
 
     Attributes:
-        box_xywh: ``(4,)`` float64, image pixels, clipped to the image, corners in order, each side at least 10 px (or
-            the image's side). The geometry ``original`` clips as the authors' code does, which guarantees neither.
-        raw_box_xywh: ``(4,)`` float64, image pixels, the predicted box before clipping.
-        mask: ``(H, W)`` float32, probabilities in the frame; None if not requested.
-        score: Confidence in 0..1: the lower one of the maxima of the two corner heat maps. If the box is taken from the
-            mask: the mean probability inside the mask.
-        refined: False if the search region lies outside of the image or the network found no target (a small mask, or
-            values that are not finite). `raw_box_xywh` is then the given box. Also False in the geometry ``original``
-            if the corners are out of order.
+        box_xywh: Refined box, ``(4,)`` float64 in image pixels. It lies inside the image, its corners are in order, and
+            its sides are at least 10 px, or the side of a smaller image. The geometries ``original`` and
+            ``original_window`` clip as the authors' code does, which can leave shorter sides and corners out of order.
+        raw_box_xywh: Predicted box before clipping, ``(4,)`` float64 in image pixels.
+        mask: Probability map of the frame, ``(H, W)`` float32. None if it was not requested.
+        score: Confidence in 0..1. For a box from the corner head, the lowest of the maxima of the heat maps, or 1 for a
+            head without heat maps. For a box from the mask, the mean probability of the pixels above the threshold.
+        refined: True if the box was refined. False if the search region lies outside the image, the mask is too small,
+            or the prediction is not finite: `raw_box_xywh` is then the given box, and `box_xywh` the given box after
+            clipping. Also False if the clipped box has corners out of order.
     """
 
     box_xywh: np.ndarray
@@ -58,22 +59,22 @@ class Refinement:
 
 
 class Refiner:
-    """Refines boxes with a trained network; see `from_checkpoint` and `from_network`.
+    """Refines boxes with a trained network. `from_checkpoint` and `from_network` build one from PyTorch weights.
 
     Args:
         backend: Implementation of the network.
-        box_from: Head that the box is taken from: ``corner``, or ``mask`` for the box around the mask. ``auto`` selects
-            the corner head if there is one.
-        mask_threshold: Probability above which a pixel belongs to the target, used if the box is taken from the mask.
-        flip_test: Average the predictions for each search region and its mirror image: slightly more accurate, in
-            twice the time.
+        box_from: Head that the box is taken from: ``corner``, or ``mask`` for the bounding box of the mask. ``auto``
+            selects the corner head if there is one.
+        mask_threshold: Probability above which a pixel belongs to the target. Used only for boxes from the mask.
+        flip_test: Average the predictions for each search region and its mirror image. This is slightly more accurate
+            and takes twice the time.
 
     Attributes:
         backend: Implementation of the network.
         box_head: Head that boxes are taken from.
 
     Raises:
-        ValueError: If the network does not have the head, or the threshold is not a probability.
+        ValueError: If the network does not have the head, or the threshold is not between 0 and 1.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Refiner:
         mask_threshold: float = MASK_THRESHOLD,
         flip_test: bool = False,
     ) -> Refiner:
-        """Make a refiner that runs a network in PyTorch.
+        """Build a refiner that runs a network in PyTorch.
 
         Args:
             network: Network to run. It is moved to the device and set to evaluation mode.
@@ -135,11 +136,11 @@ class Refiner:
         mask_threshold: float = MASK_THRESHOLD,
         flip_test: bool = False,
     ) -> Refiner:
-        """Make a refiner from a checkpoint of any format.
+        """Build a refiner from a checkpoint. The format is detected from the content.
 
         Args:
-            path: Path of a checkpoint of the training command, of exported weights (.safetensors), or of a checkpoint
-                of the authors' code (.pth.tar). The format is detected from the content.
+            path: Path of a training checkpoint (.ckpt), exported weights (.safetensors), or a checkpoint of the
+                authors' code (.pth.tar).
             device: Torch device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
             precision: Floating-point precision, see `TorchBackend`.
             geometry: Crop geometry in place of the one recorded in the checkpoint.
@@ -148,10 +149,10 @@ class Refiner:
             flip_test: Average the predictions for each search region and its mirror image, see `Refiner`.
 
         Warns:
-            UserWarning: If a checkpoint of the authors' code does not determine which of two networks it holds.
+            UserWarning: If a checkpoint of the authors' code does not determine a property of its network.
 
         Raises:
-            UserError: If the file is missing, or holds no refinement network.
+            UserError: If the file is missing or does not hold a refinement network.
             ValueError: If an argument is unknown, or the network does not have the head.
         """
         loaded = load_checkpoint(path, geometry)
@@ -170,7 +171,7 @@ class Refiner:
         return self.backend.heads
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target that `refine` and `segment` look for.
+        """Set the target of `refine` and `segment`.
 
         Args:
             frame: First frame, ``(H, W, 3)`` uint8 RGB.
@@ -182,7 +183,7 @@ class Refiner:
         self._template = self.encode_template(frame, box_xywh)
 
     def encode_template(self, frame: np.ndarray, box_xywh: np.ndarray) -> Template:
-        """Encode a target for `refine_many` and `segment_many`, without keeping it.
+        """Encode a target for `refine_many` and `segment_many`. The target of `refine` does not change.
 
         Args:
             frame: Frame, ``(H, W, 3)`` uint8 RGB.
@@ -212,11 +213,11 @@ class Refiner:
         Args:
             frame: Frame, ``(H, W, 3)`` uint8 RGB.
             box_xywh: Rough box, ``(4,)`` in image pixels. The search region is a window of twice its size.
-            mask: Compute the mask, too.
+            mask: Also return the mask.
 
         Raises:
             RuntimeError: If `initialize` was not called.
-            ValueError: If the frame or the box is malformed, or the network has no mask head for a mask.
+            ValueError: If the frame or the box is malformed, or a mask is requested from a network without a mask head.
         """
         return self.refine_many([frame], [box_xywh], [self._require_template("refine")], mask)[0]
 
@@ -227,17 +228,20 @@ class Refiner:
         templates: Sequence[Template],
         mask: bool = False,
     ) -> list[Refinement]:
-        """Refine boxes of any frames and targets in one batch.
+        """Refine boxes of different frames and targets in one batch.
 
         Args:
             frames: N frames ``(H, W, 3)`` uint8 RGB, of any sizes.
-            boxes_xywh: N boxes ``(4,)`` in pixels of their frames.
-            templates: N targets from `encode_template`.
-            mask: Compute the masks, too.
+            boxes_xywh: N rough boxes ``(4,)`` in pixels of their frames.
+            templates: N templates from `encode_template`.
+            mask: Also return the masks.
+
+        Returns:
+            N refinements.
 
         Raises:
-            ValueError: If the arguments differ in length, one of them is malformed, or the network has no mask head for
-                masks.
+            ValueError: If the arguments differ in length, one of them is malformed, or masks are requested from a
+                network without a mask head.
         """
         if mask:
             self._require_mask_head("mask")
@@ -252,9 +256,9 @@ class Refiner:
         ]
 
     def segment(self, frame: np.ndarray, box_xywh: np.ndarray) -> np.ndarray:
-        """Compute the mask of the target around a precise box.
+        """Predict the mask of the target in the window around a precise box.
 
-        The mask of `refine` covers the window around the rough box, which may not contain the whole target.
+        The window of `refine` surrounds the rough box, and may not contain the whole target.
 
         Args:
             frame: Frame, ``(H, W, 3)`` uint8 RGB.
@@ -275,15 +279,15 @@ class Refiner:
         boxes_xywh: Sequence[np.ndarray] | np.ndarray,
         templates: Sequence[Template],
     ) -> list[np.ndarray]:
-        """Compute masks of any frames and targets in one batch; see `segment`.
+        """Predict the masks of different frames and targets in one batch, see `segment`.
 
         Args:
             frames: N frames ``(H, W, 3)`` uint8 RGB, of any sizes.
             boxes_xywh: N precise boxes ``(4,)`` in pixels of their frames.
-            templates: N targets from `encode_template`.
+            templates: N templates from `encode_template`.
 
         Returns:
-            N masks ``(H, W)`` of float32 probabilities, each of the size of its frame.
+            N probability maps ``(H, W)`` float32, each of the size of its frame.
 
         Raises:
             ValueError: If the arguments differ in length, one of them is malformed, or the network has no mask head.
@@ -304,7 +308,7 @@ class Refiner:
         boxes_xywh: Sequence[np.ndarray] | np.ndarray,
         templates: Sequence[Template],
     ) -> tuple[list[Window], list[np.ndarray]]:
-        """Windows around the boxes, and their crops."""
+        """Return the windows around the boxes and their crops."""
         if not len(frames) == len(boxes_xywh) == len(templates):
             raise ValueError(
                 f"`frames`, `boxes_xywh` and `templates` must have the same length, got {len(frames)} frames, "
@@ -330,7 +334,7 @@ class Refiner:
     def _predict(
         self, crops: list[np.ndarray], templates: Sequence[Template], heads: list[HeadName]
     ) -> list[_Prediction]:
-        """Predictions for each crop, averaged with those for its mirror image with `flip_test`."""
+        """Return the prediction for each crop. With `flip_test`, average it with that for the mirrored crop."""
         encodings = [template.encoding for template in templates]
         if not self._flip_test:
             return self._predict_once(crops, encodings, heads)
@@ -349,7 +353,7 @@ class Refiner:
         ]
 
     def _mean(self, prediction: _Prediction, mirrored: _Prediction) -> _Prediction:
-        """Mean of the predictions for a crop and for its mirror image."""
+        """Return the mean of the predictions for a crop and its mirror image, in coordinates of the crop."""
         crop_xyxy, peak, crop_mask = prediction
         if crop_xyxy is not None and mirrored.crop_xyxy is not None:
             crop_xyxy = (crop_xyxy + self._geometry.mirrored(mirrored.crop_xyxy)) / 2
@@ -367,7 +371,7 @@ class Refiner:
         box_xywh: np.ndarray,
         with_mask: bool,
     ) -> Refinement:
-        """Refinement of one box from the prediction for its crop."""
+        """Convert the prediction for a crop to a refinement in image coordinates."""
         mask = None if prediction.crop_mask is None else window.paste(prediction.crop_mask, image_size)
         if prediction.crop_xyxy is not None and prediction.peak is not None:
             raw_xywh, score = xyxy_to_xywh(window.to_image(prediction.crop_xyxy)), float(prediction.peak)
@@ -387,7 +391,7 @@ class Refiner:
 
 
 class _Prediction(NamedTuple):
-    """Predictions for one crop: box ``(4,)`` in crop pixels, its peak, mask ``(S, S)``; None for a head not run."""
+    """Prediction for one crop: a row of each field of `CropPredictions`."""
 
     crop_xyxy: np.ndarray | None
     peak: np.ndarray | None

@@ -1,12 +1,12 @@
-"""Curves and overlaps of one sequence, as the toolkits of one-pass evaluation and of GOT-10k define them.
+"""Curves and overlaps of one sequence, as defined by the toolkits for one-pass evaluation and for GOT-10k.
 
-The toolkits of one-pass evaluation agree on three curves. They differ in details that decide the fourth digit of a
-score: which result boxes are repaired, which frames are dropped, whether a box of 10 px ends on pixel 9 or 10, and how
-a frame without a visible target counts. One function for each protocol computes `FrameScores`, from which the curves
-are counted.
+The toolkits for one-pass evaluation compute the same three curves. They differ in details that change the fourth digit
+of a score: which result boxes are repaired, which frames are dropped, whether a box of 10 px ends on pixel 9 or 10, and
+how a frame without a visible target counts. One function per protocol computes `FrameScores`, from which the curves
+follow.
 
-Boxes are ``x, y, w, h`` rows exactly as written in annotation and result files, without a shift. N is the number of
-ground-truth rows. All arithmetic is float64.
+Boxes are ``x, y, w, h`` rows exactly as in annotation and result files, without an offset. N is the number of
+ground-truth rows. All arithmetic is in float64.
 
 Frames without a usable ground truth:
 
@@ -19,10 +19,11 @@ pytracking_valid  not counted                 not counted [1]_                  
 got10k            scored as any other frame   scored as any other frame              not counted
 ================  ==========================  =====================================  ============================
 
-.. [1] Hits of the normalized precision stay in its numerator, as in the toolkit.
+.. [1] Except in the numerator of the normalized precision, where such a frame is a hit, as in the toolkit.
 
-`pysot` judges precision by the center of the box instead of its four values. UAV123 and NFS mark absent targets with
-NaN. Such a row never counts as a hit; only `got10k` defines it, and the other protocols treat it as an absence flag.
+For precision, `pysot` tests whether the center of the box is at 0 or below, instead of its four values. UAV123 and NfS
+mark absent targets with NaN, which only the toolkit of `got10k` handles. The other protocols treat such a row like the
+`absent` flag. It is never a hit.
 """
 
 from __future__ import annotations
@@ -50,16 +51,16 @@ PRECISION_THRESHOLDS = np.arange(51.0)
 """Center errors in pixels; a frame counts if its error is not greater."""
 
 NORM_PRECISION_THRESHOLDS = np.linspace(0.0, 0.5, 51)
-"""Center errors in sides of the ground-truth box; a frame counts if its error is not greater."""
+"""Center errors relative to the sides of the ground-truth box; a frame counts if its error is not greater."""
 
 GOT10K_THRESHOLDS = np.linspace(0.0, 1.0, 101)
 """Overlaps of GOT-10k's success curve; a frame counts if its overlap is greater."""
 
 PRECISION_INDEX = 20
-"""Index of the published precision on its curve: 20 px."""
+"""Index of the reported precision, at 20 px, in `PRECISION_THRESHOLDS`."""
 
 NORM_PRECISION_INDEX = 20
-"""Index of the published normalized precision on its curve: 0.20."""
+"""Index of the reported normalized precision, at 0.20, in `NORM_PRECISION_THRESHOLDS`."""
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -69,10 +70,10 @@ class FrameScores:
     """Overlaps and center errors of the M scored frames of a sequence.
 
     Attributes:
-        overlaps: ``(M,)`` IoU; -1 for an excluded frame, NaN for a NaN box.
-        errors: ``(M,)`` center errors in pixels; -1 for a certain hit, NaN or infinity for a certain miss.
-        norm_errors: ``(M,)`` center errors in sides of the ground-truth box, with the same special values.
-        num_frames: Denominator of the curves; may be greater than M.
+        overlaps: IoU, ``(M,)``. -1 and NaN are a miss at every threshold.
+        errors: Center errors in pixels, ``(M,)``. -1 is a hit at every threshold; NaN and infinity are a miss.
+        norm_errors: Center errors relative to the sides of the ground-truth box, ``(M,)``, with the same exceptions.
+        num_frames: Denominator of the curves. It may differ from M.
     """
 
     overlaps: np.ndarray
@@ -86,10 +87,10 @@ class OnePassCurves:
     """Curves of one sequence, float64 in 0..1.
 
     Attributes:
-        success: ``(21,)`` share of the frames whose overlap is greater than each of `SUCCESS_THRESHOLDS`.
-        precision: ``(51,)`` share of the frames whose center error is within each of `PRECISION_THRESHOLDS`.
-        norm_precision: ``(51,)`` share of the frames whose normalized center error is within each of
-            `NORM_PRECISION_THRESHOLDS`.
+        success: Ratio of frames whose overlap is greater than each of `SUCCESS_THRESHOLDS`, ``(21,)``.
+        precision: Ratio of frames whose center error is at most each of `PRECISION_THRESHOLDS`, ``(51,)``.
+        norm_precision: Ratio of frames whose normalized center error is at most each of `NORM_PRECISION_THRESHOLDS`,
+            ``(51,)``.
     """
 
     success: np.ndarray
@@ -109,10 +110,10 @@ def one_pass_curves(
         protocol: Scoring conventions.
 
     Raises:
-        UserError: If `score_frames` refuses the arguments.
+        UserError: If `score_frames` raises it.
 
     >>> target = [[1, 1, 10, 20], [1, 1, 10, 20]]
-    >>> curves = one_pass_curves([[1, 1, 10, 20], [1, 6, 10, 20]], target)  # overlap 0.6, error 5 px or a quarter
+    >>> curves = one_pass_curves([[1, 1, 10, 20], [1, 6, 10, 20]], target)  # overlap 0.6, error 5 px, normalized 0.25
     >>> curves.success[[0, 11, 13, 20]].tolist()
     [1.0, 1.0, 0.5, 0.0]
     >>> curves.precision[[0, 4, 5, 50]].tolist()
@@ -129,7 +130,7 @@ def one_pass_curves(
 
 
 def count_greater(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Count the values that are greater than each threshold; NaN is not.
+    """Count the values that are greater than each threshold. NaN is not counted.
 
     Args:
         values: ``(M,)`` float64.
@@ -141,13 +142,13 @@ def count_greater(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     >>> count_greater(np.array([0.5, np.nan, 0.7]), np.array([0.4, 0.5, 0.7])).tolist()
     [2, 1, 0]
     """
-    ordered = np.sort(values)  # NaN last
-    num_numbers = np.searchsorted(ordered, np.inf, side="right")
-    return np.asarray(num_numbers - np.searchsorted(ordered, thresholds, side="right"))
+    ordered = np.sort(values)  # NaN is sorted to the end
+    num_not_nan = np.searchsorted(ordered, np.inf, side="right")
+    return np.asarray(num_not_nan - np.searchsorted(ordered, thresholds, side="right"))
 
 
 def _count_within(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Count the values that are not greater than each threshold; NaN counts as greater."""
+    """Count the values that are at most each threshold. NaN is not counted."""
     return np.asarray(np.searchsorted(np.sort(values), thresholds, side="right"))
 
 
@@ -164,7 +165,7 @@ def score_frames(
 
     Raises:
         UserError: If a shape is wrong, the result is shorter than the ground truth, the protocol is unknown or does not
-            allow a box, or no frame counts.
+            allow a result box, or no frame counts.
     """
     check_protocol(protocol)
     pred, target, gone = _check_sequence(pred_xywh, target_xywh, absent)
@@ -184,21 +185,22 @@ def got10k_overlaps(
     absent: ArrayLike | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Compute the overlaps of one sequence that GOT-10k's AO and SR are averaged over.
+    """Compute the overlaps of one sequence from which GOT-10k's AO and SR are computed.
 
     The first frame, frames without a visible target and frames with a NaN ground truth are dropped. Both boxes are
-    clipped to the image as got10k-toolkit does it: the corner first, then the sides to what is left of the image.
+    clipped to the image as in got10k-toolkit: first the top-left corner, then the size to the remaining part of the
+    image.
 
-    Deviation: a result box with a NaN has overlap 0. The toolkit's scores are NaN then.
+    Deviation: a result box with a NaN has an overlap of 0. In the toolkit, it makes the scores NaN.
 
     Args:
         pred_xywh: ``(N, 4)`` result boxes; further rows are ignored.
         target_xywh: ``(N, 4)`` ground truth.
         absent: ``(N,)`` bool, frames whose ``cover`` is 0; None if there are none.
-        image_size: Height and width in pixels; None to leave boxes unclipped.
+        image_size: Height and width in pixels; None does not clip the boxes.
 
     Returns:
-        ``(M,)`` float64 in 0..1.
+        Overlaps of the M remaining frames, ``(M,)`` float64 in 0..1.
 
     Raises:
         UserError: If a shape is wrong, the result is shorter than the ground truth, or no frame counts.
@@ -237,13 +239,13 @@ def check_protocol(protocol: str) -> None:
 def _check_sequence(
     pred_xywh: ArrayLike, target_xywh: ArrayLike, absent: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return result and ground truth as ``(4, N)`` columns, and the absence flags."""
+    """Return the result and the ground truth as ``(4, N)`` arrays, and the absence flags."""
     pred, target = _columns("pred_xywh", pred_xywh), _columns("target_xywh", target_xywh)
     num_frames = target.shape[1]
     if pred.shape[1] < num_frames:
         raise UserError(
-            f"The result has {pred.shape[1]} boxes and the ground truth has {num_frames}: a result needs one box a "
-            "frame; run the tracker on the whole sequence again."
+            f"The result has {pred.shape[1]} boxes and the ground truth has {num_frames}: a result needs one box "
+            "per frame; run the tracker on the whole sequence again."
         )
     gone = np.zeros(num_frames, dtype=bool) if absent is None else _array(absent).astype(bool)
     if gone.shape != (num_frames,):
@@ -266,7 +268,7 @@ def _columns(argument: str, values: ArrayLike) -> np.ndarray:
 
 
 def _lasot(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameScores:
-    """Official toolkit: bad rows are repaired; absent frames are dropped but stay in the denominator."""
+    """Official LaSOT toolkit: bad result rows are repaired. Absent frames are dropped but stay in the denominator."""
     bad = np.isnan(pred).any(0) | (pred[2:] <= 0).any(0)
     pred = _keep(~absent, _with_first_box_of(target, _repeat_box_before(pred, bad)))
     scored = _keep(~absent, target)
@@ -281,7 +283,7 @@ def _lasot(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameSco
 
 
 def _pysot(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameScores:
-    """pysot-toolkit: as `_lasot`, but no box is repaired or replaced, and the overlap is continuous."""
+    """pysot-toolkit: like `_lasot`, but no box is repaired or replaced, and overlaps use continuous coordinates."""
     pred, scored = _keep(~absent, pred), _keep(~absent, target)
     centers, sides = _centers(scored), scored[2:] + 1e-16
     errors, norm_errors = _center_errors(pred, scored, sides)
@@ -294,7 +296,10 @@ def _pysot(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameSco
 
 
 def _pytracking(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameScores:
-    """Pytracking: no frame is dropped; an invalid one is a miss, except for the normalized error of a bad box."""
+    """Pytracking: no frame is dropped. Frames without a usable ground truth are misses.
+
+    As an exception, a box with a value at 0 or below is a hit of the normalized precision.
+    """
     broken = np.isnan(pred).any(0) | (pred[2:] < 0).any(0)
     if broken.any():
         index = int(broken.argmax())
@@ -322,7 +327,7 @@ def _pytracking_valid(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) 
 
 
 def _got10k(pred: np.ndarray, target: np.ndarray, _absent: np.ndarray) -> FrameScores:
-    """got10k-toolkit on LaSOT: absent frames are scored as any other; only NaN ground truths are dropped."""
+    """LaSOT experiment of got10k-toolkit: absent frames count like any other. Only NaN ground truths are dropped."""
     known = ~np.isnan(target).any(0)
     pred, target = _keep(known, _with_first_box_of(target, pred)), _keep(known, target)
     sides = np.maximum(target[2:], 1.0)
@@ -345,7 +350,7 @@ _SCORERS: dict[Protocol, Callable[[np.ndarray, np.ndarray, np.ndarray], FrameSco
 
 
 def _repeat_box_before(pred: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Replace each bad box by the nearest good one before it; bad boxes at the start become the first box."""
+    """Replace each bad box by the last good box before it, or by the first box if there is none."""
     if not bad.any():
         return pred
     source = np.where(bad, 0, np.arange(len(bad)))
@@ -375,12 +380,12 @@ def _overlaps(a: np.ndarray, b: np.ndarray, pixel: float = 0.0, eps: float = 0.0
 
 
 def _centers(boxes: np.ndarray) -> np.ndarray:
-    """``(2, N)`` centers of the pixels ``x`` to ``x + w - 1``."""
+    """Centers, ``(2, N)``, of boxes that cover the pixels ``x`` to ``x + w - 1``."""
     return np.asarray(boxes[:2] + (boxes[2:] - 1) / 2)
 
 
 def _center_errors(pred: np.ndarray, target: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of the centers, in pixels and in `sides`."""
+    """Distances between the centers, in pixels and relative to `sides`."""
     pred_centers, centers = _centers(pred), _centers(target)
     return _lengths(pred_centers - centers), _lengths(pred_centers / sides - centers / sides)
 

@@ -1,4 +1,4 @@
-"""Description of a base tracker: its files, its abilities and the functions that load it."""
+"""Registry entry of a base tracker: its files, its capabilities and the function that loads it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class TimeLimits:
     """Time limits of a tracker that runs in a process of its own.
 
     Attributes:
-        startup_s: Seconds from the start of the process to its answer for the first frame.
-        frame_s: Seconds for each further frame.
+        startup_s: Limit in seconds from the start of the process to its answer for the first frame.
+        frame_s: Limit in seconds for each further frame.
     """
 
     startup_s: float = 120.0
@@ -28,13 +28,13 @@ class TimeLimits:
 
 @dataclass(frozen=True)
 class TrackerRequest:
-    """Checked arguments of a tracker.
+    """Arguments for loading a tracker, already checked.
 
     Attributes:
         name: Full name of the tracker, such as ``dimp`` or ``cmd:python tracker.py``.
         weights: Paths of the weight files, in the order of `TrackerEntry.roles`.
-        refiner: Refiner of the evaluation; trackers with `TrackerEntry.requires_refiner` use it.
-        device: Torch device; ``auto`` selects the GPU if there is one.
+        refiner: Refiner of the evaluation. Only trackers with `TrackerEntry.requires_refiner` use it.
+        device: Torch device. ``auto`` selects the GPU if there is one.
         limits: Time limits of trackers with `TrackerEntry.takes_limits`.
     """
 
@@ -46,12 +46,12 @@ class TrackerRequest:
 
 
 class TrackedSequence(NamedTuple):
-    """Sequence that a tracker is opened for.
+    """Sequence on which a tracker runs.
 
     Attributes:
         name: Name of the sequence.
-        truth_xywh: Ground truth, ``(N, 4)`` xywh in image pixels, one row a frame. Only oracles read its values.
-        frame_paths: Paths of the N frames; None if the sequence has no files.
+        truth_xywh: Ground truth, ``(N, 4)`` in image pixels, one row per frame. Only oracles may use it.
+        frame_paths: Paths of the N frames. None if the sequence has no frame files.
     """
 
     name: str
@@ -61,27 +61,27 @@ class TrackedSequence(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedTracker:
-    """Tracker whose files have been read and checked.
+    """Tracker whose files have been loaded. It creates one `Tracker` per sequence.
 
     Attributes:
-        make: Function that returns the tracker of one sequence.
+        make: Function that creates the tracker of one sequence.
     """
 
     make: Callable[[TrackedSequence], Tracker]
 
     def open(self, sequence_name: str, truth_xywh: np.ndarray, frame_paths: Sequence[Path] | None = None) -> Tracker:
-        """Return the tracker of one sequence; close it after the last frame.
+        """Create the tracker of one sequence. The caller closes it after the last frame.
 
         Args:
             sequence_name: Name of the sequence.
-            truth_xywh: Ground truth, ``(N, 4)`` xywh in image pixels, one row a frame. Only oracles read its values.
-            frame_paths: Paths of the N frames; None if the sequence has no files.
+            truth_xywh: Ground truth, ``(N, 4)`` in image pixels, one row per frame. Only oracles may use it.
+            frame_paths: Paths of the N frames. None if the sequence has no frame files.
         """
         return self.make(TrackedSequence(sequence_name, truth_xywh, frame_paths))
 
 
 def no_code_files(name: str) -> list[Path]:  # noqa: ARG001 - the signature of `TrackerEntry.code_files`
-    """Return no files: the results of the tracker depend on no code outside this package.
+    """Return an empty list, for trackers whose results depend on no code outside this package.
 
     Args:
         name: Full name of the tracker.
@@ -90,10 +90,10 @@ def no_code_files(name: str) -> list[Path]:  # noqa: ARG001 - the signature of `
 
 
 def refuse(message: str) -> Callable[[TrackerRequest], LoadedTracker]:
-    """Return the `TrackerEntry.load` of an entry that cannot be loaded.
+    """Return a `TrackerEntry.load` that always raises a `UserError`.
 
     Args:
-        message: Message of the `UserError` that the function raises.
+        message: Message of the error.
     """
 
     def load(request: TrackerRequest) -> LoadedTracker:  # noqa: ARG001 - the signature of `TrackerEntry.load`
@@ -104,32 +104,33 @@ def refuse(message: str) -> Callable[[TrackerRequest], LoadedTracker]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerEntry:
-    """Everything that the evaluation and the commands need to know about a tracker.
+    """Properties of a tracker, or of a family of trackers.
 
-    A name that ends with a colon is the prefix of a family. `find_tracker` returns the entry of a member under the
-    member's full name.
+    The name of a family is a prefix that ends with a colon, such as ``cmd:``. `find_tracker` returns the entry of a
+    member of the family under the full name of the member, such as ``cmd:python tracker.py``.
 
     Attributes:
         name: Name of the tracker, or prefix of a family.
-        summary: Description in one line.
-        load: Function that reads and checks the files of a request and returns the loaded tracker.
+        summary: One-line description.
+        load: Function that loads the tracker.
         argument: Placeholder for the text after the prefix of a family, for tables and help.
         roles: Roles of the weight files, in order.
-        official_file: Path of the authors' file below a folder of weights.
-        takes_any_weights: Accepts any number of weight files, in place of `roles`.
-        accepts_feedback: The next frame depends on the box given to `Tracker.set_box`.
-        gives_score: `Track.score` is a number.
-        reports_lost: `Track.state` can be `TrackState.NOT_FOUND`.
-        needs_frames: Reads the pixels of the frames.
-        opens_files: Reads the files of the frames itself, so that the caller need not decode them.
-        requires_refiner: Needs a refiner.
-        replays: Stands for published results, which the evaluation refines in batches; it cannot be loaded.
-        runs_in_torch: The boxes depend on the torch device.
-        takes_limits: The time limits apply.
-        code_files: Function that takes a full name and returns the files of foreign code that its results depend on.
-            For a tracker of another package, the default is the module of its entry point.
-        derive: Function that returns the entry of ``<prefix><name>`` from the entry of ``<name>``, or None if the
-            family does not apply to that tracker. Only for families over other trackers.
+        official_file: Path of the authors' file relative to a folder of weights.
+        takes_any_weights: Whether the tracker accepts any number of weight files, in place of `roles`.
+        accepts_feedback: Whether the next box depends on the box given to `Tracker.set_box`.
+        gives_score: Whether `Track.score` is a number.
+        reports_lost: Whether `Track.state` can be `TrackState.NOT_FOUND`.
+        needs_frames: Whether the tracker uses the frames.
+        opens_files: Whether the tracker reads the frame files itself, so that the caller need not decode them.
+        requires_refiner: Whether the tracker runs only with a refiner.
+        replays: Whether the entry stands for published results, which the evaluation refines in batches. Such an entry
+            cannot be loaded.
+        runs_in_torch: Whether the boxes depend on the torch device.
+        takes_limits: Whether time limits apply.
+        code_files: Function from a full name to the files of code outside this package that the results of the tracker
+            depend on. For a tracker of another package, the default is the module of its entry point.
+        derive: Function from the entry of a tracker ``<name>`` to the entry of the member ``<prefix><name>`` of this
+            family, or to None if the family does not include it. None for trackers and other families.
     """
 
     name: str
@@ -158,5 +159,5 @@ class TrackerEntry:
 
     @property
     def usage(self) -> str:
-        """Name as a user writes it, with a placeholder for the argument of a family."""
+        """Name as on the command line, with a placeholder for the argument of a family."""
         return f"{self.name}{self.argument}"

@@ -1,7 +1,7 @@
-"""Trackers by name: those of this package and those that other packages register.
+"""Registry of trackers: those of this package and those that other packages register.
 
-A package registers a tracker through an entry point of the group `ENTRY_POINT_GROUP`, whose name is that of the tracker
-and whose object is a `TrackerEntry`, or a function without arguments that returns one:
+A package registers a tracker by an entry point in the group `ENTRY_POINT_GROUP`. Its name is the name of the
+tracker. Its object is a `TrackerEntry`, or a function without arguments that returns one:
 
     [project.entry-points."alpharefine.trackers"]
     my_tracker = "my_package.alpharefine:ENTRY"
@@ -21,23 +21,24 @@ from alpharefine.trackers.builtin import CUSTOM, ENTRIES
 from alpharefine.trackers.entry import TrackerEntry, no_code_files, refuse
 
 ENTRY_POINT_GROUP = "alpharefine.trackers"
-"""Group of entry points under which other packages register their trackers."""
+"""Entry-point group in which other packages register their trackers."""
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-_Points = dict[str, list[EntryPoint]]
-"""Entry points of other packages by the name of the tracker."""
+_EntryPoints = dict[str, list[EntryPoint]]
+"""Entry points of other packages by name of the tracker."""
 
 
 def find_tracker(name: str) -> TrackerEntry:
     """Return the entry of a tracker.
 
     Args:
-        name: Name of a tracker, ``cmd:program arguments``, ``oracle:<name>``, or ``package.module:Class``.
+        name: Name of the tracker: a registered name, ``cmd:program arguments``, ``oracle:<name>`` or
+            ``package.module:Class``.
 
     Raises:
-        UserError: If the name is unknown or ambiguous, or the package that registers it is broken.
+        UserError: If the name is unknown or ambiguous, or the package that registers it cannot be loaded.
     """
     points = _entry_points()
     entry = _registered(name, points)
@@ -55,30 +56,30 @@ def find_tracker(name: str) -> TrackerEntry:
 def tracker_entries() -> tuple[TrackerEntry, ...]:
     """Return the entries of all trackers and families, in the order of the documentation.
 
-    A tracker of another package that cannot be used has an entry whose summary and `load` give the reason.
+    If a tracker of another package cannot be used, the summary of its entry gives the reason, and its `load` raises it.
     """
     points = _entry_points()
     return (*ENTRIES, *(_entry_or_reason(name, points) for name in points))
 
 
 def tracker_names() -> tuple[str, ...]:
-    """Return the names of all trackers as a user writes them, without importing the packages that register them."""
+    """Return the names of all trackers as on the command line, without importing the packages that register them."""
     return (*(entry.usage for entry in ENTRIES), *_entry_points())
 
 
-def _registered(name: str, points: _Points) -> TrackerEntry | None:
-    """Return the entry that is registered under exactly this name; None if there is none."""
-    outside = points.get(name, [])
-    ours = next((entry for entry in ENTRIES if entry.name == name), None)
-    if outside and (ours is not None or len(outside) > 1):
-        sources = [*(["alpharefine"] if ours is not None else []), *map(_described, outside)]
+def _registered(name: str, points: _EntryPoints) -> TrackerEntry | None:
+    """Return the entry registered under exactly this name, or None."""
+    external = points.get(name, [])
+    built_in = next((entry for entry in ENTRIES if entry.name == name), None)
+    if external and (built_in is not None or len(external) > 1):
+        sources = [*(["alpharefine"] if built_in is not None else []), *map(_describe, external)]
         raise UserError(
             f"--tracker {name} is registered by {' and by '.join(sources)}; uninstall the package that you do not use."
         )
-    return _load_point(outside[0]) if outside else ours
+    return _load_point(external[0]) if external else built_in
 
 
-def _member(family: TrackerEntry, name: str, points: _Points) -> TrackerEntry:
+def _member(family: TrackerEntry, name: str, points: _EntryPoints) -> TrackerEntry:
     if family.derive is None:
         return replace(family, name=name)
     inner_name = name.removeprefix(family.name)
@@ -93,8 +94,8 @@ def _member(family: TrackerEntry, name: str, points: _Points) -> TrackerEntry:
     return derived
 
 
-def _entry_points() -> _Points:
-    points: _Points = {}
+def _entry_points() -> _EntryPoints:
+    points: _EntryPoints = {}
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         points.setdefault(point.name, []).append(point)
     return points
@@ -104,15 +105,15 @@ def _load_point(point: EntryPoint) -> TrackerEntry:
     try:
         loaded = point.load()
         entry = loaded() if callable(loaded) else loaded
-    except Exception as error:  # any error of foreign code, which must not break the other trackers
+    except Exception as error:  # no error in another package may break the other trackers
         raise UserError(
-            f"--tracker {point.name}: {_described(point)} cannot be loaded ({type(error).__name__}: {error}); repair "
+            f"--tracker {point.name}: {_describe(point)} cannot be loaded ({type(error).__name__}: {error}); repair "
             "or uninstall that package."
         ) from error
     if not isinstance(entry, TrackerEntry) or entry.name != point.name:
         got = f"an entry named {entry.name!r}" if isinstance(entry, TrackerEntry) else repr(entry)
         raise UserError(
-            f"--tracker {point.name}: {_described(point)} must be a `TrackerEntry` named {point.name!r}, or a function "
+            f"--tracker {point.name}: {_describe(point)} must be a `TrackerEntry` named {point.name!r}, or a function "
             f"that returns one, got {got}; correct that package."
         )
     if entry.code_files is not no_code_files:
@@ -121,12 +122,12 @@ def _load_point(point: EntryPoint) -> TrackerEntry:
     return replace(entry, code_files=lambda _: [] if path is None else [Path(path)])
 
 
-def _described(point: EntryPoint) -> str:
+def _describe(point: EntryPoint) -> str:
     package = "" if point.dist is None else f" of {point.dist.name}"
     return f"`{point.value}`{package}"
 
 
-def _entry_or_reason(name: str, points: _Points) -> TrackerEntry:
+def _entry_or_reason(name: str, points: _EntryPoints) -> TrackerEntry:
     try:
         entry = _registered(name, points)
     except UserError as error:
@@ -139,4 +140,4 @@ def _unknown(name: str) -> str:
     names = tracker_names()
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    return f"--tracker {name} is no known tracker.{hint} Available are {', '.join(names)}."
+    return f"--tracker {name} is not a known tracker.{hint} Available are {', '.join(names)}."

@@ -1,4 +1,4 @@
-"""The LightningModule: trains and validates a refinement network."""
+"""LightningModule that trains and validates a refinement network."""
 
 from __future__ import annotations
 
@@ -30,42 +30,42 @@ from alpharefine.options import GeometryName
 from alpharefine.training.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss
 
 _WARMUP_START = 0.01
-"""Ratio of the learning rate of the first warm-up step to the full rate."""
+"""Ratio of the learning rate of the first warm-up step to the learning rate after the warm-up."""
 
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
 
 class RefineTask(pl.LightningModule):
-    """Training of Alpha-Refine. The hyperparameters rebuild the network from a checkpoint.
+    """Training and validation of Alpha-Refine. A checkpoint stores the arguments, from which its network is rebuilt.
 
     Args:
-        backbone: ImageNet classifier that computes the features; ``resnet34`` for AR34, ``resnet18`` for AR18.
+        backbone: ImageNet classifier whose layers compute the features: ``resnet34`` for AR34, ``resnet18`` for AR18.
         heads: Heads of the network: ``corner``, ``mask`` or both.
         backbone_weights: Initial weights of the backbone: ``imagenet`` for those of torchvision, the path of a file
-            with torchvision's names (.safetensors, .pth), or null for random weights.
+            with torchvision's parameter names (.safetensors, .pth), or null for random weights.
         neck: Correlation of template and search region, see `alpharefine.models.correlation.CorrelationNeck`.
-        corner_head: Kind of the corner head, see `alpharefine.models.heads`.
-        mask_head: Kind of the mask head, see `alpharefine.models.heads`.
+        corner_head: Type of the corner head, see `alpharefine.models.heads`.
+        mask_head: Type of the mask head, see `alpharefine.models.heads`.
         geometry: Crop geometry, see `alpharefine.crops`.
         spatial_attention: Last block of the neck, see `alpharefine.models.config.NetworkConfig`.
-        frozen_stages: Last stage of the backbone whose weights and batch-norm statistics are frozen: -1 for none, 0
-            for the stem, 1 to 3 for the stem and the layers up to that one.
+        frozen_stages: Index of the last backbone stage whose weights and batch-norm statistics are frozen. -1 freezes
+            nothing, 0 the stem, and 1 to 3 also the stages up to this index.
         lr: Learning rate.
         backbone_lr_factor: Ratio of the backbone's learning rate to `lr`.
-        weight_decay: Decoupled weight decay; with 0, AdamW equals Adam.
+        weight_decay: Decoupled weight decay of AdamW. With 0, AdamW is the same as Adam.
         schedule: Learning-rate schedule. ``step`` multiplies the rate by `lr_decay` every `lr_step` epochs; ``cosine``
-            warms up over `warmup_steps` steps and decays to 0 along a half cosine, step by step.
-        lr_step: Epochs between two steps of the ``step`` schedule.
-        lr_decay: Factor of each step of the ``step`` schedule.
-        warmup_steps: Warm-up steps of the ``cosine`` schedule.
-        corner_loss: Loss of the corners. ``mse`` is that of the paper, in squared crop pixels; ``l1_giou`` is of the
-            order of 1 and requires a mask weight of that order.
+            warms up for `warmup_steps` steps and then decays to 0 along a half cosine, updated after every step.
+        lr_step: Number of epochs between two decays of the ``step`` schedule.
+        lr_decay: Decay factor of the ``step`` schedule.
+        warmup_steps: Number of warm-up steps of the ``cosine`` schedule.
+        corner_loss: Corner loss. ``mse`` is the loss of the paper, in squared crop pixels. ``l1_giou`` is of
+            magnitude 1 and needs a `mask_weight` of the same magnitude.
         corner_weight: Weight of the corner loss.
         mask_weight: Weight of the mask loss.
-        cell_weight: Weight of the cell loss of the corner head ``rpn``.
+        cell_weight: Weight of the classification loss of the corner head ``rpn``.
 
     Raises:
-        UserError: If a value of the network is unknown, or there is no head.
+        UserError: If the type of a part of the network is unknown, or there is no head.
     """
 
     def __init__(
@@ -108,24 +108,24 @@ class RefineTask(pl.LightningModule):
         return [module for stage in self.network.backbone.stages[:num_stages] for module in stage] if num_stages else []
 
     def prepare_data(self) -> None:
-        """Download the ImageNet weights once per machine, unless a checkpoint is resumed."""
+        """Download the ImageNet weights once per machine, unless training resumes from a checkpoint."""
         if self.hparams["backbone_weights"] == "imagenet" and self.trainer.ckpt_path is None:
             imagenet_weights(self.hparams["backbone"])
 
     def setup(self, stage: str) -> None:
-        """Load the pretrained backbone, unless a checkpoint is resumed.
+        """Load the pretrained backbone, unless training resumes from a checkpoint.
 
         Args:
-            stage: Stage of the trainer.
+            stage: Stage of the trainer, such as ``fit``.
         """
         source = self.hparams["backbone_weights"]
         if stage == "fit" and source is not None and self.trainer.ckpt_path is None:
             load_backbone_weights(self.network.backbone, self.hparams["backbone"], source)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Require the hyperparameters that the run began with.
+        """Require the same hyperparameters as in the checkpoint, except for the initial weights of the backbone.
 
-        The state of optimizer and schedule comes from the checkpoint, so that other values would have no effect.
+        The states of the optimizer and the schedule come from the checkpoint, so other values might have no effect.
 
         Args:
             checkpoint: Content of the checkpoint.
@@ -135,7 +135,9 @@ class RefineTask(pl.LightningModule):
         """
         for name, began in checkpoint["hyper_parameters"].items():
             value = self.hparams.get(name, began)
-            same = list(value) == list(began) if name == "heads" else value == began  # a list in files, else a tuple
+            same = (
+                list(value) == list(began) if name == "heads" else value == began
+            )  # a list if read from a file, else a tuple
             if name != "backbone_weights" and not same:
                 raise UserError(
                     f"`model.{name}` was {began} when this run began, got {value}; a resumed run keeps its values: "
@@ -148,7 +150,7 @@ class RefineTask(pl.LightningModule):
             module.eval()
 
     def forward(self, batch: PairBatch) -> Prediction:
-        """Predict with all heads for a batch of pairs.
+        """Run all heads on a batch of pairs.
 
         Args:
             batch: Batch of pairs.
@@ -165,12 +167,12 @@ class RefineTask(pl.LightningModule):
             batch_idx: Index of the batch.
 
         Returns:
-            Scalar.
+            Total loss, a scalar.
         """
         prediction = self(batch)
         losses = self._losses(prediction, batch)
         total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
-        # Averaged over the processes: the mask loss of one process is scaled by the masks of all of them.
+        # `mask_loss` divides by the mean number of masks per process, so only the average over processes is meaningful.
         self.log("train/loss", total, prog_bar=True, sync_dist=True)
         self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()}, sync_dist=True)
         return total
@@ -193,14 +195,14 @@ class RefineTask(pl.LightningModule):
         return float(self.hparams[f"{name}_weight"])
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> Mapping[str, Prediction]:
-        """Update the IoU of boxes and masks in the crop.
+        """Update and log the IoU of boxes and masks in crop coordinates.
 
         Args:
             batch: Batch of pairs.
             batch_idx: Index of the batch.
 
         Returns:
-            The prediction, for callbacks that show it.
+            Dictionary with the prediction, for callbacks that log images.
         """
         prediction: Prediction = self(batch)
         batch_size = len(batch.search)
@@ -213,7 +215,7 @@ class RefineTask(pl.LightningModule):
         return {"prediction": prediction}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build AdamW with a learning rate for the backbone and one for the rest, and the schedule."""
+        """Build AdamW, with separate learning rates for the backbone and the other parameters, and the schedule."""
         hparams = self.hparams
         backbone = list(self.network.backbone.parameters())
         in_backbone = {id(p) for p in backbone}
@@ -224,16 +226,19 @@ class RefineTask(pl.LightningModule):
             groups.append({"params": trained, "lr": hparams["lr"] * hparams["backbone_lr_factor"]})
         optimizer = torch.optim.AdamW(groups, weight_decay=hparams["weight_decay"])
         if hparams["schedule"] == "step":
-            by_epoch = torch.optim.lr_scheduler.StepLR(optimizer, hparams["lr_step"], hparams["lr_decay"])
-            return {"optimizer": optimizer, "lr_scheduler": by_epoch}
-        by_step = _warmup_cosine(optimizer, hparams["warmup_steps"], int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_step, "interval": "step"}}
+            epoch_schedule = torch.optim.lr_scheduler.StepLR(optimizer, hparams["lr_step"], hparams["lr_decay"])
+            return {"optimizer": optimizer, "lr_scheduler": epoch_schedule}
+        step_schedule = _warmup_cosine(optimizer, hparams["warmup_steps"], int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": step_schedule, "interval": "step"}}
 
 
 def _warmup_cosine(
     optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Schedule that depends on the step only: a run that is resumed for longer follows the curve of its new length."""
+    """Build the ``cosine`` schedule. The learning rate is a function of the step and of the total number of steps.
+
+    If a resumed run is longer than the original run, it therefore follows the schedule of the new length.
+    """
 
     def factor(step: int) -> float:
         if step < warmup_steps:

@@ -119,7 +119,7 @@ def with_hparams(**changes: Any) -> Change:
     [
         pytest.param(lambda _: [1, 2], "holds a list, no checkpoint", id="a list"),
         pytest.param(lambda _: torch.zeros(3), "holds a Tensor, no checkpoint", id="a tensor"),
-        pytest.param(lambda _: {}, r"something else than a refinement network \(it holds nothing\)", id="nothing"),
+        pytest.param(lambda _: {}, r"not a checkpoint of a refinement network \(it holds nothing\)", id="nothing"),
         pytest.param(lambda saved: saved["state_dict"], r"it holds network\.", id="the weights alone"),
         pytest.param(lambda _: {1: 2, "a": 3}, "it holds 1, a", id="keys that are not strings"),
         pytest.param(

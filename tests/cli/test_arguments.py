@@ -76,7 +76,7 @@ def test_a_command_after_the_scheme_is_one_value() -> None:
             "`--when_lost` must be one of refine, report, keep, got 'sleep'",
         ),
         (("--tracker", "mil", "--baseline", "--compare=maybe"), "`--compare` must be true or false, got 'maybe'"),
-        (("--tracker", "mil", "--sequences", ","), "`--sequences` must name at least one"),
+        (("--tracker", "mil", "--sequences", ","), "`--sequences` requires at least one value"),
         (("--tracker", "mil", "--config", "nonesuch.yaml"), "`--config`: no file nonesuch.yaml"),
     ],
     ids=str,

@@ -442,7 +442,7 @@ def test_settings_that_come_to_the_same_are_the_same(
     assert (tracker_in(out) / "refined" / f"{names[0]}.txt").stat().st_mtime_ns == written
     with pytest.raises(UserError, match=r"holds a run with other settings \(precision: (16|32) there, bf16 now\)"):
         run(*command, "--output_dir", out, "--precision", "bf16")
-    with pytest.raises(UserError, match=r"`--precision` is an option of refinement and requires `--ckpt`"):
+    with pytest.raises(UserError, match=r"`--precision` applies only to refinement, which requires `--ckpt`"):
         run("--tracker", "oracle", "--data_root", root, "--precision", "32", "--output_dir", tmp_path / "base")
 
 

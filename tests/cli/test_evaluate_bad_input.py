@@ -61,7 +61,9 @@ def nothing(_: Path) -> None:
         pytest.param(
             nothing, (*KNOWN, "--sequences", "zebra-99"), "sequence zebra-99 is not in lasot", id="no sequence"
         ),
-        pytest.param(nothing, (*KNOWN, "--sequences", " ,"), "`--sequences` must name at least one", id="no names"),
+        pytest.param(
+            nothing, (*KNOWN, "--sequences", " ,"), "`--sequences` requires at least one value", id="no names"
+        ),
         pytest.param(row(3, "1,2,3"), KNOWN, r"groundtruth.txt, row 4: .* 4 numbers, got '1,2,3'", id="three numbers"),
         pytest.param(row(0, "1,2,-3,4"), KNOWN, r"no target .*1,2,-3,4", id="negative size"),
         pytest.param(row(0, "0,0,0,0"), KNOWN, r"no target .*0,0,0,0", id="no target"),

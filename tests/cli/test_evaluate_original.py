@@ -95,9 +95,9 @@ def test_malicious_files(writer, golden: Path, root: Path, tmp_path: Path, kind:
         ("hello", "cut short or no checkpoint at all"),
         (
             {"epoch": 1, "state_dict": {"a": torch.zeros(2)}, "hyper_parameters": {"lr": 1}},
-            "something else than a refin",
+            "not a checkpoint of a refin",
         ),
-        ({"model": {"a": torch.zeros(2)}}, r"something else than a refinement network \(it holds model\)"),
+        ({"model": {"a": torch.zeros(2)}}, r"not a checkpoint of a refinement network \(it holds model\)"),
     ],
     ids=["text", "Lightning", "torch"],
 )

@@ -297,5 +297,5 @@ def test_two_processes_finish_what_they_began(sequences: list[EvaluationSequence
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_an_error_in_the_settings_comes_back_from_other_processes(sequence: EvaluationSequence) -> None:
-    with pytest.raises(UserError, match="--tracker nonesuch is no known tracker"):
+    with pytest.raises(UserError, match="--tracker nonesuch is not a known tracker"):
         list(outcomes("nonesuch", [sequence], num_processes=2))

@@ -75,7 +75,7 @@ def test_a_registered_tracker_is_used_like_ours(install: Install, tmp_path: Path
     assert tracker.track(np.zeros((4, 4, 3), np.uint8)).box_xywh.tolist() == [0, 1, 2, 3]
     tracker.close()
     assert find_tracker("oracle:fixed").gives_score
-    with pytest.raises(UserError, match=r"is no known tracker\. Did you mean fixed\?"):
+    with pytest.raises(UserError, match=r"is not a known tracker\. Did you mean fixed\?"):
         find_tracker("fixd")
 
 

@@ -55,7 +55,7 @@ MEMBERS = {"oracle:": "oracle:mil", "cmd:": "cmd:true", "package.module:Class": 
 )
 def test_an_unknown_name_is_refused_with_the_closest_one(name: str, suggestion: str | None) -> None:
     with pytest.raises(
-        UserError, match=r"is no known tracker\..*Available are .*nano, .*package\.module:Class"
+        UserError, match=r"is not a known tracker\..*Available are .*nano, .*package\.module:Class"
     ) as caught:
         find_tracker(name)
     assert ("Did you mean" in str(caught.value)) == (suggestion is not None)

@@ -1,4 +1,4 @@
-"""Seam for evaluation data sets: sequences, ground truth, scoring and submission."""
+"""Interface of evaluation data sets: sequences, ground truth, scoring and submission."""
 
 from __future__ import annotations
 
