@@ -32,7 +32,7 @@ test: lint
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile
 
 exhaustive: install
-	$(RUN) -m pytest -m exhaustive
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile -m exhaustive
 
 demo: install
 	rm -rf demo

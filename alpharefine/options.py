@@ -7,3 +7,5 @@ ComputePrecision = Literal["auto", "32", "16", "bf16"]
 BoxSource = Literal["auto", "corner", "mask"]
 WhenLost = Literal["refine", "report", "keep"]
 Protocol = Literal["lasot", "pysot", "pytracking", "pytracking_valid", "got10k"]
+"""Scoring conventions: the official LaSOT toolkit, pysot-toolkit, pytracking, pytracking with its option
+`exclude_invalid_frames`, or the LaSOT experiment of got10k-toolkit."""

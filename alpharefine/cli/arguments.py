@@ -6,13 +6,13 @@ import json
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from alpharefine.cli.configs import EVALUATION_CONFIGS, find_configs
 from alpharefine.errors import UserError
@@ -42,6 +42,8 @@ TYPES = _leaf_types()
 ALIASES = {_RENAMED.get(name, name.partition(".")[2]): name for name in TYPES}
 """Dotted name of each field by its short flag, without dashes."""
 
+_SHORT = {name: short for short, name in ALIASES.items()}
+
 
 def make_parser(prog: str, description: str) -> ArgumentParser:
     """Build the parser of the evaluation's configuration.
@@ -64,36 +66,29 @@ def make_parser(prog: str, description: str) -> ArgumentParser:
     return parser
 
 
-def parse_config(parser: ArgumentParser, args: Sequence[str]) -> tuple[EvaluationConfig, str]:
+def parse_config(
+    parser: ArgumentParser, args: Sequence[str], allowed: Collection[str] | None = None
+) -> EvaluationConfig:
     """Parse arguments. Values on the command line override those of configuration files.
 
     Args:
         parser: Parser from `make_parser`.
         args: Arguments, with short or dotted flags.
-
-    Returns:
-        The configuration as an object and as YAML.
+        allowed: Dotted names of the flags that have an effect; None for all.
 
     Raises:
-        UserError: If an argument is unknown or has a wrong value.
+        UserError: If an argument is unknown, has a wrong value, or has no effect.
     """
-    arguments = find_configs(list(args), EVALUATION_CONFIGS)
+    expanded = _expand(find_configs(list(args), EVALUATION_CONFIGS))
+    for argument in expanded:
+        name = argument.removeprefix("--").partition("=")[0]
+        if allowed is not None and name in TYPES and name not in allowed:
+            raise UserError(f"`--{_SHORT[name]}` has no effect in this command; leave it out.")
     try:
-        namespace = parser.parse_args(_expand(arguments))
+        built = parser.instantiate(parser.parse_args(expanded))
     except ArgumentError as error:
         raise UserError(f"{_explain(error)}; `--help` lists the arguments.") from error
-    return _to_config(parser, namespace), parser.dump(_without_files(namespace), skip_none=False)
-
-
-def _to_config(parser: ArgumentParser, namespace: Namespace) -> EvaluationConfig:
-    built = parser.instantiate(namespace)
     return EvaluationConfig(**{group.name: built[group.name] for group in fields(EvaluationConfig)})
-
-
-def _without_files(namespace: Namespace) -> Namespace:
-    copy = namespace.clone()
-    copy.pop("config", None)
-    return copy
 
 
 def _expand(arguments: Sequence[str]) -> list[str]:
@@ -117,12 +112,17 @@ def _expand(arguments: Sequence[str]) -> list[str]:
             expanded.append(f"--{name}={value if has_value else 'false' if negated else 'true'}")
         elif negated:
             expanded.append(argument)
-        elif not has_value and not rest:
+        elif not has_value and (not rest or _is_flag(rest[0])):
             raise UserError(f"`--{flag}` requires a value.")
         else:
             given = value if has_value else rest.pop(0)
             expanded.append(f"--{name}={_as_list(flag, given, kind)}")
     return expanded
+
+
+def _is_flag(argument: str) -> bool:
+    name = argument.removeprefix("--").removeprefix("no-").partition("=")[0]
+    return argument.startswith("--") and (name in ALIASES or name in TYPES or name == "config")
 
 
 def _as_list(flag: str, value: str, kind: Any) -> str:
@@ -149,7 +149,7 @@ def _is_bool(kind: Any) -> bool:
 def _explain(error: ArgumentError) -> str:
     """Rewrite an error message of the parser in one line, with short flags and descriptions of types."""
     text = " ".join(str(error).split())
-    flags = {name: f"`--{short}`" for short, name in ALIASES.items()}
+    flags = {name: f"`--{short}`" for name, short in _SHORT.items()}
     wrong = re.search(r'^Parser key "(?P<name>[\w.]+)": .*(?:Got|Given) value: (?P<value>.*)$', text)
     if wrong is not None and wrong["name"] in TYPES:
         return f"{flags[wrong['name']]} must be {_rule(TYPES[wrong['name']])}, got {wrong['value']!r}"

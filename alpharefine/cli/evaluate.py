@@ -23,7 +23,7 @@ def main(args: Sequence[str] | None = None) -> None:
         "alpharefine evaluate",
         "Run a base tracker over an evaluation data set, with and without refinement, and score it.",
     )
-    config, text = parse_config(parser, command_line(args))
+    config = parse_config(parser, command_line(args))
 
     from alpharefine.evaluation import stages  # torch is imported here, after `--help`
     from alpharefine.report.summary import format_summary
@@ -31,20 +31,10 @@ def main(args: Sequence[str] | None = None) -> None:
     outcome = stages.run(config)
     if not outcome.is_last:
         return
-    _raise_if_failed(outcome.failures, outcome.output_dir)
-    stages.save_config(outcome.output_dir, text)
-    protocol = outcome.dataset.default_protocol if config.output.protocol == "auto" else config.output.protocol
-    metrics = stages.score(
-        outcome.output_dir,
-        outcome.dataset,
-        config.dataset.split,
-        protocol,
-        outcome.sequences,
-        outcome.settings,
-        config.output.compare,
-    )
-    sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\n")
-    sys.stdout.write(f"boxes and metrics.json in {outcome.output_dir}\n")
+    output_dir = outcome.results.output_dir
+    _raise_if_failed(outcome.failures, output_dir)
+    metrics = stages.score(outcome.results, config.output.protocol, config.output.compare)
+    sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\nboxes and metrics.json in {output_dir}\n")
 
 
 def _raise_if_failed(failures: Mapping[str, list[str]], output_dir: Path) -> None:

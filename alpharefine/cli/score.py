@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alpharefine.cli.arguments import command_line, make_parser, parse_config, saved_config
+from alpharefine.cli.arguments import TYPES, command_line, make_parser, parse_config, saved_config
 from alpharefine.errors import UserError
 
 
@@ -33,7 +33,8 @@ def main(args: Sequence[str] | None = None) -> None:
     folder = Path(arguments[0])
     # The saved sequences may be a part of those in the folder.
     overrides = ["--dataset.sequences=[]", *arguments[1:]]
-    config, _ = parse_config(parser, [*saved_config(folder, "config.yaml"), *overrides])
+    allowed = {name for name in TYPES if name.startswith("dataset.")} | {"output.protocol", "output.compare"}
+    config = parse_config(parser, [*saved_config(folder, "config.yaml"), *overrides], allowed)
 
     from alpharefine.evaluation import stages
     from alpharefine.report.summary import format_summary

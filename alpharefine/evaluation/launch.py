@@ -71,27 +71,30 @@ class Launch(NamedTuple):
         folder = output_dir / f".launch-{self.plan.token}"
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / f"{self.rank}.json", json.dumps(failures))
-        reports = list(folder.glob("[0-9]*.json"))
-        if len(reports) < self.world_size:
+        if len(list(folder.glob("[0-9]*.json"))) < self.world_size:
             return None
+        finished = folder.with_name(f"{folder.name}-finished")
         try:
-            (folder / "last").mkdir()
-        except FileExistsError:  # another process finished at the same time
+            folder.rename(finished)  # succeeds in one process alone, if several finish at once
+        except FileNotFoundError:
             return None
         merged: Failures = {}
-        for report in reports:
+        for report in sorted(finished.iterdir()):
             for run, names in json.loads(report.read_text()).items():
                 merged.setdefault(run, []).extend(names)
-        shutil.rmtree(folder)
+        shutil.rmtree(finished)
         return merged
 
 
 def is_launched() -> bool:
-    """Return True in a process of torchrun, or of a non-interactive SLURM job with several tasks."""
+    """Return True in a process of torchrun, or in one of several tasks that srun started.
+
+    A batch script of SLURM itself, without srun, is a single process.
+    """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return True
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1 and not interactive
+    return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1 and not interactive
 
 
 def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
@@ -109,8 +112,14 @@ def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
     num_local, num_nodes = _size_of_launch()
     # Rendezvous on the CPU: the broadcast is small, and several processes may share one GPU.
     strategy = DDPStrategy(process_group_backend="gloo")
-    fabric = Fabric(accelerator="cpu", strategy=strategy, devices=num_local, num_nodes=num_nodes)
-    fabric.launch()
+    try:
+        fabric = Fabric(accelerator="cpu", strategy=strategy, devices=num_local, num_nodes=num_nodes)
+        fabric.launch()
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(
+            f"The launch cannot be joined ({error!r}); start the command by torchrun, or by `srun "
+            "--ntasks-per-node=N` with the number of tasks on each machine."
+        ) from error
     plan = Plan("", [])
     if fabric.global_rank == 0:
         try:

@@ -107,7 +107,7 @@ class Metrics:
         }
         if self.published is not None:
             content["published"] = asdict(self.published)
-        return json.dumps(content, indent=1, default=str)
+        return json.dumps(content, indent=1)
 
 
 def read_metrics(output_dir: Path) -> Metrics:

@@ -16,6 +16,7 @@ Layout, version 1; `docs/evaluation.md` describes each file::
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -24,13 +25,16 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from filelock import FileLock
 
 from alpharefine.data.text import format_rows, read_rows
 from alpharefine.errors import UserError
+from alpharefine.evaluation.config import EvaluationConfig
 from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult
 from alpharefine.evaluation.settings import RUNS, RunSettings
 from alpharefine.trackers import find_tracker
@@ -97,18 +101,12 @@ class RunFolder:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.parent / _LOCK_FILE):
+            with self._lock():
                 existing = None if self._overwrite else _read_settings(self.path)
                 if existing is not None:
                     self._join(existing)
-                    return
-                if self.path.is_dir():
-                    shutil.rmtree(self.path)
-                (self.path / "times").mkdir(parents=True)
-                run_id = uuid.uuid4().hex
-                content = {"version": VERSION, "id": run_id, **self._stamp}
-                write_whole(self.path / SETTINGS_FILE, json.dumps(content, indent=1))
-                self._id = run_id
+                else:
+                    self._create()
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be created ({error.strerror}); give another `--output_dir`."
@@ -125,16 +123,34 @@ class RunFolder:
             UserError: If a file cannot be written, or another command has overwritten the run.
         """
         self.begin()
-        existing = _read_settings(self.path)
-        if existing is None or existing.get("id") != self._id:
-            raise UserError(f"{self.path} was overwritten by another command; give each its own `--output_dir`.")
-        if result.masks is not None:
-            self._write_masks(self.path / "masks" / name, result.masks)
-        write_whole(self.path / "times" / f"{name}.txt", format_rows(result.times_ms.round(3)))
-        write_whole(self.boxes_path(name), format_rows(result.boxes_xywh))
+        with self._lock():  # between the check and the last file, no other command may overwrite the run
+            existing = _read_settings(self.path)
+            if existing is None or existing["id"] != self._id:
+                raise UserError(f"{self.path} was overwritten by another command; give each its own `--output_dir`.")
+            if result.masks is not None:
+                self._write_masks(self.path / "masks" / name, result.masks)
+            write_whole(self.path / "times" / f"{name}.txt", format_rows(result.times_ms.round(3)))
+            write_whole(self.boxes_path(name), format_rows(result.boxes_xywh))
 
-    def _join(self, existing: dict[str, object]) -> None:
-        _require_same_settings(self.path, existing, self._stamp)
+    def _lock(self) -> FileLock:
+        return FileLock(self.path.parent / _LOCK_FILE)
+
+    def _create(self) -> None:
+        """Create the folder beside its place and move it there, so that it is never seen incomplete."""
+        run_id = uuid.uuid4().hex
+        new, old = (self.path.with_name(f".{self.path.name}-{run_id}-{age}") for age in ("new", "old"))
+        (new / "times").mkdir(parents=True)
+        settings = _plain(asdict(self.settings))
+        content = {"version": VERSION, "id": run_id, "stamp": self._stamp, "settings": settings}
+        write_whole(new / SETTINGS_FILE, json.dumps(content, indent=1))
+        if self.path.is_dir():
+            self.path.rename(old)
+        new.rename(self.path)
+        shutil.rmtree(old, ignore_errors=True)
+        self._id = run_id
+
+    def _join(self, existing: dict[str, Any]) -> None:
+        _require_same_settings(self.path, existing["stamp"], self._stamp)
         self._id = str(existing["id"])
 
     @staticmethod
@@ -190,6 +206,41 @@ def run_folders(output_dir: Path) -> dict[str, dict[str, Path]]:
     return runs
 
 
+def read_run_settings(folder: Path) -> dict[str, Any]:
+    """Read the settings of a run, for `metrics.json`.
+
+    Args:
+        folder: Folder of the run.
+
+    Raises:
+        UserError: If the folder holds no run of this layout version.
+    """
+    content = _read_settings(folder)
+    if content is None:
+        raise UserError(f"{folder} holds no run of `evaluate`; give another results folder.")
+    settings: dict[str, Any] = content["settings"]
+    return settings
+
+
+def save_config(output_dir: Path, config: EvaluationConfig) -> None:
+    """Save the configuration of a command with its results.
+
+    Args:
+        output_dir: Results folder.
+        config: Configuration of the evaluation.
+    """
+    write_whole(output_dir / CONFIG_FILE, yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+
+
+def _plain(value: Any) -> Any:
+    """Convert tuples to lists and paths to absolute ones as text, for JSON and YAML."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value.resolve()) if isinstance(value, Path) else value
+
+
 def done_sequences(folder: Path) -> set[str]:
     """Return the names of the sequences that a run has completed.
 
@@ -230,7 +281,7 @@ def _require_writable(path: Path) -> None:
         raise UserError(f"`--output_dir`: {nearest} is not a writable folder; give another one.")
 
 
-def _read_settings(path: Path) -> dict[str, object] | None:
+def _read_settings(path: Path) -> dict[str, Any] | None:
     """Read the settings of the run in a folder. Return None if the folder is missing or empty."""
     try:
         settings = json.loads((path / SETTINGS_FILE).read_text())
@@ -240,7 +291,7 @@ def _read_settings(path: Path) -> dict[str, object] | None:
         settings = None
     except ValueError:
         settings = None
-    if not isinstance(settings, dict) or settings.get("version") != VERSION or "id" not in settings:
+    if not isinstance(settings, dict) or settings.get("version") != VERSION or "stamp" not in settings:
         raise UserError(
             f"{path} is not empty and holds no run of `evaluate` of layout version {VERSION}; give another "
             "`--output_dir`."
@@ -262,12 +313,14 @@ def _require_same_settings(path: Path, existing: dict[str, object], current: dic
 def _stamp(settings: RunSettings, results_digest: str | None) -> dict[str, object]:
     """Return the settings that determine the boxes, with files as digests of their content."""
     entry = find_tracker(settings.tracker.name)
-    refinement = settings.refinement
+    dataset, refinement = settings.dataset, settings.refinement
     code = entry.code_files(settings.tracker.name)
     in_torch = refinement is not None or entry.runs_in_torch
     stamp: dict[str, object] = {
-        "dataset": settings.dataset.name,
-        "data_root": None if settings.dataset.root is None else str(settings.dataset.root.resolve()),
+        "dataset": dataset.name,
+        "data_root": None if dataset.root is None else str(dataset.root.resolve()),
+        "annotations_dir": None if dataset.annotations_dir is None else str(dataset.annotations_dir.resolve()),
+        "first_box": None if dataset.first_box is None else list(dataset.first_box),
         "tracker": settings.tracker.name,
         "tracker_weights": [file_digest(path) for path in settings.tracker.weights],
         "tracker_code": file_digest(*code) if code else None,
@@ -292,8 +345,16 @@ def file_digest(*paths: Path) -> str:
     for path in paths:
         if not path.is_file():
             raise UserError(f"No file {path}; check `--ckpt` and `--tracker_weights`.")
-        digest.update(f"{path.name}|{path.stat().st_size}|".encode() if len(paths) > 1 else b"")
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+        stat = path.stat()
+        name = f"{path.name}|" if len(paths) > 1 else ""
+        digest.update(name.encode() + _content_digest(path.resolve(), stat.st_mtime_ns, stat.st_size))
     return digest.hexdigest()
+
+
+@functools.cache
+def _content_digest(path: Path, mtime_ns: int, size: int) -> bytes:  # noqa: ARG001 - a changed file is another key
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.digest()

@@ -4,7 +4,6 @@ from alpharefine.metrics.functional import (
     PROTOCOLS,
     FrameScores,
     OnePassCurves,
-    Protocol,
     got10k_overlaps,
     one_pass_curves,
     score_frames,
@@ -14,6 +13,7 @@ from alpharefine.metrics.normalized_precision import NormalizedPrecision
 from alpharefine.metrics.overlap import BoxIoU, MaskIoU
 from alpharefine.metrics.precision import Precision
 from alpharefine.metrics.success import SuccessAUC
+from alpharefine.options import Protocol
 
 __all__ = [
     "PROTOCOLS",

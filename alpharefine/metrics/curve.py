@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torchmetrics import Metric
 
-from alpharefine.metrics.functional import OnePassCurves, Protocol, check_protocol, one_pass_curves
+from alpharefine.metrics.functional import OnePassCurves, check_protocol, one_pass_curves
+from alpharefine.options import Protocol
 
 
 class CurveMetric(Metric, ABC):

@@ -30,17 +30,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from alpharefine.errors import UserError
-
-Protocol = Literal["lasot", "pysot", "pytracking", "pytracking_valid", "got10k"]
-"""Scoring conventions: the official LaSOT toolkit, pysot-toolkit, pytracking, pytracking with its option
-`exclude_invalid_frames`, or the LaSOT experiment of got10k-toolkit."""
+from alpharefine.options import Protocol
 
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 

@@ -31,9 +31,8 @@ def format_summary(metrics: Metrics) -> str:
         return f"{header}\nno scores: the data set has no ground truth after the first frame"
     if metrics.scoring == "server":
         archives = [run.submission for tracker in metrics.trackers.values() for run in tracker.runs.values()]
-        return "\n".join(
-            [header, *(f"submission archive for the evaluation server: {archive}" for archive in archives)]
-        )
+        lines = [f"submission archive for the evaluation server: {archive}" for archive in archives if archive]
+        return "\n".join([header, *(lines or ["no submission archive: it requires all sequences of the split"])])
     missing = missing_sequences(scores, metrics.sequences)
     if len(scores) == 1 and not missing:
         (runs,) = scores.values()

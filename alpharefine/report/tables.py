@@ -54,7 +54,7 @@ def format_trackers(trackers: Mapping[str, Mapping[str, RunScore]], protocol: Pr
     """Format many trackers, one a row, with the number of sequences of each.
 
     Args:
-        trackers: Scores by name of the tracker and of the run; every tracker has the same runs.
+        trackers: Scores by name of the tracker and of the run; a tracker may lack a run.
         protocol: Scoring conventions; see `format_table`.
 
     Returns:
@@ -158,7 +158,7 @@ def _format_groups(
         keys: Scores to print.
         protocol: Scoring conventions.
     """
-    runs = list(next(iter(rows.values())))
+    runs = list(dict.fromkeys(run for scores in rows.values() for run in scores))
     columns = [*runs, "gain"] if _has_gain(runs) else runs
     titles = "".join(f"{_title(key, protocol):>{9 * len(columns) + 3}}" for key in keys)
     heads = ("   " + "".join(f"{column:>9}" for column in columns)) * len(keys)
@@ -166,9 +166,10 @@ def _format_groups(
     for scores in rows.values():
         groups = []
         for key in keys:
-            numbers = "".join(f"{scores[run][key]:9.2f}" for run in runs)
-            gain = f"{scores['refined'][key] - scores['base'][key]:+9.2f}" if "gain" in columns else ""
-            groups.append(f"   {numbers}{gain}")
+            numbers = [f"{scores[run][key]:.2f}" if run in scores else "-" for run in runs]
+            if "gain" in columns:
+                numbers.append(f"{scores['refined'][key] - scores['base'][key]:+.2f}" if _has_gain(scores) else "-")
+            groups.append("   " + "".join(f"{number:>9}" for number in numbers))
         cells.append("".join(groups))
     width, label_width = max(map(len, rows)), max(map(len, labels))
     names = ["", "", *rows]

@@ -14,10 +14,11 @@ from alpharefine.cli.arguments import ALIASES, TYPES, make_parser, parse_config
 from alpharefine.cli.configs import EVALUATION_CONFIGS
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import EvaluationConfig
+from alpharefine.evaluation.results import save_config
 
 
 def parse(*args: object) -> EvaluationConfig:
-    return parse_config(make_parser("evaluate", "Test."), [str(arg) for arg in args])[0]
+    return parse_config(make_parser("evaluate", "Test."), [str(arg) for arg in args])
 
 
 def test_short_flags_are_those_of_the_readme() -> None:
@@ -115,11 +116,16 @@ def test_unknown_keys_and_wrong_types_are_errors(tmp_path: Path, content: dict[s
         parse("--config", write(tmp_path / "mine.yaml", **content))
 
 
-def test_the_resolved_configuration_reproduces_itself(tmp_path: Path) -> None:
-    parser = make_parser("evaluate", "Test.")
-    config, text = parse_config(parser, ["--tracker", "mil", "--sequences", "a-1,b-1", "--min_score", "0.5"])
-    (tmp_path / "config.yaml").write_text(text)
+def test_a_saved_configuration_reproduces_itself(tmp_path: Path) -> None:
+    config = parse("--tracker", "mil", "--sequences", "a-1,b-1", "--min_score", "0.5", "--data_root", tmp_path)
+    save_config(tmp_path, config)
     assert parse("--config", tmp_path / "config.yaml") == config
+
+
+def test_flags_without_effect_are_errors() -> None:
+    parser = make_parser("score", "Test.")
+    with pytest.raises(UserError, match="`--ckpt` has no effect in this command"):
+        parse_config(parser, ["--tracker", "mil", "--ckpt", "a"], {"tracker.name"})
 
 
 @pytest.mark.parametrize("path", sorted(EVALUATION_CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -181,7 +181,9 @@ def test_the_published_file_of_a_tracker_is_found_in_the_folder_of_weights(
     np.testing.assert_array_equal(alone, base)
     assert len(base) == NUM_FRAMES
     assert (base[2:] != refined[2:]).any()
-    assert json.loads((tracker_in(tmp_path / "given") / "base/settings.json").read_text())["device"] is not None
+    assert (
+        json.loads((tracker_in(tmp_path / "given") / "base/settings.json").read_text())["stamp"]["device"] is not None
+    )
 
 
 def test_a_least_score(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from alpharefine.cli import evaluate, score
 from alpharefine.errors import UserError
-from alpharefine.evaluation.launch import is_launched, share_out
+from alpharefine.evaluation.launch import Failures, Launch, Plan, is_launched, share_out
 from tests.cli.results import files_in, metrics_in, runs_in
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,7 @@ def test_slurm_gives_the_files_of_one_process(root: Path, tmp_path: Path, checkp
                 SLURM_NODEID="0",
                 SLURM_PROCID=str(rank),
                 SLURM_LOCALID=str(rank),
+                SLURM_STEP_ID="0",
                 MASTER_ADDR="127.0.0.1",
                 MASTER_PORT=str(20000 + os.getpid() % 20000),
             ),
@@ -113,6 +116,23 @@ def test_devices_are_the_launchers_to_choose(
         evaluate.main([*arguments(root, checkpoint, tmp_path / "out"), "--devices", "2"])
 
 
+def test_one_of_the_processes_that_finish_at_once_is_the_last(tmp_path: Path) -> None:
+    num_processes = 8
+    for attempt in range(20):
+        plan = Plan(f"launch{attempt}", [[] for _ in range(num_processes)])
+        barrier = threading.Barrier(num_processes)
+
+        def finish(rank: int, plan: Plan = plan, barrier: threading.Barrier = barrier) -> Failures | None:
+            barrier.wait()
+            return Launch(rank, num_processes, "cpu", plan).finish(tmp_path, {"base": [f"s-{rank}"]})
+
+        with ThreadPoolExecutor(num_processes) as pool:
+            merged = [found for found in pool.map(finish, range(num_processes)) if found is not None]
+        assert len(merged) == 1
+        assert sorted(merged[0]["base"]) == [f"s-{rank}" for rank in range(num_processes)]
+    assert not list(tmp_path.iterdir())
+
+
 def test_sequences_are_shared_out_evenly() -> None:
     costs = {f"s-{i}": float(i * 37 % 101 + 1) for i in range(50)}
     shares = share_out(costs, 4)
@@ -128,9 +148,10 @@ def test_sequences_are_shared_out_evenly() -> None:
     [
         ({}, False),
         ({"TORCHELASTIC_RUN_ID": "none"}, True),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "evaluation"}, True),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "evaluation"}, False),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "bash"}, False),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "evaluation"}, True),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "evaluation"}, False),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "bash"}, False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "evaluation"}, False),
     ],
 )
 def test_a_launcher_is_recognized(variables: dict[str, str], launched: bool, monkeypatch: pytest.MonkeyPatch) -> None:

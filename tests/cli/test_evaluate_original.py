@@ -67,7 +67,7 @@ def test_the_originals_boxes(writer, golden: Path, root: Path, tmp_path: Path, c
         for case in CASES:
             rows = read_rows(tmp_path / "out" / "published" / "refined" / f"case-{case}.txt")
             np.testing.assert_allclose(rows[1], arrays["refined_clipped"][case], atol=1e-2)
-    settings = json.loads((tmp_path / "out" / "published" / "refined" / "settings.json").read_text())
+    settings = json.loads((tmp_path / "out" / "published" / "refined" / "settings.json").read_text())["stamp"]
     assert (settings["geometry"], settings["precision"], settings["min_feedback_score"]) == ("original", "32", 0)
 
 

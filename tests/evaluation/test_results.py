@@ -37,8 +37,8 @@ def test_boxes_and_times_come_back_as_they_were(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_times(folder.path, "a-1"), RESULT.times_ms)
     assert files_in(folder.path) == ["a-1.txt", "settings.json", "times/a-1.txt"]
     settings = json.loads((folder.path / "settings.json").read_text())
-    assert (settings["version"], settings["tracker"]) == (1, "oracle")
-    assert settings["data_root"] == str(Path("data").resolve())
+    assert (settings["version"], settings["stamp"]["tracker"]) == (1, "oracle")
+    assert settings["stamp"]["data_root"] == settings["settings"]["dataset"]["root"] == str(Path("data").resolve())
 
 
 def test_files_have_the_permissions_of_any_other(tmp_path: Path) -> None:

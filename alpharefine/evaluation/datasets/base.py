@@ -141,6 +141,11 @@ class EvaluationDataset(ABC):
             raise UserError(f"Give `--data_root`, the folder of the data set {self.config.name}.")
         return existing_folder("--data_root", self.config.root)
 
+    @property
+    def split(self) -> str:
+        """Name of the split, or path of the file that lists the sequences."""
+        return self.config.split
+
     @abstractmethod
     def official_names(self) -> list[str]:
         """Return the names of all sequences of the split ``config.split``, in the official order."""

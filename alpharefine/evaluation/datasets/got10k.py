@@ -70,6 +70,11 @@ class GOT10kDataset(EvaluationDataset):
             raise UserError(f"`--data_root`: {root} is another split than `{self._split}`; give the folder above it.")
         return root
 
+    @property
+    def split(self) -> str:
+        """Name of the split, also if sequences are given by name."""
+        return self._split
+
     def official_names(self) -> list[str]:
         """Return the names in ``list.txt``, or the folders of the split where it is missing."""
         list_file = self._folder / "list.txt"
