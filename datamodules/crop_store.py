@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from alpharefine.crops import GeometryName
 from alpharefine.data.crop_store import CropStore, StoredCrop, load_store, read_crops, write_store
 from alpharefine.data.device_pairs import DevicePairs, PairRecipe
-from alpharefine.data.pairs import PairBatch
+from alpharefine.data.pairs import EpochSampler, PairBatch
 from alpharefine.errors import UserError
 from datamodules.pairs import PairDataModule, Source
 
-_SEED_STRIDE = 1_000_003
-"""Between the seeds of two processes; epochs count within it."""
+_SEED_STRIDE = 2**32
+"""Between the seeds of the batches of two trainings."""
 
 
 class CropStoreDataModule(PairDataModule):
@@ -129,27 +129,26 @@ class CropStoreDataModule(PairDataModule):
 
     def _batches(self, pairs: DevicePairs, num_pairs: int, fixed: bool) -> DataLoader[PairBatch]:
         assert self.trainer is not None
-        num_batches = num_pairs // (self.batch_size * self.trainer.world_size)
-        if not num_batches:
-            raise UserError(f"`data.batch_size` {self.batch_size} is more than an epoch's {num_pairs} pairs; lower it.")
-        return DataLoader(_DeviceBatches(self, pairs, num_batches, fixed), batch_size=None)
+        batches = _DeviceBatches(pairs, self.batch_size, num_pairs // self.batch_size, 0 if fixed else self.seed + 1)
+        if len(batches) < self.trainer.world_size:
+            raise UserError(
+                f"`data.pairs_per_epoch` and `data.val_pairs` must give each process a batch of {self.batch_size}, "
+                f"got {num_pairs}; raise them, or lower `data.batch_size`."
+            )
+        sampler = EpochSampler(batches, fixed, self.trainer.world_size, self.trainer.global_rank)
+        return DataLoader(batches, batch_size=None, sampler=sampler)
 
 
-class _DeviceBatches(IterableDataset[PairBatch]):
-    """The batches of an epoch on this process's device."""
+class _DeviceBatches(Dataset[PairBatch]):
+    """Batches by number: batch ``i`` depends on the seed and on ``i`` alone. The length is that of one epoch."""
 
-    def __init__(self, module: CropStoreDataModule, pairs: DevicePairs, num_batches: int, fixed: bool) -> None:
-        self._module, self._pairs, self._num_batches, self._fixed = module, pairs, num_batches, fixed
+    def __init__(self, pairs: DevicePairs, batch_size: int, num_batches: int, seed: int) -> None:
+        self._pairs, self._batch_size, self._num_batches, self._seed = pairs, batch_size, num_batches, seed
 
     def __len__(self) -> int:
         return self._num_batches
 
-    def __iter__(self) -> Iterator[PairBatch]:
-        trainer = self._module.trainer
-        assert trainer is not None
-        epoch = 0 if self._fixed else trainer.current_epoch + 1
-        self._pairs.restart((self._module.seed + trainer.global_rank + 1) * _SEED_STRIDE + epoch)
-        for _ in range(self._num_batches):
-            with torch.no_grad():
-                batch = self._pairs.batch(self._module.batch_size)
-            yield batch
+    @torch.no_grad()
+    def __getitem__(self, index: int) -> PairBatch:
+        self._pairs.restart(self._seed * _SEED_STRIDE + index)
+        return self._pairs.batch(self._batch_size)

@@ -19,7 +19,7 @@ import train
 from alpharefine.errors import UserError
 from alpharefine.training.checkpoint_io import WholeCheckpointIO
 from alpharefine.training.task import RefineTask
-from datamodules import PairDataModule
+from datamodules import CropStoreDataModule, PairDataModule
 
 PROJECT = Path(train.__file__).parent
 CONFIGS = sorted(path.name for path in train.CONFIGS.glob("*.yaml"))
@@ -65,7 +65,8 @@ def not_fitted(monkeypatch) -> list[tuple[RefineTask, PairDataModule, Path | Non
         built.append((model, datamodule, ckpt_path))
 
     monkeypatch.setattr(pl.Trainer, "fit", fit)
-    monkeypatch.setattr(PairDataModule, "prepare_data", lambda _: None)
+    for module in (PairDataModule, CropStoreDataModule):
+        monkeypatch.setattr(module, "prepare_data", lambda _: None)
     return built
 
 
@@ -183,7 +184,7 @@ class TestConfiguration:
         assert data.batch_size == of_data["batch_size"]
         assert data.root == Path(of_data["root"])
         assert data.train_sources.keys() == of_data["train"].keys()
-        assert data.val_sources.keys() == of_data["val"].keys()
+        assert data.val_sources.keys() == of_data.get("holdout", of_data["val"]).keys()
 
     def test_the_expected_configurations_are_there(self) -> None:
         assert {"base.yaml", "ar34_cm.yaml", "ar18_cm.yaml", "ar34_c.yaml", "ar34_m.yaml", "demo.yaml"} <= set(CONFIGS)

@@ -97,8 +97,14 @@ class CropStore:
         Args:
             device: Device such as ``cuda``.
         """
-        tensors = (self.pixels, self.sizes, self.boxes_xyxy, self.has_mask, self.starts)
-        return CropStore(*(tensor.to(device) for tensor in tensors), self.names)
+        return CropStore(
+            self.pixels.to(device),
+            self.sizes.to(device),
+            self.boxes_xyxy.to(device),
+            self.has_mask.to(device),
+            self.starts.to(device),
+            self.names,
+        )
 
     def source_of(self, sequence: int) -> str:
         """Return the name of the source that a sequence comes from.
@@ -229,7 +235,7 @@ def write_store(folder: Path, crops: Iterable[StoredCrop], part_bytes: int = PAR
 def _write_part(path: Path, crops: list[StoredCrop]) -> None:
     names = list(dict.fromkeys(crop.sequence for crop in crops))
     number = {name: n for n, name in enumerate(names)}
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "images": np.frombuffer(b"".join(crop.image for crop in crops), np.uint8),
         "image_ends": np.cumsum([len(crop.image) for crop in crops]).astype(np.int64),
         "masks": np.frombuffer(b"".join(crop.mask for crop in crops), np.uint8),
@@ -317,9 +323,9 @@ def load_store(folder: Path, num_threads: int = 1) -> CropStore:
 
 def _decode(crop: StoredCrop) -> tuple[np.ndarray, np.ndarray | None]:
     """Decode a crop to RGB and the softened mask; the softened mask is above half where the mask is 1."""
-    image = cv2.imdecode(np.frombuffer(crop.image, np.uint8), cv2.IMREAD_COLOR_RGB)
+    image = np.asarray(cv2.imdecode(np.frombuffer(crop.image, np.uint8), cv2.IMREAD_COLOR_RGB))
     if not crop.mask:
         return image, None
-    mask = cv2.imdecode(np.frombuffer(crop.mask, np.uint8), cv2.IMREAD_GRAYSCALE)
-    soft = cv2.GaussianBlur(mask, (0, 0), _ALPHA_SIGMA)
+    mask = np.asarray(cv2.imdecode(np.frombuffer(crop.mask, np.uint8), cv2.IMREAD_GRAYSCALE))
+    soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), _ALPHA_SIGMA))
     return image, np.where(mask > 127, soft.clip(min=128), soft.clip(max=127)).astype(np.uint8)

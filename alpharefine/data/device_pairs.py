@@ -579,10 +579,11 @@ def block_compressed(crops: Tensor, step: Tensor) -> Tensor:
     basis[0] *= math.sqrt(0.5)
     basis = basis.to(crops.dtype)
     steps = (step[:, :, None, None, None, None] * (1 + (position[:, None] + position[None]) / 2)).to(crops.dtype)
-    blocks = crops.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # (B, C, h, w, 8, 8)
+    num, channels, height, width = crops.shape
+    blocks = crops.reshape(num, channels, height // 8, 8, width // 8, 8).transpose(3, 4)  # (B, C, h, w, 8, 8)
     coefficients = basis @ blocks @ basis.T
     blocks = basis.T @ ((coefficients / steps).round() * steps) @ basis
-    return blocks.transpose(3, 4).flatten(4).flatten(2, 3)
+    return blocks.transpose(3, 4).reshape(crops.shape)
 
 
 def _lit(rgb: Tensor, log_gain: Tensor) -> Tensor:
@@ -608,7 +609,7 @@ def _motion_blurred(rgb: Tensor, alpha: Tensor, draw: _Draws) -> tuple[Tensor, T
     along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
     kernel = (half + 0.5 - along.abs()).clamp(0, 1) * (1 - across.abs()).clamp(min=0)
     kernel = (kernel / kernel.sum((1, 2), keepdim=True)).repeat_interleave(4, 0)[:, None].to(rgb.dtype)
-    blurred = F.conv2d(part.flatten(0, 1)[None], kernel, padding=reach, groups=4 * num)[0].unflatten(0, (num, 4))
+    blurred = F.conv2d(part.flatten(0, 1)[None], kernel, padding=reach, groups=4 * num)[0].view(num, 4, *rgb.shape[2:])
     rgb, alpha = rgb.clone(), alpha.clone()
     alpha[::4] = blurred[:, 3:]
     rgb[::4] = blurred[:, :3] / blurred[:, 3:].clamp(min=1e-3)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from alpharefine.checkpoints.exported import save_exported
 from alpharefine.errors import UserError
+from alpharefine.models import AlphaRefineNet
 
 _LIVE = "live_state_dict"
 _UPDATES = "average_updates"
@@ -93,5 +94,5 @@ class HalfPrecisionExport(Callback):
         """Write the weights that were validated."""
         if trainer.is_global_zero and not trainer.sanity_checking:
             self.folder.mkdir(parents=True, exist_ok=True)
-            network = deepcopy(pl_module.network).half()
-            save_exported(network, self.folder / f"{trainer.global_step:06d}.safetensors")
+            assert isinstance(pl_module.network, AlphaRefineNet)
+            save_exported(deepcopy(pl_module.network).half(), self.folder / f"{trainer.global_step:06d}.safetensors")
