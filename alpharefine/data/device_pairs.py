@@ -80,7 +80,7 @@ class BoxJitter:
 
 @dataclass(frozen=True)
 class PairRecipe:
-    """What pairs are made of.
+    """Composition of the pairs.
 
     Attributes:
         composite_share: Part of the pairs that are video made of pictures.
@@ -431,7 +431,7 @@ class DevicePairs:
 
 
 class _Pose(NamedTuple):
-    """How cut-outs lie on the canvas: size, rotation, shear, aspect, mirroring, bend, place."""
+    """Pose of cut-outs on the canvas."""
 
     size: Tensor  # (B, 1), geometric mean of the sides, canvas pixels
     angle: Tensor  # (B, 1), radians
