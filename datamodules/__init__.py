@@ -1,5 +1,6 @@
 """LightningDataModules for training Alpha-Refine."""
 
+from datamodules.crop_store import CropStoreDataModule
 from datamodules.pairs import COCODataModule, GOT10kDataModule, LaSOTDataModule, PairDataModule, Source
 
-__all__ = ["COCODataModule", "GOT10kDataModule", "LaSOTDataModule", "PairDataModule", "Source"]
+__all__ = ["COCODataModule", "CropStoreDataModule", "GOT10kDataModule", "LaSOTDataModule", "PairDataModule", "Source"]

@@ -8,7 +8,7 @@ import torch
 
 from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
 from alpharefine.training.task import RefineTask
-from datamodules import PairDataModule
+from datamodules import CropStoreDataModule, PairDataModule
 
 
 @pytest.fixture(scope="session")
@@ -87,5 +87,6 @@ def not_fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RefineTask, PairDa
         built.append((model, datamodule, ckpt_path))
 
     monkeypatch.setattr(pl.Trainer, "fit", fit)
-    monkeypatch.setattr(PairDataModule, "prepare_data", lambda _: None)
+    for module in (PairDataModule, CropStoreDataModule):
+        monkeypatch.setattr(module, "prepare_data", lambda _: None)
     return built

@@ -250,7 +250,7 @@ class EpochSampler(DistributedSampler[int]):
         rank: Rank of this process.
     """
 
-    def __init__(self, dataset: PairDataset, fixed: bool, num_replicas: int, rank: int) -> None:
+    def __init__(self, dataset: Dataset[PairBatch], fixed: bool, num_replicas: int, rank: int) -> None:
         super().__init__(cast("Dataset[int]", dataset), num_replicas=num_replicas, rank=rank, shuffle=False)
         self.fixed = fixed
 

@@ -36,7 +36,7 @@ class TestConfiguration:
         assert data.batch_size == of_data["batch_size"]
         assert data.root == Path(of_data["root"])
         assert data.train_sources.keys() == of_data["train"].keys()
-        assert data.val_sources.keys() == of_data["val"].keys()
+        assert data.val_sources.keys() == of_data.get("holdout", of_data["val"]).keys()
 
     def test_the_expected_configurations_are_there(self) -> None:
         assert {"base.yaml", "ar34_cm.yaml", "ar18_cm.yaml", "ar34_c.yaml", "ar34_m.yaml", "demo.yaml"} <= set(

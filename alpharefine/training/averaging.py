@@ -1,0 +1,98 @@
+"""Callbacks that average the weights over the steps, and write the network in half precision."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor
+
+from alpharefine.checkpoints.exported import save_exported
+from alpharefine.errors import UserError
+from alpharefine.models import AlphaRefineNet
+
+_LIVE = "live_state_dict"
+_UPDATES = "average_updates"
+
+
+class WeightAverage(Callback):
+    """Exponential moving average of weights and batch-norm statistics.
+
+    Validation runs on the average, and checkpoints hold it as the network. The weights that are trained are kept beside
+    it, so that a resumed run goes on from them.
+
+    Args:
+        decay: Part of the average that a step keeps; less in the first steps.
+
+    Raises:
+        UserError: If the decay is out of its range.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"`decay` of the weights' average must be in 0..1, 1 excluded, got {decay}; correct it.")
+        self.decay = decay
+        self._updates = 0
+        self._live: dict[str, Tensor] = {}
+        self._average: dict[str, Tensor] = {}
+        self._kept: list[Tensor] = []
+        self._loaded: dict[str, Tensor] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Start from the weights of the task."""
+        state = pl_module.state_dict()
+        self._live = {name: value for name, value in state.items() if value.is_floating_point()}
+        self._average = {name: value.clone() for name, value in self._live.items()}
+        for name, value in self._loaded.items():
+            self._live[name].copy_(value)
+        self._loaded = {}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Move the average towards the weights."""
+        self._updates += 1
+        decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
+        torch._foreach_lerp_(list(self._average.values()), list(self._live.values()), 1 - decay)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the average in place of the weights."""
+        if self._average:
+            self._kept = [value.clone() for value in self._live.values()]
+            torch._foreach_copy_(list(self._live.values()), list(self._average.values()))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the weights back."""
+        if self._kept:
+            torch._foreach_copy_(list(self._live.values()), self._kept)
+            self._kept = []
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write the average as the network, and the weights beside it."""
+        checkpoint[_LIVE] = {name: checkpoint["state_dict"][name] for name in self._average}
+        checkpoint[_UPDATES] = self._updates
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **self._average}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from the weights and the average of a checkpoint."""
+        self._loaded, self._updates = checkpoint[_LIVE], checkpoint[_UPDATES]
+
+
+class HalfPrecisionExport(Callback):
+    """Writes the network in float16 after every validation, as `alpharefine.checkpoints` exports it.
+
+    Args:
+        folder: Folder of the files ``<step>.safetensors``.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the weights that were validated."""
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            assert isinstance(pl_module.network, AlphaRefineNet)
+            save_exported(deepcopy(pl_module.network).half(), self.folder / f"{trainer.global_step:06d}.safetensors")

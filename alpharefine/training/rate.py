@@ -1,0 +1,39 @@
+"""A callback that logs how many pairs a second are trained on."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning import Callback, Trainer
+
+from alpharefine.data.pairs import PairBatch
+
+
+class PairRate(Callback):
+    """Logs ``train/pairs_per_s`` over all processes; validation does not count.
+
+    Args:
+        steps: Number of steps that each rate is measured over.
+    """
+
+    def __init__(self, steps: int = 50) -> None:
+        self.steps = steps
+        self._start = 0.0
+        self._pairs = 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to count."""
+        self._pairs = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
+    ) -> None:
+        """Count the pairs, and log their rate after some steps."""
+        now = perf_counter()
+        if batch_idx % self.steps == 0:
+            if self._pairs:
+                pl_module.log("train/pairs_per_s", self._pairs * trainer.world_size / (now - self._start))
+            self._start, self._pairs = now, 0
+        self._pairs += len(batch.search)

@@ -1,0 +1,154 @@
+"""The LightningDataModule of a crop store in device memory: pairs are made on the device, without workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from alpharefine.data.crop_store import CropStore, StoredCrop, load_store, read_crops, write_store
+from alpharefine.data.device_pairs import DevicePairs, PairRecipe
+from alpharefine.data.pairs import EpochSampler, PairBatch
+from alpharefine.errors import UserError
+from alpharefine.options import GeometryName
+from datamodules.pairs import PairDataModule, Source
+
+_SEED_STRIDE = 2**32
+"""Between the seeds of the batches of two trainings."""
+
+
+class CropStoreDataModule(PairDataModule):
+    """Pairs from a crop store, which is written first where it does not exist.
+
+    Args:
+        root: Folder that holds the data sets' folders; read where the store does not exist yet.
+        store: Folder of the crop store.
+        train: Data sets of the store by name; `Source.weight` is the weight of their frames as they are.
+        holdout: Sequences by name of the data set that are left out of training and validated on.
+        cutouts: Weight of each data set in video made of pictures.
+        recipe: What pairs are made of.
+        max_frames: Most stored frames of a sequence.
+        min_area: Least mask in pixels of an object of COCO.
+        batch_size: Pairs a step and process.
+        pairs_per_epoch: Pairs of an epoch, over all processes.
+        val_pairs: Pairs of a validation, over all processes; always the same ones.
+        seed: Seed of the pairs.
+        geometry: How crops and labels are made; ``exact`` only.
+        cache_dir: Folder of the data sets' indexes; the user's cache folder by default.
+
+    Raises:
+        UserError: If a number is out of its range, or the geometry is not ``exact``.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        store: str,
+        train: dict[str, Source],
+        holdout: dict[str, list[str]],
+        cutouts: dict[str, float],
+        recipe: PairRecipe = PairRecipe(),  # noqa: B008 - frozen
+        max_frames: int = 24,
+        min_area: float = 1000.0,
+        batch_size: int = 128,
+        pairs_per_epoch: int = 128_000,
+        val_pairs: int = 2_048,
+        seed: int = 0,
+        geometry: GeometryName = "exact",
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__(
+            root,
+            train,
+            {name: train[name] for name in holdout if name in train},
+            batch_size,
+            num_workers=0,
+            pairs_per_epoch=pairs_per_epoch,
+            val_pairs=val_pairs,
+            seed=seed,
+            geometry=geometry,
+            cache_dir=cache_dir,
+        )
+        if geometry != "exact":
+            raise UserError(f"A crop store holds labels of the geometry `exact`, got `{geometry}`; use PairDataModule.")
+        for argument, names in (("holdout", holdout), ("cutouts", cutouts)):
+            unknown = set(names) - set(train)
+            if unknown:
+                raise UserError(f"`data.{argument}`: {sorted(unknown)[0]} is not in `data.train`; correct its name.")
+        self.store_folder = Path(store)
+        self.holdout, self.cutouts, self.recipe = holdout, cutouts, recipe
+        self.max_frames, self.min_area = max_frames, min_area
+
+    def prepare_data(self) -> None:
+        """Write the store where it does not exist."""
+        if not any(self.store_folder.glob("part-*.safetensors")):
+            write_store(self.store_folder, self._crops())
+
+    def _crops(self) -> Iterator[StoredCrop]:
+        for name, source in self.train_sources.items():
+            if source.kind == "lasot" and source.options.get("split") == "test":
+                raise UserError(f"`data.train.{name}`: LaSOT's test sequences are not to be trained on; leave it out.")
+            min_area = self.min_area if source.kind == "coco" else 0.0
+            yield from read_crops(name, source.open(self.root), self.max_frames, min_area, self.cache_dir)
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Load the store to the device of this process.
+
+        Raises:
+            UserError: If the store lacks a sequence that is to be held out.
+        """
+        assert self.trainer is not None
+        store = load_store(self.store_folder, os.cpu_count() or 1)
+        held = self._held_out(store)
+        store = store.to(self.trainer.strategy.root_device)
+        weights = {name: source.weight for name, source in self.train_sources.items()}
+        rest = [n for n in range(len(store.names)) if n not in held]
+        self._train_pairs = DevicePairs(store, weights, self.cutouts, self.recipe, self.seed, rest)
+        val_weights = {name: float(len(names)) for name, names in self.holdout.items()}
+        self._val_pairs = DevicePairs(store, val_weights, {}, self.recipe.for_validation(), 0, held)
+
+    def _held_out(self, store: CropStore) -> set[int]:
+        wanted = {(source, name) for source, names in self.holdout.items() for name in names}
+        found = {n: (store.source_of(n), store.sequence_name(n)) for n in range(len(store.names))}
+        missing = wanted - set(found.values())
+        if missing:
+            source, name = sorted(missing)[0]
+            raise UserError(f"`data.holdout.{source}`: {self.store_folder} has no sequence {name}; correct its name.")
+        return {n for n, pair in found.items() if pair in wanted}
+
+    def train_dataloader(self) -> DataLoader[PairBatch]:
+        """Return the batches of an epoch; every epoch has new ones."""
+        return self._batches(self._train_pairs, self.pairs_per_epoch, fixed=False)
+
+    def val_dataloader(self) -> DataLoader[PairBatch]:
+        """Return the validation batches."""
+        return self._batches(self._val_pairs, self.val_pairs, fixed=True)
+
+    def _batches(self, pairs: DevicePairs, num_pairs: int, fixed: bool) -> DataLoader[PairBatch]:
+        assert self.trainer is not None
+        batches = _DeviceBatches(pairs, self.batch_size, num_pairs // self.batch_size, 0 if fixed else self.seed + 1)
+        if len(batches) < self.trainer.world_size:
+            raise UserError(
+                f"`data.pairs_per_epoch` and `data.val_pairs` must give each process a batch of {self.batch_size}, "
+                f"got {num_pairs}; raise them, or lower `data.batch_size`."
+            )
+        sampler = EpochSampler(batches, fixed, self.trainer.world_size, self.trainer.global_rank)
+        return DataLoader(batches, batch_size=None, sampler=sampler)
+
+
+class _DeviceBatches(Dataset[PairBatch]):
+    """Batches by number: batch ``i`` depends on the seed and on ``i`` alone. The length is that of one epoch."""
+
+    def __init__(self, pairs: DevicePairs, batch_size: int, num_batches: int, seed: int) -> None:
+        self._pairs, self._batch_size, self._num_batches, self._seed = pairs, batch_size, num_batches, seed
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    @torch.no_grad()
+    def __getitem__(self, index: int) -> PairBatch:
+        self._pairs.restart(self._seed * _SEED_STRIDE + index)
+        return self._pairs.batch(self._batch_size)
