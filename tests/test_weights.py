@@ -24,9 +24,9 @@ def test_shipped_weights(path: Path) -> None:
     assert path.stat().st_size <= 16 * 2**20
     assert path.with_suffix(".md").is_file()
     assert {value.dtype for value in load_file(path).values() if value.is_floating_point()} == {torch.float16}
-    refiner = Refiner.from_checkpoint(path, device="cpu", precision="32")
-    assert refiner.network.heads == ("corner", "mask")
-    assert refiner.network.geometry == "exact"
+    refiner = Refiner.from_checkpoint(path.stem, device="cpu", precision="32")
+    assert refiner.heads == ("corner", "mask")
+    assert refiner.geometry == "exact"
     rng = np.random.default_rng(0)
     ground = rng.integers(60, 110, (15, 20, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
     first, second = ground.copy(), ground.copy()

@@ -13,6 +13,7 @@ from torch import Tensor
 from alpharefine.checkpoints.exported import is_safetensors, read_exported
 from alpharefine.checkpoints.files import read_torch_file
 from alpharefine.checkpoints.original import build_original, is_original
+from alpharefine.checkpoints.shipped import resolve_shipped
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet, CornerHeadName, NeckName, NetworkConfig
 from alpharefine.options import GeometryName
@@ -45,8 +46,9 @@ def load_checkpoint(
     """Rebuild a network from a checkpoint. The format is detected from the content.
 
     Args:
-        path: Path of a training checkpoint (.ckpt), exported weights (.safetensors), or a checkpoint of the authors'
-            code (.pth.tar, in the zip or the legacy format of `torch.save`).
+        path: Name of shipped weights (``ar18_cm``), or path of a training checkpoint (.ckpt), of exported weights
+            (.safetensors), or of a checkpoint of the authors' code (.pth.tar, in the zip or the legacy format of
+            `torch.save`).
         geometry: Crop geometry in place of the recorded one.
         neck: Neck in place of the recorded one. It must have the same parameters.
         corner_head: Corner head in place of the recorded one. It must have the same parameters.
@@ -56,7 +58,7 @@ def load_checkpoint(
         UserError: If the file is missing or damaged, does not hold a refinement network, or its weights do not fit the
             given neck or corner head.
     """
-    path = Path(path)
+    path = resolve_shipped(path)
     place = f"`{option}`: {path}"
     if not path.is_file():
         raise UserError(f"`{option}`: no file {path}; give a checkpoint.")

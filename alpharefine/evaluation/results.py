@@ -4,7 +4,7 @@ Layout, version 1; `docs/evaluation.md` describes each file::
 
     <output_dir>/
       config.yaml                      resolved configuration of the last `evaluate` without failures
-      metrics.json                     scores of every tracker and run
+      metrics.json                     scores of the trackers of the last command
       <tracker>/<base or refined>/
         settings.json                  settings that determine the boxes
         <sequence>.txt                 x,y,w,h per frame; a file that exists is complete

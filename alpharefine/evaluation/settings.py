@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
+from alpharefine.checkpoints.shipped import resolve_shipped
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig, EvaluationConfig, RefinerConfig, TrackerConfig
 from alpharefine.inference.options import resolve_box_head, resolve_precision
@@ -228,7 +229,8 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
 
 
 def _find_checkpoint(ckpt: str) -> str:
-    """Return the path, or the path below `$ALPHAREFINE_WEIGHTS` if only that is a file."""
+    """Find a checkpoint by its path, the name of shipped weights, or a path in the folder of official files."""
+    shipped = resolve_shipped(ckpt)
     folder = os.environ.get(WEIGHTS_VARIABLE)
-    official = None if folder is None else Path(folder) / ckpt
-    return str(official) if official is not None and official.is_file() and not Path(ckpt).is_file() else ckpt
+    candidates = [Path(ckpt), shipped, *([] if folder is None else [Path(folder) / ckpt])]
+    return next((str(path) for path in candidates if path.is_file()), ckpt)

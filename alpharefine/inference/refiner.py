@@ -139,7 +139,7 @@ class Refiner:
         """Build a refiner from a checkpoint. The format is detected from the content.
 
         Args:
-            path: Path of a training checkpoint (.ckpt), exported weights (.safetensors), or a checkpoint of the
+            path: Name of shipped weights (``ar18_cm``), or path of a training checkpoint (.ckpt), exported weights (.safetensors), or a checkpoint of the
                 authors' code (.pth.tar).
             device: Torch device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
             precision: Floating-point precision, see `TorchBackend`.
