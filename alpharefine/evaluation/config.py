@@ -54,7 +54,8 @@ class RefinerConfig:
     """Refiner. None selects a default, which may depend on the tracker and the checkpoint.
 
     Attributes:
-        ckpt: Path of the checkpoint, or name of shipped weights (``ar18_cm``). Without a checkpoint, the base tracker runs alone.
+        ckpt: Path of the checkpoint, or name of shipped weights (``ar18_cm``). Without a checkpoint, the base tracker
+            runs alone.
         geometry: Crop geometry in place of the one recorded in the checkpoint.
         precision: Floating-point precision of the network.
         box_from: Head that the box is taken from.

@@ -139,8 +139,8 @@ class Refiner:
         """Build a refiner from a checkpoint. The format is detected from the content.
 
         Args:
-            path: Name of shipped weights (``ar18_cm``), or path of a training checkpoint (.ckpt), exported weights (.safetensors), or a checkpoint of the
-                authors' code (.pth.tar).
+            path: Name of shipped weights (``ar18_cm``), or path of a training checkpoint (.ckpt), of exported weights
+                (.safetensors), or of a checkpoint of the authors' code (.pth.tar).
             device: Torch device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
             precision: Floating-point precision, see `TorchBackend`.
             geometry: Crop geometry in place of the one recorded in the checkpoint.

@@ -43,18 +43,19 @@ def run(name: str, root: Path, out: Path, *arguments: object) -> None:
     evaluate.main([str(word) for word in words])
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "keys", "protocol"),
-    [
-        ("lasot", (), ONE_PASS, "lasot"),
-        ("got10k", ("--split", "val"), GOT10K, None),
-        ("otb100", ("--sequences", "Basketball,Jogging-1,Jogging-2"), ONE_PASS, "lasot"),
-        ("uav123", ("--sequences", "uav6"), ONE_PASS, "pytracking"),
-        ("nfs30", (), ONE_PASS, "pytracking"),
-        ("tnl2k", (), ONE_PASS, "lasot"),
-        ("folder", (), ONE_PASS, "lasot"),
-    ],
-)
+SCORED: list[tuple[str, tuple[str, ...], set[str], str | None]] = [
+    ("lasot", (), ONE_PASS, "lasot"),
+    ("got10k", ("--split", "val"), GOT10K, None),
+    ("otb100", ("--sequences", "Basketball,Jogging-1,Jogging-2"), ONE_PASS, "lasot"),
+    ("uav123", ("--sequences", "uav6"), ONE_PASS, "pytracking"),
+    ("nfs30", (), ONE_PASS, "pytracking"),
+    ("tnl2k", (), ONE_PASS, "lasot"),
+    ("folder", (), ONE_PASS, "lasot"),
+]
+SERVERS = [("got10k", ("--split", "test"), "_001.txt"), ("trackingnet", (), ".txt")]
+
+
+@pytest.mark.parametrize(("name", "arguments", "keys", "protocol"), SCORED)
 def test_data_sets_that_are_scored(
     name: str,
     arguments: tuple[str, ...],
@@ -81,9 +82,7 @@ def test_data_sets_that_are_scored(
     assert f"{base[first]:.2f}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "suffix"), [("got10k", ("--split", "test"), "_001.txt"), ("trackingnet", (), ".txt")]
-)
+@pytest.mark.parametrize(("name", "arguments", "suffix"), SERVERS)
 def test_data_sets_whose_truth_is_kept_by_a_server(
     name: str, arguments: tuple[str, ...], suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,5 +111,5 @@ def test_a_video_with_its_first_box_alone(tmp_path: Path, checkpoint: Path, caps
 
 
 def test_every_data_set_is_run_here() -> None:
-    same_class_of_layout = {"lasot_ext", "uav20l"}
-    assert set(WRITERS) | same_class_of_layout == set(DATASETS)
+    same_layout = {"lasot_ext", "uav20l"}
+    assert {name for name, *_ in SCORED} | {name for name, *_ in SERVERS} | same_layout == set(DATASETS)
