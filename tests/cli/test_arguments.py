@@ -70,6 +70,7 @@ def test_a_command_after_the_scheme_is_one_value() -> None:
         (("--tracker", "mil", "--frobnicate", "1"), "--frobnicate"),
         (("--tracker", "mil", "--refiner.frobnicate", "1"), "frobnicate"),
         (("--tracker", "mil", "--ckpt"), "`--ckpt` requires a value"),
+        (("--output_dir", "--overwrite", "--tracker", "mil"), "`--output_dir` requires a value"),
         (("--tracker", "mil", "--devices", "two"), "`--devices` must be a whole number, got 'two'"),
         (("--tracker", "mil", "--min_score", "high"), "`--min_score` must be a number, got 'high'"),
         (

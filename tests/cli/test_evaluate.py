@@ -338,6 +338,22 @@ def test_trackers_share_a_results_folder(
     assert sum(line.startswith(names[0]) for line in lines) == 2
 
 
+def test_scoring_a_folder_after_a_failure(root: Path, names: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (folder_of(root, names[1]) / "img" / "00000004.jpg").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="00000004"):
+        run("--tracker", SURE, "--data_root", root, "--output_dir", out)
+    score.main([str(out)])
+    assert list(runs_in(out)["base"]["sequences"]) == names[:1]
+    with pytest.raises(UserError, match=f"`--sequences`: {names[1]} is not complete"):
+        score.main([str(out), "--sequences", f"{names[0]},{names[1]}"])
+    with pytest.raises(UserError, match="`--ckpt` has no effect in this command"):
+        score.main([str(out), "--ckpt", "a"])
+    before = metrics_in(out)
+    score.main([str(out), "--protocol", "pysot"])
+    assert (before["protocol"], metrics_in(out)["protocol"]) == ("lasot", "pysot")
+
+
 def test_a_refined_run_with_other_settings_is_refused_before_the_base_run(
     root: Path, names: list[str], tmp_path: Path, checkpoint: Path
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alpharefine.cli import evaluate, report, score
+from alpharefine.errors import UserError
 from alpharefine.evaluation.datasets.registry import DATASETS
 from alpharefine.synthetic import write_lasot
 from alpharefine.synthetic.benchmarks import (
@@ -98,6 +99,50 @@ def test_data_sets_whose_truth_is_kept_by_a_server(
     run_metrics = runs_in(out)["base"]
     assert run_metrics["submission"] == str(archive)
     assert "success_auc" not in run_metrics
+
+
+def test_a_server_gets_no_part_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    WRITERS["got10k"](root)
+    for number in (1, 2):
+        run("got10k", root, out, "--tracker", "mil", "--sequences", f"GOT-10k_Test_{number:06d}")
+        assert "no submission archive: it requires all sequences of the split" in capsys.readouterr().out
+    assert metrics_in(out)["split"] == "test"
+    score.main([str(out)])
+    assert (tracker_in(out) / "base" / "submission.zip").is_file()
+
+
+def test_the_split_of_sequences_given_by_name(tmp_path: Path) -> None:
+    WRITERS["got10k"](tmp_path / "data")
+    run("got10k", tmp_path / "data", tmp_path / "out", "--tracker", "oracle", "--sequences", "GOT-10k_Val_000001")
+    assert (metrics_in(tmp_path / "out")["split"], metrics_in(tmp_path / "out")["scoring"]) == ("val", "got10k")
+
+
+def test_a_protocol_where_there_are_none(tmp_path: Path) -> None:
+    WRITERS["got10k"](tmp_path / "data")
+    with pytest.raises(UserError, match="`--protocol`: the scores of got10k have no protocols"):
+        run(
+            "got10k",
+            tmp_path / "data",
+            tmp_path / "out",
+            "--tracker",
+            "oracle",
+            "--split",
+            "val",
+            "--protocol",
+            "lasot",
+        )
+
+
+@pytest.mark.parametrize(("first", "other"), [("5,5,20,20", "9,9,20,20")])
+def test_another_first_box_is_another_run(tmp_path: Path, first: str, other: str) -> None:
+    write_videos(tmp_path / "data", num_sequences=1, num_frames=4, frame_size=SIZE)
+    for file in (tmp_path / "data").rglob("groundtruth.txt"):
+        file.unlink()
+    (video,) = (path for path in (tmp_path / "data").iterdir())
+    run("folder", video, tmp_path / "out", "--tracker", "mil", "--first_box", first)
+    with pytest.raises(UserError, match=r"other settings \(first_box: "):
+        run("folder", video, tmp_path / "out", "--tracker", "mil", "--first_box", other)
 
 
 def test_a_video_with_its_first_box_alone(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,9 +135,8 @@ def test_commands_that_start_at_the_same_moment_keep_each_others_boxes(tmp_path:
     barrier = threading.Barrier(num_commands)
 
     def start(i: int) -> None:
-        folder = RunFolder(tmp_path / "base", SETTINGS)
         barrier.wait()
-        folder.write(f"a-{i}", RESULT)
+        RunFolder(tmp_path / "base", SETTINGS).write(f"a-{i}", RESULT)
 
     with ThreadPoolExecutor(num_commands) as pool:
         list(pool.map(start, range(num_commands)))

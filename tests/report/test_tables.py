@@ -82,3 +82,11 @@ def test_attributes_in_the_order_asked_for() -> None:
     assert words(table) == ["AO", "base", "MB 31.25", "OV 40.00"]
     assert len({len(line) for line in table.split("\n")}) == 1
     assert format_attributes({"base": base}, ["IV"]) == ""
+
+
+def test_trackers_with_different_runs() -> None:
+    score = RunScore({"ao": 50.0}, {}, {"a-1": {"ao": 50.0}}, {}, {})
+    table = format_trackers({"A": {"base": score, "refined": score}, "B": {"refined": score}}).splitlines()
+    assert table[1].split() == ["sequences", "base", "refined", "gain"]
+    assert table[2].split() == ["A", "1", "50.00", "50.00", "+0.00"]
+    assert table[3].split() == ["B", "1", "-", "50.00", "-"]
