@@ -452,7 +452,12 @@ class _Pose(NamedTuple):
         return cls(size, angle, shear, aspect, mirror, torch.full_like(mirror.expand(-1, 2), CANVAS / 2))
 
     def moved(self, change: Tensor, draw: _Draws) -> _Pose:
-        """Return the pose after some time has passed, ``(B, 1)`` in 0..1; shifted and bent a little in any case."""
+        """Return the pose after some time, always shifted and bent a little.
+
+        Args:
+            change: Amount of change, ``(B, 1)`` in 0..1.
+            draw: Source of random numbers.
+        """
         num = len(change)
         amount = (0.01 + 0.06 * change) * draw.uniform(num, 1)
         return _Pose(
@@ -469,7 +474,12 @@ class _Pose(NamedTuple):
         return self._replace(center=center)
 
     def theta(self, boxes_xyxy: Tensor, side: int) -> Tensor:
-        """``(B, 2, 3)``, from the canvas to stored crops of this side, in the coordinates of `affine_grid`."""
+        """Return the map from the canvas to stored crops, ``(B, 2, 3)`` in the coordinates of `affine_grid`.
+
+        Args:
+            boxes_xyxy: Boxes of the targets, ``(B, 4)`` in pixels of the stored crops.
+            side: Side of the stored crops in pixels.
+        """
         box_size = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
         mean_side = box_size.prod(1, keepdim=True).sqrt()
         # Long targets are made smaller, so that they stay on the canvas.

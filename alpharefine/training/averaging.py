@@ -43,7 +43,12 @@ class WeightAverage(Callback):
         self._loaded: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Start from the weights of the task."""
+        """Start from the weights of the task.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+        """
         state = pl_module.state_dict()
         self._live = {name: value for name, value in state.items() if value.is_floating_point()}
         self._average = {name: value.clone() for name, value in self._live.items()}
@@ -52,31 +57,59 @@ class WeightAverage(Callback):
         self._loaded = {}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Move the average towards the weights."""
+        """Move the average towards the weights.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+            args: Further arguments of the hook.
+        """
         self._updates += 1
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
         torch._foreach_lerp_(list(self._average.values()), list(self._live.values()), 1 - decay)
 
     def on_validation_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the average in place of the weights."""
+        """Put the average in place of the weights.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+        """
         if self._average:
             self._kept = [value.clone() for value in self._live.values()]
             torch._foreach_copy_(list(self._live.values()), list(self._average.values()))
 
     def on_validation_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the weights back."""
+        """Put the weights back.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+        """
         if self._kept:
             torch._foreach_copy_(list(self._live.values()), self._kept)
             self._kept = []
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write the average as the network, and the weights beside it."""
+        """Write the average as the network, and the weights beside it.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+            checkpoint: Content of the checkpoint, changed in place.
+        """
         checkpoint[_LIVE] = {name: checkpoint["state_dict"][name] for name in self._average}
         checkpoint[_UPDATES] = self._updates
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **self._average}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on from the weights and the average of a checkpoint."""
+        """Go on from the weights and the average of a checkpoint.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+            checkpoint: Content of the checkpoint, changed in place.
+        """
         self._loaded, self._updates = checkpoint[_LIVE], checkpoint[_UPDATES]
 
 
@@ -91,7 +124,12 @@ class HalfPrecisionExport(Callback):
         self.folder = Path(folder)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the weights that were validated."""
+        """Write the weights that were validated.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+        """
         if trainer.is_global_zero and not trainer.sanity_checking:
             self.folder.mkdir(parents=True, exist_ok=True)
             assert isinstance(pl_module.network, AlphaRefineNet)

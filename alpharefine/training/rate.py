@@ -24,13 +24,26 @@ class PairRate(Callback):
         self._pairs = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to count."""
+        """Start to count.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+        """
         self._pairs = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
     ) -> None:
-        """Count the pairs, and log their rate after some steps."""
+        """Count the pairs, and log their rate after some steps.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+            outputs: Output of the step.
+            batch: Batch of pairs.
+            batch_idx: Number of the batch.
+        """
         now = perf_counter()
         if batch_idx % self.steps == 0:
             if self._pairs:
