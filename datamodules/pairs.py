@@ -144,9 +144,9 @@ class PairDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Open the data sets that are used and build missing indexes. Lightning calls this once per machine."""
-        _ = self.val_dataset
         if self.trainer is None or not self.trainer.validating:
             _ = self.train_dataset
+        _ = self.val_dataset
 
     @cached_property
     def train_dataset(self) -> PairDataset:

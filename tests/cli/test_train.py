@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import yaml
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.accelerators import CUDAAccelerator
 
 from alpharefine.cli.configs import CONFIGS
@@ -245,6 +246,7 @@ class TestOptions:
             raise UserError("the trainer has begun")
 
         monkeypatch.setattr(pl.Trainer, "fit", begin)
+        monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)  # Lightning sets it for the whole process
         for name, value in launched.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(UserError, match=expected):

@@ -27,7 +27,7 @@ SMALL = {"batch_size": 4, "num_workers": 0, "pairs_per_epoch": 12, "val_pairs": 
 
 
 def ready(module: PairDataModule, world_size: int = 1, rank: int = 0) -> PairDataModule:
-    module.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, accelerator=None)
+    module.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, accelerator=None, validating=False)
     module.prepare_data()
     return module
 
