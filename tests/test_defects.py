@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from alpharefine.evaluation.sequences import SequenceSet
 from PIL import Image
 
 from alpharefine import Refiner
@@ -24,13 +23,16 @@ from alpharefine.data.lasot import LaSOT
 from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.pairs import EpochSampler, PairDataset, PairSource
 from alpharefine.errors import UserError
-from alpharefine.evaluation.run import Pipeline, RunSettings
+from alpharefine.evaluation.config import DatasetConfig
+from alpharefine.evaluation.datasets.registry import open_dataset
+from alpharefine.evaluation.run import TrackerRunner
 from alpharefine.masks import mask_to_box
 from alpharefine.models import AlphaRefineNet, Corners, Grid, NetworkConfig, soft_argmax
 from alpharefine.models.heads import BoxHead
 from alpharefine.trackers import Track, TrackState
 from alpharefine.trackers.dimp.target import Target
 from alpharefine.training.losses import best_cell_loss, mask_loss
+from tests.evaluation.settings import run_settings
 from tests.known_network import BOX, FRAME, KnownNetwork, started
 
 BOXES = np.random.default_rng(0).uniform([-20, -20, 6, 6], [300, 200, 90, 90], size=(200, 4))
@@ -119,29 +121,30 @@ class Recording:
         self.box_xywh = box_xywh
 
 
+def run_recording(lasot_root: Path, checkpoint: Path, **refinement: Any) -> np.ndarray:
+    """Return the boxes of a refined run over `Recording`."""
+    dataset = open_dataset(DatasetConfig(root=lasot_root))
+    settings = run_settings(f"{__name__}:Recording", ckpt=str(checkpoint), **refinement)
+    return TrackerRunner({"refined": settings}, "cpu")("refined", dataset.load(dataset.names[0])).boxes_xywh
+
+
 @pytest.fixture
 def recorded(lasot_root: Path, checkpoint: Path) -> np.ndarray:
     """The boxes of a run over `Recording`."""
-    sequences = SequenceSet(lasot_root, None)
-    settings = RunSettings(f"{__name__}:Recording", ckpt=str(checkpoint), min_feedback_score=0)
-    pipeline = Pipeline(settings, device="cpu")
-    return pipeline(sequences.load(sequences.names[0])).boxes_xywh
+    return run_recording(lasot_root, checkpoint, min_feedback_score=0.0)
 
 
 def test_9_a_target_that_is_lost_need_not_be_refined(
     lasot_root: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sequences = SequenceSet(lasot_root, None)
     monkeypatch.setattr(Recording, "state", TrackState.NOT_FOUND)
     boxes = {}
     for when_lost in ("refine", "report", "keep"):
-        settings = RunSettings(f"{__name__}:Recording", ckpt=str(checkpoint), when_lost=when_lost, min_feedback_score=0)
-        boxes[when_lost] = Pipeline(settings, device="cpu")(sequences.load(sequences.names[0])).boxes_xywh
+        boxes[when_lost] = run_recording(lasot_root, checkpoint, when_lost=when_lost, min_feedback_score=0.0)
         assert bool(Recording.boxes) == (when_lost == "refine")
     assert (boxes["keep"][[1, 3, 4, 5]] == boxes["keep"][0]).all()
     assert (boxes["report"][1] != boxes["report"][0]).any()
-    unsure = RunSettings(f"{__name__}:Recording", ckpt=str(checkpoint), min_feedback_score=1.1)
-    Pipeline(unsure, device="cpu")(sequences.load(sequences.names[0]))
+    run_recording(lasot_root, checkpoint, min_feedback_score=1.1)
     assert not Recording.boxes, "the refiner's own peak gates too"
 
 

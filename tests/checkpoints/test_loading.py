@@ -123,9 +123,15 @@ def with_hparams(**changes: Any) -> Change:
         pytest.param(lambda saved: saved["state_dict"], r"it holds network\.", id="the weights alone"),
         pytest.param(lambda _: {1: 2, "a": 3}, "it holds 1, a", id="keys that are not strings"),
         pytest.param(
-            lambda saved: saved | {"hyper_parameters": {"in_channels": 3}}, "is not a checkpoint of a refinement network", id="another task"
+            lambda saved: saved | {"hyper_parameters": {"in_channels": 3}},
+            "is not a checkpoint of a refinement network",
+            id="another task",
         ),
-        pytest.param(lambda saved: saved | {"hyper_parameters": None}, "is not a checkpoint of a refinement network", id="no hyperparameters"),
+        pytest.param(
+            lambda saved: saved | {"hyper_parameters": None},
+            "is not a checkpoint of a refinement network",
+            id="no hyperparameters",
+        ),
         pytest.param(with_hparams(backbone="resnet50"), "Missing key|size mismatch", id="another backbone"),
         pytest.param(with_hparams(neck="giraffe"), "`neck` must be .*'giraffe'", id="another neck"),
         pytest.param(with_hparams(backbone="alexnet"), "`backbone` must be .*'alexnet'", id="an unknown backbone"),

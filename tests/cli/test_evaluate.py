@@ -398,7 +398,7 @@ def test_the_command_itself(root: Path, names: list[str], tmp_path: Path) -> Non
 
     refused = command("--tracker", "oracle", "--data_root", root, "--devices", 0, cwd=tmp_path)
     assert refused.returncode == 2
-    assert re.fullmatch(r"error: .*--devices: .*got '0'.*\n", refused.stderr)
+    assert re.fullmatch(r"error: `--devices` must be .*got 0\.\n", refused.stderr)
     assert refused.stdout == ""
 
 

@@ -83,7 +83,9 @@ def nothing(_: Path) -> None:
             "`--ckpt`: no file ckpt; give a checkpoint",
             id="no checkpoint",
         ),
-        pytest.param(another_network, REFINED, "`--ckpt`: ckpt is not a checkpoint of a refinement network", id="other network"),
+        pytest.param(
+            another_network, REFINED, "`--ckpt`: ckpt is not a checkpoint of a refinement network", id="other network"
+        ),
         pytest.param(cut_short, REFINED, "`--ckpt`: ckpt is cut short", id="checkpoint cut short"),
         pytest.param(
             lambda root: (root / "ckpt").write_text("x"), REFINED, "`--ckpt`: ckpt is .*no checkpoint", id="text"
@@ -166,7 +168,7 @@ def nothing(_: Path) -> None:
         pytest.param(
             nothing,
             (*REPLAY, "--ckpt", "ckpt", "--results_dir", "results", "--feedback"),
-            "`--feedback`: replay cannot",
+            "`--feedback`: replay does not accept the refined box",
             id="replay with feedback",
         ),
         pytest.param(

@@ -99,7 +99,10 @@ def test_a_changed_program_is_another_run(lasot_root: Path, names: list[str], tm
         (("--tracker", "mil", "--startup_limit", "3"), "`--startup_limit` .*are for --tracker cmd:"),
         (("--tracker", "cmd:true", "--frame_limit", "0"), "`--frame_limit` must be a positive number of seconds"),
         (("--tracker", "cmd:no-such-program"), "no program no-such-program; give a program in PATH"),
-        (("--tracker", "cmd:true", "--ckpt", "{ckpt}", "--feedback"), "`--feedback`: cmd:true cannot take"),
+        (
+            ("--tracker", "cmd:true", "--ckpt", "{ckpt}", "--feedback"),
+            "`--feedback`: cmd:true does not accept the refined box",
+        ),
     ],
 )
 def test_bad_input(

@@ -224,7 +224,7 @@ def test_times_have_a_row_a_frame(sequence: EvaluationSequence, refinement: dict
 
 
 def test_a_minimum_score_for_a_tracker_that_gives_none(sequence: EvaluationSequence) -> None:
-    with pytest.raises(UserError, match="`--min_score` requires a tracker with scores, got NaN"):
+    with pytest.raises(UserError, match="`--min_score` requires a tracker that gives scores, got the score NaN"):
         run(sequence, ckpt="a", min_score=0.5)
 
 

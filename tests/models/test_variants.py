@@ -232,4 +232,4 @@ def test_a_variant_trains_and_evaluates(
         "sequences": name,
     }
     evaluate.main([f"--{name}={value}" for name, value in command.items()])
-    assert np.isfinite(read_rows(tmp_path / "refined" / f"{name}.txt")).all()
+    assert np.isfinite(read_rows(tmp_path / "oracle" / "refined" / f"{name}.txt")).all()

@@ -40,7 +40,8 @@ def sequences_root(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.parametrize(
     ("tracker", "model"),
     [
-        ("dimp50", "dimp50"),
+        ("dimp18", "dimp18"),
+        pytest.param("dimp50", "dimp50", marks=pytest.mark.exhaustive),
         pytest.param("dimp", "super_dimp", marks=pytest.mark.exhaustive),
         pytest.param("atom", "atom", marks=pytest.mark.exhaustive),
     ],
@@ -57,7 +58,7 @@ def test_boxes_repeat_in_any_order_and_number_of_processes(
                 *("--data_root", str(sequences_root), "--output_dir", str(tmp_path / folder), *options),
             ]
         )
-        return [(tmp_path / folder / "refined" / f"{name}.txt").read_bytes() for name in SEQUENCES]
+        return [(tmp_path / folder / tracker / "refined" / f"{name}.txt").read_bytes() for name in SEQUENCES]
 
     in_order, reverse = ("--sequences", ",".join(SEQUENCES)), ("--sequences", ",".join(reversed(SEQUENCES)))
     first = boxes("first", *in_order, "--min_feedback_score", "0")

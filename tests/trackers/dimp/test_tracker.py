@@ -39,9 +39,12 @@ EXHAUSTIVE = {
     ("dimp50", "a_overwrite"),
     ("dimp50", "a_seeded"),
     ("prdimp50", "a_overwrite"),
+    ("prdimp50", "b_det"),
     ("super_dimp", "a_mem"),
+    ("super_dimp", "a_overwrite"),
     ("super_dimp", "a_seeded"),
     ("super_dimp_simple", "a_overwrite"),
+    ("super_dimp_simple", "b_det"),
 }
 """What `make exhaustive` alone looks at: each is a case that another network has in every run of the tests."""
 

@@ -117,6 +117,6 @@ def test_every_frame_is_that_of_pysot(
             reported = xyxy_to_xywh(clip_as_original(given_xyxy, frame.shape[:2]))
             np.testing.assert_allclose(reported, trace["reported"][t], atol=1e-2, rtol=0)
             subject.set_box(reported)
-        np.testing.assert_allclose(subject._centre, trace["center_after"][t], atol=1e-2, rtol=0)
+        np.testing.assert_allclose(subject._center, trace["center_after"][t], atol=1e-2, rtol=0)
         np.testing.assert_allclose(subject._size, trace["size_after"][t], atol=1e-2, rtol=0)
     outputs.close()
