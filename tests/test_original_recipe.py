@@ -14,13 +14,14 @@ from PIL import Image
 
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.cli import train
+from alpharefine.cli.configs import CONFIGS
 from alpharefine.crops import OriginalWindow
 from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
 from datamodules import PairDataModule
 from datamodules.pairs import Source
 from tests.data.imagenet_trees import write_annotation, write_image
 
-CONFIG = Path(train.__file__).parent / "configs" / "ar34_cm_original.yaml"
+CONFIG = CONFIGS / "ar34_cm_original.yaml"
 WEIGHTS = {"lasot": 1, "got10k": 1, "coco": 1, "imagenet_vid": 1, "imagenet_det": 1, "youtube_vos": 2, "saliency": 3}
 SIZE = (72, 96)
 

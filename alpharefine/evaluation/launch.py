@@ -71,12 +71,12 @@ class Launch(NamedTuple):
         folder = output_dir / f".launch-{self.plan.token}"
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / f"{self.rank}.json", json.dumps(failures))
-        if len(list(folder.glob("[0-9]*.json"))) < self.world_size:
-            return None
         finished = folder.with_name(f"{folder.name}-finished")
         try:
-            folder.rename(finished)  # succeeds in one process alone, if several finish at once
-        except FileNotFoundError:
+            if len(list(folder.glob("[0-9]*.json"))) < self.world_size:
+                return None
+            folder.rename(finished)
+        except FileNotFoundError:  # another process was the last, and has moved the folder
             return None
         merged: Failures = {}
         for report in sorted(finished.iterdir()):
