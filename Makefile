@@ -1,7 +1,7 @@
 # make demo   trains and evaluates on generated video, prints the gain
 # make test   lint, types, tests
 # make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200)
-# make exhaustive   further golden traces, SuperDiMP and ATOM in the closed loop, some minutes
+# make exhaustive   further golden traces, trainings of all parts of the network, more trackers in the closed loop
 # Both install into .venv first; an install is found again until the lock or the project file changes.
 
 PYTHON ?= python3

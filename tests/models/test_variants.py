@@ -181,19 +181,28 @@ def test_every_part_runs_in_double_precision(parts: dict[str, Any]) -> None:
 
 TRAINED: list[dict[str, Any]] = [
     {},
+    {"corner_head": "rpn"},
+    {"neck": "naive"},
+    {"geometry": "original"},
+]
+"""Variants that every run of the tests trains: the default, a head with a loss of its own, a neck without weights, and
+the original geometry."""
+
+EXHAUSTIVE: list[dict[str, Any]] = [
     {"heads": ["corner"]},
     {"heads": ["mask"]},
-    *({"neck": neck} for neck in ("pixel_gate_first", "naive", "depthwise")),
-    *({"corner_head": head} for head in get_args(CornerHeadName) if head != "towers"),
+    *({"neck": neck} for neck in ("pixel_gate_first", "depthwise")),
+    *({"corner_head": head} for head in get_args(CornerHeadName) if head not in ("towers", "rpn")),
     {"mask_head": "simple"},
     *({"spatial_attention": attention} for attention in ("non_local", "convolutions")),
     *({"backbone": name} for name in get_args(BackboneName) if name not in ("resnet18", "resnet34")),
-    {"geometry": "original"},
 ]
 
 
 @pytest.mark.parametrize(
-    "parts", TRAINED, ids=lambda parts: "-".join(f"{k}={v}" for k, v in parts.items()) or "default"
+    "parts",
+    [*TRAINED, *(pytest.param(parts, marks=pytest.mark.exhaustive) for parts in EXHAUSTIVE)],
+    ids=lambda parts: "-".join(f"{k}={v}" for k, v in parts.items()) or "default",
 )
 def test_a_variant_trains_and_evaluates(
     parts: dict[str, Any], data_root: Path, lasot_root: Path, tmp_path: Path
