@@ -21,9 +21,10 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.data.coco import decode_mask
-from alpharefine.data.images import read_image, read_label_image
-from alpharefine.data.index import Index, open_index
+from alpharefine.data.bad_samples import BadSamples
+from alpharefine.data.images import read_image
+from alpharefine.data.index import open_index
+from alpharefine.data.pairs import read_mask
 from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
 
@@ -156,17 +157,27 @@ def stored_crop(
 
 
 def read_crops(
-    source: str, reader: Reader, max_frames: int, min_area: float, cache_dir: Path | None = None
+    source: str,
+    reader: Reader,
+    max_frames: int,
+    min_area: float,
+    cache_dir: Path | None = None,
+    bad_samples: BadSamples | None = None,
 ) -> Iterator[StoredCrop]:
     """Cut out all targets of a data set, sequence by sequence.
 
     Args:
         source: Name of the data set in the store.
-        reader: The data set.
-        max_frames: Most frames of a sequence; evenly spaced ones are kept of longer sequences.
-        min_area: Least area of a mask in pixels.
-        cache_dir: Folder of the indexes; the user's cache folder by default.
+        reader: Reader of the data set.
+        max_frames: Maximum number of frames per sequence. Evenly spaced frames are kept of longer sequences.
+        min_area: Minimum area of a mask in pixels.
+        cache_dir: Folder of the indexes. None selects the user's cache folder.
+        bad_samples: Count of the frames that cannot be read. None stops at the first one.
+
+    Raises:
+        UserError: If an image or a mask cannot be read, or too many if `bad_samples` skips them.
     """
+    bad_samples = bad_samples or BadSamples()
     index = open_index(reader, cache_dir)
     for number, name in enumerate(index.names):
         span = index.frames(number)
@@ -177,21 +188,19 @@ def read_crops(
         object_id = int(index.object_ids[number])
         label = f"{source}/{name}" + (f"/{object_id}" if object_id else "")
         for frame in usable:
-            path = reader.frame_path(str(name), str(index.frame_names[frame]))
-            image = read_image(path)
-            mask = _read_mask(reader, index, number, int(frame), image.shape[:2]) if reader.has_masks else None
+            try:
+                image = read_image(reader.frame_path(str(name), str(index.frame_names[frame])))
+                mask = read_mask(reader, index, number, int(frame), image.shape[:2]) if reader.has_masks else None
+            except UserError as error:
+                if not bad_samples.skips:
+                    raise
+                bad_samples.add(1, [str(error)])
+                continue
+            bad_samples.add(1, [])
             if mask is None or mask.sum() >= min_area:
                 yield stored_crop(
                     image, index.boxes_xywh[frame].astype(np.float64), mask, label, int(index.times[frame])
                 )
-
-
-def _read_mask(reader: Reader, index: Index, sequence: int, frame: int, image_size: tuple[int, int]) -> np.ndarray:
-    if index.mask_starts.size:
-        return decode_mask(index.mask_counts(frame), image_size)
-    label = read_label_image(reader.mask_path(str(index.names[sequence]), str(index.frame_names[frame])))
-    object_id = int(index.object_ids[sequence])
-    return (label == object_id if object_id else label > 0).astype(np.uint8)
 
 
 def write_store(folder: Path, crops: Iterable[StoredCrop], part_bytes: int = PART_BYTES) -> list[Path]:
