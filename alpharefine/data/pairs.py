@@ -118,8 +118,8 @@ class PairSource:
             least_visible = min(MIN_VISIBLE, min_frames or max(longest, 2))
             self.sequences = np.flatnonzero((num_visible >= least_visible) & (num_frames >= least))
             needed = (
-                f"a video needs {least} frames, {least_visible} of them visible; the longest video has {longest}. Give "
-                "longer videos, or a lower `data.min_frames`"
+                f"a video needs {least_visible} visible frames and {least} in total, and the longest has {longest}; "
+                "give longer videos, or a lower `data.min_frames`"
             )
         if not self.sequences.size:
             raise UserError(
