@@ -15,7 +15,8 @@ import torch
 from alpharefine.cli.train import main
 from alpharefine.errors import UserError
 from alpharefine.training.last_checkpoint import LastCheckpoint
-from tests.training_runs import PROJECT, arguments, assert_equal_states, read_checkpoint, read_metrics
+from alpharefine.training.task import RefineTask
+from tests.training_runs import PROJECT, arguments, assert_equal_states, quick_forward, read_checkpoint, read_metrics
 
 LONG = {"data__pairs_per_epoch": 8, "data__val_pairs": 2, "model__heads": "[corner]"}
 SLURM = {
@@ -27,6 +28,11 @@ SLURM = {
     "SLURM_LOCALID": "0",
     "SLURM_NODEID": "0",
 }
+
+
+@pytest.fixture
+def _quick(monkeypatch) -> None:
+    monkeypatch.setattr(RefineTask, "forward", quick_forward)
 
 
 @pytest.fixture
@@ -46,6 +52,7 @@ def signal_before(monkeypatch):
     return install
 
 
+@pytest.mark.usefixtures("_quick")
 class TestSignals:
     @pytest.mark.parametrize(("signum", "step"), [(signal.SIGTERM, 1), (signal.SIGUSR1, 3), (signal.SIGTERM, 4)])
     def test_save_and_continue(self, data_root, tmp_path, signal_before, capsys, signum, step) -> None:
@@ -170,6 +177,7 @@ class TestProcesses:
         )
 
 
+@pytest.mark.usefixtures("_quick")
 class TestDamage:
     @pytest.fixture
     def stopped(self, data_root, tmp_path, signal_before) -> Path:
@@ -206,6 +214,7 @@ class TestDamage:
                 main(arguments(data_root, tmp_path, "--resume", **(LONG | {f"data__{name}": value})))
 
 
+@pytest.mark.usefixtures("_quick")
 class TestOptions:
     def test_auto_starts_a_run(self, data_root, tmp_path, not_fitted) -> None:
         main(arguments(data_root, tmp_path, "--resume", "auto"))

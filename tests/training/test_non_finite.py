@@ -12,7 +12,7 @@ from alpharefine.errors import UserError
 from alpharefine.training.checkpoint_io import WholeCheckpointIO
 from alpharefine.training.non_finite import NonFiniteSteps
 from alpharefine.training.task import RefineTask
-from tests.training_runs import arguments, read_checkpoint, read_metrics
+from tests.training_runs import arguments, quick_forward, read_checkpoint, read_metrics
 
 FIVE_STEPS = {"data__pairs_per_epoch": 10, "data__val_pairs": 1, "model__heads": "[corner]", "trainer__max_epochs": 1}
 
@@ -21,6 +21,7 @@ FIVE_STEPS = {"data__pairs_per_epoch": 10, "data__val_pairs": 1, "model__heads":
 def faulty_steps(monkeypatch):
     """Return a function that makes the loss NaN or infinite in some steps."""
     losses = RefineTask._losses
+    monkeypatch.setattr(RefineTask, "forward", quick_forward)
 
     def install(steps: set[int], value: float) -> None:
         def faulty(self, prediction, batch):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from alpharefine.cli.train import main
-from tests.training_runs import arguments, assert_equal_states, read_checkpoint, read_metrics
+from alpharefine.training.task import RefineTask
+from tests.training_runs import arguments, assert_equal_states, quick_forward, read_checkpoint, read_metrics
 
 THREE_STEPS = {"data__pairs_per_epoch": 6, "data__val_pairs": 2, "model__heads": "[corner]"}
 
@@ -18,6 +19,11 @@ def train(data_root: Path, folder: Path, *flags: str, **changed: object) -> list
     version = len(list(logs.iterdir())) if logs.is_dir() else 0
     main(arguments(data_root, folder, *flags, **(THREE_STEPS | changed)))
     return read_metrics(folder / "small", version)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch) -> None:
+    monkeypatch.setattr(RefineTask, "forward", quick_forward)
 
 
 class StoppedError(Exception):
