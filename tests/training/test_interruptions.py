@@ -19,6 +19,15 @@ from alpharefine.training.task import RefineTask
 from tests.training_runs import PROJECT, arguments, assert_equal_states, quick_forward, read_checkpoint, read_metrics
 
 LONG = {"data__pairs_per_epoch": 8, "data__val_pairs": 2, "model__heads": "[corner]"}
+PROCESS = LONG | {
+    "model__backbone": "mobilenet_v3_small",
+    "data__batch_size": 1,
+    "data__pairs_per_epoch": 20,
+    "data__val_pairs": 1,
+    "checkpoint__every_n_train_steps": 1,
+    "trainer__max_epochs": 1,
+    "resume": "auto",
+}
 SLURM = {
     "SLURM_JOB_ID": "4711",
     "SLURM_JOB_NAME": "train",
@@ -122,8 +131,7 @@ class TestProcesses:
     @pytest.mark.parametrize("num_workers", [0, 2])
     def test_a_signal_to_all_processes(self, data_root, tmp_path, num_workers) -> None:
         """As `timeout`, container engines and schedulers send it."""
-        options = LONG | {"data__pairs_per_epoch": 400, "data__num_workers": num_workers}
-        options |= {"checkpoint__every_n_train_steps": 1, "trainer__max_epochs": 1, "resume": "auto"}
+        options = PROCESS | {"data__pairs_per_epoch": 200, "data__num_workers": num_workers}
         process = start(tmp_path, *arguments(data_root, tmp_path, **options))
         wait_for(tmp_path / "small" / "checkpoints" / "last.ckpt", process)
         os.killpg(process.pid, signal.SIGTERM)
@@ -138,9 +146,7 @@ class TestProcesses:
         program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/requests\n')
         program.chmod(0o755)
         environment = SLURM | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
-        options = LONG | {"data__pairs_per_epoch": 200, "data__num_workers": 1, "resume": "auto"}
-        options |= {"checkpoint__every_n_train_steps": 1, "trainer__max_epochs": 1, "trainer__limit_val_batches": 0}
-        command = arguments(data_root, tmp_path, **options)
+        command = arguments(data_root, tmp_path, **(PROCESS | {"data__num_workers": 1}))
         process = start(tmp_path, *command, **environment)
         wait_for(tmp_path / "small" / "checkpoints" / "last.ckpt", process)
         process.send_signal(signal.SIGUSR1)
@@ -153,15 +159,13 @@ class TestProcesses:
         again = start(tmp_path, *command, **environment, SLURM_RESTART_COUNT="1")
         _, err = again.communicate(timeout=300)
         assert again.returncode == 0, err
-        rows = read_metrics(tmp_path / "small", 1)
-        assert min(row["step"] for row in rows) == step
-        assert read_checkpoint(tmp_path / "small")["global_step"] == 100
+        assert min(row["step"] for row in measured(tmp_path / "small", 1)) == step
+        assert read_checkpoint(tmp_path / "small")["global_step"] == 20
 
     @pytest.mark.ddp
     @pytest.mark.parametrize("receiver", [0, 1])
     def test_two_processes(self, data_root, tmp_path, receiver) -> None:
-        options = LONG | {"data__pairs_per_epoch": 24, "trainer__devices": 2, "trainer__strategy": "ddp"}
-        options |= {"checkpoint__every_n_train_steps": 1, "trainer__max_epochs": 1, "resume": "auto"}
+        options = PROCESS | {"trainer__devices": 2, "trainer__strategy": "ddp"}
         done = start(tmp_path, *arguments(data_root, tmp_path, name="straight", **options))
         assert done.communicate(timeout=300)
         assert done.returncode == 0
@@ -173,7 +177,7 @@ class TestProcesses:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 143, err
         assert err.count("stopped by SIGTERM") == 1
-        assert 0 < read_checkpoint(tmp_path / "small")["global_step"] < 6
+        assert 0 < read_checkpoint(tmp_path / "small")["global_step"] < 10
         again = start(tmp_path, *command)
         _, err = again.communicate(timeout=300)
         assert again.returncode == 0, err
