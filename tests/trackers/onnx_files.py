@@ -19,7 +19,7 @@ def save_vit(folder: Path, score_bias: float = 0.0) -> Path:
         helper.make_node("Conv", ["search", "patches"], ["x"], strides=[16, 16], kernel_shape=[16, 16]),
         helper.make_node("Mul", ["x", "pooled"], ["product"]),
     ]
-    constants = [_constant(rng, "patches", 8, 3, 16, 16, scale=0.1)]
+    constants = [_constant(rng, "patches", 8, 3, 16, 16, scale=0.03)]
     for index, (channels, gain) in enumerate(((1, 1.0), (2, 0.02), (2, 1.0)), start=1):
         nodes.append(helper.make_node("Conv", ["product", f"w{index}", f"b{index}"], [f"l{index}"]))
         nodes.append(helper.make_node("Sigmoid", [f"l{index}"], [f"output{index}"]))
@@ -65,7 +65,7 @@ def save_dasiamrpn(folder: Path) -> list[Path]:
     return paths
 
 
-def save_nano(folder: Path) -> list[Path]:
+def save_nano(folder: Path, grid: int = 16) -> list[Path]:
     """Backbone and head."""
     rng = np.random.default_rng(0)
     stem = helper.make_node("Conv", ["x", "stem"], ["y"], strides=[16, 16], kernel_shape=[16, 16], pads=[0, 0, 1, 1])

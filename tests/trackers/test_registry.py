@@ -81,8 +81,8 @@ def test_every_network_of_the_official_files_has_an_entry() -> None:
 
 
 def test_the_roles_are_those_of_the_implementations() -> None:
-    for name in ("nano", "vit", "dasiamrpn"):
-        assert ENTRIES[name].roles == import_module(f"alpharefine.trackers.{name}").ROLES
+    for name in ("nano", "vit", "vit-opencv", "dasiamrpn"):
+        assert ENTRIES[name].roles == import_module(f"alpharefine.trackers.{name.replace('-', '_')}").ROLES
 
 
 def test_the_table_has_a_row_for_each_entry() -> None:
@@ -144,7 +144,7 @@ def no_files(_folder: Path) -> list[Path]:
 
 LOADABLE: list[Case] = [
     ("nano", save_nano),
-    ("vit", lambda folder: [save_vit(folder)]),
+    *((name, lambda folder: [save_vit(folder)]) for name in ("vit", "vit-opencv")),
     ("dasiamrpn", save_dasiamrpn),
     ("siamrpnpp-alex", lambda folder: [save_random(folder)]),
     *((name, no_files) for name in ("mil", "oracle", "oracle-size", "self", "self:2", "oracle:mil")),
@@ -198,6 +198,7 @@ def test_trackers_that_are_lost_say_so(tmp_path: Path) -> None:
     frames, gt_xywh = moving_texture(2)
     lost = [
         (load_tracker("vit", weights=[save_vit(tmp_path, score_bias=-6.0)]), frames[1]),
+        (load_tracker("vit-opencv", weights=[save_vit(tmp_path, score_bias=-6.0)]), frames[1]),
         (load_tracker("oracle"), frames[1]),
         (load_tracker("oracle-size"), frames[1]),
         (load_tracker(f"{__name__}:Following"), np.zeros_like(frames[1])),
