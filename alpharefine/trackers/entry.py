@@ -115,6 +115,7 @@ class TrackerEntry:
         load: Function that loads the tracker.
         argument: Placeholder for the text after the prefix of a family, for tables and help.
         roles: Roles of the weight files, in order.
+        file_suffix: Suffix of the weight files such as ``.onnx``, for messages.
         official_file: Path of the authors' file relative to a folder of weights.
         takes_any_weights: Whether the tracker accepts any number of weight files, in place of `roles`.
         accepts_feedback: Whether the next box depends on the box given to `Tracker.set_box`.
@@ -138,6 +139,7 @@ class TrackerEntry:
     load: Callable[[TrackerRequest], LoadedTracker]
     argument: str = ""
     roles: tuple[str, ...] = ()
+    file_suffix: str = ""
     official_file: str | None = None
     takes_any_weights: bool = False
     accepts_feedback: bool = True
