@@ -99,7 +99,9 @@ def test_weights_of_trackers_without_any_are_refused(name: str) -> None:
 )
 @pytest.mark.parametrize("given", [0, 4])
 def test_a_wrong_number_of_files_is_refused(name: str, needed: str, roles: str, given: int) -> None:
-    with pytest.raises(UserError, match=rf"{name} needs {needed}, got {given} .*; give `--tracker_weights {roles}` with"):
+    with pytest.raises(
+        UserError, match=rf"{name} needs {needed}, got {given} .*; give `--tracker_weights {roles}` with"
+    ):
         load_tracker(name, weights=[Path("a.onnx")] * given)
 
 

@@ -49,7 +49,9 @@ def test_boxes_of_a_generated_network_are_those_of_opencv(tmp_path: Path, box: t
     assert np.ptp(scores) > 1e-4
 
 
-def plain_v3(weights: list[Path], frames: list[np.ndarray], box_xywh: np.ndarray) -> Iterator[tuple[list[float], float]]:
+def plain_v3(
+    weights: list[Path], frames: list[np.ndarray], box_xywh: np.ndarray
+) -> Iterator[tuple[list[float], float]]:
     """Boxes and scores of NanoTrack v3 for all frames but the first, cell by cell."""
     backbone, head = (cv2.dnn.readNetFromONNX(str(path)) for path in weights)
     w, h = (float(v) for v in box_xywh[2:])

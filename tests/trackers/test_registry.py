@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from alpharefine.errors import UserError
+from alpharefine.errors import SequenceError, UserError
 from alpharefine.trackers import (
     LoadedTracker,
     Tracker,
@@ -185,6 +185,29 @@ def test_an_entry_tells_the_truth(loaded: tuple[TrackerEntry, LoadedTracker]) ->
     assert entry.reports_lost or not lost
     assert not entry.takes_limits
     assert not entry.opens_files
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param((0.1, 0.2, 0.3, 0.4), id="normalized"),
+        pytest.param((60, 50, 0, 0), id="empty"),
+        pytest.param((60, 50, 40, -1), id="negative"),
+        pytest.param((60, 50, 40, 0.99), id="thin"),
+        pytest.param((np.nan, 50, 40, 40), id="nan"),
+        pytest.param((60, 50, np.inf, 40), id="infinite"),
+    ],
+)
+def test_an_impossible_first_box_is_one_clear_error(
+    loaded: tuple[TrackerEntry, LoadedTracker], box: tuple[float, ...]
+) -> None:
+    frames, gt_xywh = moving_texture(1)
+    opened = loaded[1].open("clip-7", gt_xywh)
+    values = ",".join(f"{value:g}" for value in box)
+    with pytest.raises(SequenceError, match=rf"^clip-7: the first box must be .* got {values}; correct") as caught:
+        opened.initialize(frames[0], np.array(box))
+    assert ("fractions of the image size" in str(caught.value)) == (max(box) < 1)
+    opened.initialize(frames[0], gt_xywh[0])
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in ENTRIES.values() if entry.requires_refiner])

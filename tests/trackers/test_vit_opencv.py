@@ -55,7 +55,7 @@ def test_a_low_score_keeps_the_box_and_says_so(tmp_path: Path) -> None:
         np.testing.assert_array_equal(track.box_xywh, gt_xywh[0])
 
 
-@pytest.mark.parametrize("box", [(700.0, 500.0, 20.0, 20.0), (10.0, 10.0, 0.3, 0.3)])
+@pytest.mark.parametrize("box", [(700.0, 500.0, 20.0, 20.0), (10.0, 10.0, 1.0, 1.0)])
 def test_boxes_that_opencv_fails_on_are_tracked(source: LoadedTracker, box: tuple[float, ...]) -> None:
     frame = moving_texture(1)[0][0]
     tracker = source.open("generated", np.zeros((1, 4)))
