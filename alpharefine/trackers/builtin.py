@@ -105,7 +105,6 @@ ENTRIES: tuple[TrackerEntry, ...] = (
         roles=("vittrack",),
         file_suffix=".onnx",
         gives_score=True,
-        reports_lost=True,
     ),
     TrackerEntry(
         name="vit-opencv",

@@ -32,9 +32,6 @@ SEARCH_SIZE = 256
 SEARCH_FACTOR = 4
 """Ratio of the side of the search crop to the geometric mean of the sides of the box."""
 
-LEAST_SCORE = 0.2
-"""Score below which the target is not found, as in OpenCV."""
-
 MEAN = np.array([0.485, 0.456, 0.406]) * 255
 """ImageNet's mean of red, green and blue."""
 
@@ -126,18 +123,18 @@ class VitTracker(Tracker):
         self._box_xywh = np.array(box_xywh, dtype=np.float64)
 
     def track(self, frame: np.ndarray) -> Track:
-        """Locate the target in the next frame. With a score below 0.2 it is not found, and the last box is returned.
+        """Locate the target in the next frame.
+
+        Deviation: OpenCV keeps the last box where the score is below 0.2.
 
         Args:
             frame: Next frame, ``(H, W, 3)`` RGB uint8.
         """
         window = self._window(SEARCH_FACTOR)
         cell = self._network.search(window.cut(frame, SEARCH_SIZE))
-        is_found = cell.score >= LEAST_SCORE
-        if is_found:
-            center = cell.center * window.width + np.array([window.x0, window.y0])
-            self._box_xywh = _limited(center, cell.size * window.width, frame.shape[:2])
-        return Track(self._box_xywh.copy(), cell.score, TrackState.NORMAL if is_found else TrackState.NOT_FOUND)
+        center = cell.center * window.width + np.array([window.x0, window.y0])
+        self._box_xywh = _limited(center, cell.size * window.width, frame.shape[:2])
+        return Track(self._box_xywh.copy(), cell.score, TrackState.NORMAL)
 
     def _window(self, factor: int) -> Window:
         """Return the square window around the last box with the area of the box times the square of `factor`."""

@@ -17,7 +17,6 @@ from alpharefine.trackers.base import Track, Tracker, TrackState
 from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 from alpharefine.trackers.onnx_networks import load_onnx
 from alpharefine.trackers.vit import (
-    LEAST_SCORE,
     MEAN,
     ROLES,
     SEARCH_FACTOR,
@@ -27,6 +26,8 @@ from alpharefine.trackers.vit import (
     TEMPLATE_SIZE,
     VitNetwork,
 )
+
+_LEAST_SCORE = 0.2
 
 _SCALE = STD * (1, -1, -1) / (STD @ STD)
 """Factors of the channels. OpenCV's `1.0 / Scalar` inverts a quaternion in place of the elements."""
@@ -69,7 +70,7 @@ class OpenCVVitTracker(Tracker):
         """
         window = self._window(SEARCH_FACTOR)
         cell = self._network.search(_bgr_crop(frame, window, SEARCH_SIZE))
-        if cell.score < LEAST_SCORE:
+        if cell.score < _LEAST_SCORE:
             return Track(np.array(self._box, dtype=np.float64), cell.score, TrackState.NOT_FOUND)
         corner = (cell.center - cell.size / 2) * window.width + np.array([window.x0, window.y0], np.float32)
         x, y, w, h = (floor(v) for v in (*corner, *(cell.size * window.width)))

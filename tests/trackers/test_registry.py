@@ -220,7 +220,6 @@ def test_a_refiner_that_is_required_is_used(name: str) -> None:
 def test_trackers_that_are_lost_say_so(tmp_path: Path) -> None:
     frames, gt_xywh = moving_texture(2)
     lost = [
-        (load_tracker("vit", weights=[save_vit(tmp_path, score_bias=-6.0)]), frames[1]),
         (load_tracker("vit-opencv", weights=[save_vit(tmp_path, score_bias=-6.0)]), frames[1]),
         (load_tracker("oracle"), frames[1]),
         (load_tracker("oracle-size"), frames[1]),
