@@ -140,7 +140,11 @@ def with_hparams(**changes: Any) -> Change:
         pytest.param(
             with_state(**{"network.corner_head.top_left.4.bias": torch.zeros(2)}), "size mismatch", id="another shape"
         ),
-        pytest.param(with_state(**{"network.corner_head.top_left.4.bias": "x"}), "named tensors and nothing else, got .* with a str", id="a text"),
+        pytest.param(
+            with_state(**{"network.corner_head.top_left.4.bias": "x"}),
+            "named tensors and nothing else, got .* with a str",
+            id="a text",
+        ),
         pytest.param(lambda saved: saved | {"a": Namespace()}, "something else than weights", id="an object"),
     ],
 )
