@@ -51,6 +51,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: If the file is missing, or does not hold named tensors in one of the two formats.
     """
+    if not Path(path).is_file():
+        raise UserError(f"`{_OPTION}`: no file {path}; give 'imagenet', an existing file, or null.")
     state = find_state(read_weight_file(Path(path), _OPTION).content, f"`{_OPTION}`: {path}")
     prefix = next((prefix for prefix in _PREFIXES if any(name.startswith(prefix) for name in state)), "")
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -19,7 +19,7 @@ from typing import IO
 
 import torch
 
-MAX_SIZE = 2**21
+MAX_SIZE = 2**20
 """Maximum expanded size of all values; a training checkpoint of AR34 with its optimizer has 54,000."""
 
 MAX_DEPTH = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple, get_args
 
@@ -17,6 +18,9 @@ from alpharefine.models import HeadName, NetworkConfig, build_backbone
 from alpharefine.models.config import CHOICES
 from alpharefine.models.correlation import CorrelationNeck
 from alpharefine.models.heads import Grid, build_corner_head, build_mask_head
+
+Channels = tuple[int, int, int, int]
+"""Channels of the four feature maps of a backbone."""
 
 _OPTIONS = {
     "backbone": ("backbone",),
@@ -67,11 +71,11 @@ def recognize(state: Mapping[str, Tensor], place: str) -> Recognized:
         raise UserError(f"{place}: it holds no head (corner_head, mask_head); give the file of a whole network.")
     config = NetworkConfig(heads=tuple(heads))
     others = {"geometry": tuple(name for name in CHOICES["geometry"] if name != config.geometry)}
-    channels = (0, 0, 0, 0)
+    channels: Channels = (0, 0, 0, 0)
     for part, options in _OPTIONS.items():
         if not parts[part] and part.endswith("_head"):
             continue
-        first, *rest = _fitting(part, parts[part], config, channels, place)
+        first, *rest = _fitting(part, parts[part], channels, place)
         config = replace(config, **first)
         for name in options:
             others[name] = tuple({values[name]: None for values in rest if values[name] != first[name]})
@@ -92,16 +96,13 @@ def _split(state: Mapping[str, Tensor], place: str) -> dict[str, Shapes]:
     return parts
 
 
-def _fitting(
-    part: str, found: Shapes, config: NetworkConfig, channels: tuple[int, int, int, int], place: str
-) -> list[dict[str, Any]]:
+def _fitting(part: str, found: Shapes, channels: Channels, place: str) -> list[dict[str, Any]]:
     """Return the values of the options of a part with which it has the given parameters."""
     names = _OPTIONS[part]
     fitting, closest, least = [], "", Shapes()
     for values in product(*([value for value in CHOICES[name] if value != "auto"] for name in names)):
         candidate: dict[str, Any] = dict(zip(names, values, strict=True))
-        with torch.device("meta"):
-            expected = shapes(_build(part, replace(config, **candidate), channels).state_dict())
+        expected = _expected(part, values, channels)
         if expected == found:
             fitting.append(candidate)
         if not least or len(expected.items() ^ found.items()) < len(least.items() ^ found.items()):
@@ -114,12 +115,19 @@ def _fitting(
     return fitting
 
 
-def _build(part: str, config: NetworkConfig, channels: tuple[int, int, int, int]) -> nn.Module:
-    """Build one part of an `AlphaRefineNet`."""
+@cache
+def _expected(part: str, values: tuple[Any, ...], channels: Channels) -> Shapes:
+    """Return the shapes of the parameters of one part of an `AlphaRefineNet` with these values of its options."""
+    with torch.device("meta"):
+        return shapes(_build(part, values, channels).state_dict())
+
+
+def _build(part: str, values: tuple[Any, ...], channels: Channels) -> nn.Module:
+    first = values[0]
     if part == "backbone":
-        return build_backbone(config.backbone)
+        return build_backbone(first)
     if part == "neck":
-        return CorrelationNeck(config.neck, channels[-1], config.spatial_attention)
+        return CorrelationNeck(first, channels[-1], spatial_attention=values[1])
     if part == "corner_head":
-        return build_corner_head(config.corner_head, CorrelationNeck.out_channels, Grid(CROP_SIZE))
-    return build_mask_head(config.mask_head, CorrelationNeck.out_channels, channels[:3])
+        return build_corner_head(first, CorrelationNeck.out_channels, Grid(CROP_SIZE))
+    return build_mask_head(first, CorrelationNeck.out_channels, channels[:3])
