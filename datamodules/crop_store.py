@@ -1,4 +1,4 @@
-"""The LightningDataModule of a crop store in device memory: pairs are made on the device, without workers."""
+"""LightningDataModule of a crop store in device memory. Pairs are made on the device, without workers."""
 
 from __future__ import annotations
 
@@ -9,38 +9,42 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from alpharefine.data.bad_samples import OnBadSample
 from alpharefine.data.crop_store import CropStore, StoredCrop, load_store, read_crops, write_store
 from alpharefine.data.device_pairs import DevicePairs, PairRecipe
-from alpharefine.data.pairs import EpochSampler, PairBatch
+from alpharefine.data.loader import EpochLoader
+from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from alpharefine.options import GeometryName
 from datamodules.pairs import PairDataModule, Source
 
 _SEED_STRIDE = 2**32
-"""Between the seeds of the batches of two trainings."""
+"""Distance of the seeds of the batches of two trainings."""
 
 
 class CropStoreDataModule(PairDataModule):
-    """Pairs from a crop store, which is written first where it does not exist.
+    """Pairs from a crop store. The store is written first if it does not exist.
 
     Args:
-        root: Folder that holds the data sets' folders; read where the store does not exist yet.
+        root: Folder of the data sets. It is read only to write the store.
         store: Folder of the crop store.
-        train: Data sets of the store by name; `Source.weight` is the weight of their frames as they are.
-        holdout: Sequences by name of the data set that are left out of training and validated on.
+        train: Data sets of the store by name. `Source.weight` is the weight of their frames.
+        holdout: Sequences for validation by name of the data set. They are not used for training.
         cutouts: Weight of each data set in video made of pictures.
-        recipe: What pairs are made of.
-        max_frames: Most stored frames of a sequence.
-        min_area: Least mask in pixels of an object of COCO.
-        batch_size: Pairs a step and process.
-        pairs_per_epoch: Pairs of an epoch, over all processes.
-        val_pairs: Pairs of a validation, over all processes; always the same ones.
-        seed: Seed of the pairs.
-        geometry: How crops and labels are made; ``exact`` only.
-        cache_dir: Folder of the data sets' indexes; the user's cache folder by default.
+        recipe: Composition of the pairs.
+        max_frames: Maximum number of stored frames per sequence.
+        min_area: Minimum mask area of a COCO object, in pixels.
+        on_bad_sample: ``error`` stops at the first image or mask that cannot be read when the store is written.
+            ``skip`` leaves such frames out, and stops once more than 3 files are bad and more than 0.1 % of the frames.
+        batch_size: Number of pairs per step and process.
+        pairs_per_epoch: Number of pairs per epoch over all processes.
+        val_pairs: Number of pairs per validation over all processes. Each validation uses the same pairs.
+        seed: Random seed of the training pairs.
+        geometry: Geometry of crops and labels; only ``exact``.
+        cache_dir: Folder of the data set indexes. The default is the user's cache folder.
 
     Raises:
-        UserError: If a number is out of its range, or the geometry is not ``exact``.
+        UserError: If a number is out of range, or the geometry is not ``exact``.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class CropStoreDataModule(PairDataModule):
         recipe: PairRecipe = PairRecipe(),  # noqa: B008 - frozen
         max_frames: int = 24,
         min_area: float = 1000.0,
+        on_bad_sample: OnBadSample = "error",
         batch_size: int = 128,
         pairs_per_epoch: int = 128_000,
         val_pairs: int = 2_048,
@@ -68,6 +73,7 @@ class CropStoreDataModule(PairDataModule):
             num_workers=0,
             pairs_per_epoch=pairs_per_epoch,
             val_pairs=val_pairs,
+            on_bad_sample=on_bad_sample,
             seed=seed,
             geometry=geometry,
             cache_dir=cache_dir,
@@ -83,7 +89,7 @@ class CropStoreDataModule(PairDataModule):
         self.max_frames, self.min_area = max_frames, min_area
 
     def prepare_data(self) -> None:
-        """Write the store where it does not exist."""
+        """Write the store if it does not exist."""
         if not any(self.store_folder.glob("part-*.safetensors")):
             write_store(self.store_folder, self._crops())
 
@@ -92,13 +98,17 @@ class CropStoreDataModule(PairDataModule):
             if source.kind == "lasot" and source.options.get("split") == "test":
                 raise UserError(f"`data.train.{name}`: LaSOT's test sequences are not to be trained on; leave it out.")
             min_area = self.min_area if source.kind == "coco" else 0.0
-            yield from read_crops(name, source.open(self.root), self.max_frames, min_area, self.cache_dir)
+            reader = source.open(self.root)
+            yield from read_crops(name, reader, self.max_frames, min_area, self.cache_dir, self.bad_samples)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """Load the store to the device of this process.
 
+        Args:
+            stage: Stage of the trainer, such as ``fit``.
+
         Raises:
-            UserError: If the store lacks a sequence that is to be held out.
+            UserError: If the store does not contain a sequence of `holdout`.
         """
         assert self.trainer is not None
         store = load_store(self.store_folder, os.cpu_count() or 1)
@@ -120,27 +130,37 @@ class CropStoreDataModule(PairDataModule):
         return {n for n, pair in found.items() if pair in wanted}
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
-        """Return the batches of an epoch; every epoch has new ones."""
-        return self._batches(self._train_pairs, self.pairs_per_epoch, fixed=False)
+        """Return the loader of the training batches. Every epoch has new batches."""
+        batches = self._batches(self._train_pairs, self.pairs_per_epoch, self.seed + 1)
+        self._train_sampler = self._sampler(batches, fixed=False)
+        return EpochLoader(batches, self._train_sampler, self._num_done, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
-        """Return the validation batches."""
-        return self._batches(self._val_pairs, self.val_pairs, fixed=True)
+        """Return the loader of the validation batches."""
+        batches = self._batches(self._val_pairs, self.val_pairs, seed=0)
+        return EpochLoader(batches, self._sampler(batches, fixed=True), self._num_done, batch_size=None)
 
-    def _batches(self, pairs: DevicePairs, num_pairs: int, fixed: bool) -> DataLoader[PairBatch]:
+    def _batches(self, pairs: DevicePairs, num_pairs: int, seed: int) -> _DeviceBatches:
         assert self.trainer is not None
-        batches = _DeviceBatches(pairs, self.batch_size, num_pairs // self.batch_size, 0 if fixed else self.seed + 1)
+        batches = _DeviceBatches(pairs, self.batch_size, num_pairs // self.batch_size, seed)
         if len(batches) < self.trainer.world_size:
             raise UserError(
                 f"`data.pairs_per_epoch` and `data.val_pairs` must give each process a batch of {self.batch_size}, "
-                f"got {num_pairs}; raise them, or lower `data.batch_size`."
+                f"got {num_pairs}; increase them, or decrease `data.batch_size`."
             )
-        sampler = EpochSampler(batches, fixed, self.trainer.world_size, self.trainer.global_rank)
-        return DataLoader(batches, batch_size=None, sampler=sampler)
+        return batches
+
+    def describe_batch(self, batch_idx: int) -> str:
+        """Return the index of a training batch of the current epoch and this process.
+
+        Args:
+            batch_idx: Index of the batch in the epoch.
+        """
+        return f"batch {self._train_sampler.indices(batch_idx)[0]} of the crop store {self.store_folder}"
 
 
 class _DeviceBatches(Dataset[PairBatch]):
-    """Batches by number: batch ``i`` depends on the seed and on ``i`` alone. The length is that of one epoch."""
+    """Batches by index: batch ``i`` depends only on the seed and on ``i``. The length is that of one epoch."""
 
     def __init__(self, pairs: DevicePairs, batch_size: int, num_batches: int, seed: int) -> None:
         self._pairs, self._batch_size, self._num_batches, self._seed = pairs, batch_size, num_batches, seed

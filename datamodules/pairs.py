@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import cv2
 import pytorch_lightning as pl
 from pytorch_lightning.accelerators import CUDAAccelerator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from alpharefine.data.augmentation import PairAugmentation
+from alpharefine.data.bad_samples import BadSamples, OnBadSample
 from alpharefine.data.coco import COCO
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.imagenet import ImageNetDET, ImageNetVID
 from alpharefine.data.lasot import LaSOT
+from alpharefine.data.loader import EpochLoader
 from alpharefine.data.mask_video import MaskVideo, Saliency
-from alpharefine.data.pairs import MAX_GAP, EpochSampler, PairBatch, PairDataset, PairSource
+from alpharefine.data.pairs import (
+    MAX_GAP,
+    DrawnPair,
+    EpochSampler,
+    PairBatch,
+    PairDataset,
+    PairSource,
+    RedrawnPairs,
+    collate_drawn,
+)
 from alpharefine.data.reader import Reader, require_choice
 from alpharefine.data.trackingnet import TrackingNet
 from alpharefine.errors import UserError
@@ -38,6 +51,12 @@ _READERS: dict[Kind, type[Reader]] = {
     "imagenet_vid": ImageNetVID,
     "imagenet_det": ImageNetDET,
 }
+
+
+_SIZES = ("batch_size", "pairs_per_epoch", "seed")
+"""Arguments that the pairs of a batch depend on."""
+
+_NUM_DESCRIBED = 3
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,10 @@ class PairDataModule(pl.LightningDataModule):
         pairs_per_epoch: Number of pairs per epoch over all processes.
         val_pairs: Number of pairs per validation over all processes. Each validation uses the same pairs.
         max_gap: Maximum gap between template and search frame, in frames.
+        min_frames: Minimum number of frames of a video. null selects 2 for videos with masks and 20 for others, or 2 if
+            a data set has no video of 20 frames.
+        on_bad_sample: ``error`` stops at the first pair whose images or masks cannot be read. ``skip`` draws such a
+            pair again, and stops once more than 3 files are bad and more than 0.1 % of the draws.
         augmentation: Augmentation of the training pairs. Validation uses only its box jitter.
         seed: Random seed of the training pairs.
         geometry: Geometry of crops and labels. `train.py` sets the geometry of the network.
@@ -110,6 +133,8 @@ class PairDataModule(pl.LightningDataModule):
         pairs_per_epoch: int = 128_000,
         val_pairs: int = 2_000,
         max_gap: int = MAX_GAP,
+        min_frames: int | None = None,
+        on_bad_sample: OnBadSample = "error",
         augmentation: PairAugmentation = PairAugmentation(),  # noqa: B008 - frozen
         seed: int = 0,
         geometry: GeometryName = "exact",
@@ -129,6 +154,8 @@ class PairDataModule(pl.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.pairs_per_epoch, self.val_pairs = pairs_per_epoch, val_pairs
         self.max_gap, self.augmentation, self.seed = max_gap, augmentation, seed
+        self.min_frames = min_frames
+        self.bad_samples = BadSamples(on_bad_sample)
         self.geometry: GeometryName = geometry
         self.cache_dir = Path(cache_dir) if cache_dir else None
 
@@ -176,36 +203,95 @@ class PairDataModule(pl.LightningDataModule):
     ) -> PairDataset:
         if not sources:
             raise UserError("`data.train` and `data.val` must each contain at least one data set.")
-        opened = [PairSource(source.open(self.root), self.cache_dir, self.max_gap) for source in sources.values()]
+        opened = [
+            PairSource(source.open(self.root), self.cache_dir, self.max_gap, self.min_frames)
+            for source in sources.values()
+        ]
         weights = [source.weight for source in sources.values()]
         return PairDataset(opened, weights, augmentation, num_pairs, seed, self.geometry)
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Return the loader of the training pairs. Every epoch has new pairs."""
-        return self._loader(self.train_dataset, fixed=False)
+        self._train_sampler = self._sampler(self.train_dataset, fixed=False)
+        if len(self._train_sampler) < self.batch_size:
+            raise UserError(
+                f"`data.pairs_per_epoch` must give each process at least one batch of {self.batch_size} pairs, got "
+                f"{len(self._train_sampler)}; increase it, or decrease `data.batch_size`."
+            )
+        return self._loader(self.train_dataset, self._train_sampler)
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
         """Return the loader of the validation pairs."""
-        return self._loader(self.val_dataset, fixed=True)
+        return self._loader(self.val_dataset, self._sampler(self.val_dataset, fixed=True))
 
-    def _loader(self, dataset: PairDataset, fixed: bool) -> DataLoader[PairBatch]:
+    def _sampler(self, dataset: Dataset[Any], fixed: bool) -> EpochSampler:
         assert self.trainer is not None
-        sampler = EpochSampler(dataset, fixed, self.trainer.world_size, self.trainer.global_rank)
-        if not fixed and len(sampler) < self.batch_size:
-            raise UserError(
-                f"`data.pairs_per_epoch` must give each process at least one batch of {self.batch_size} pairs, got "
-                f"{len(sampler)}; increase it, or decrease `data.batch_size`."
-            )
-        return DataLoader(
-            dataset,
+        return EpochSampler(dataset, fixed, self.trainer.world_size, self.trainer.global_rank)
+
+    def _loader(self, dataset: PairDataset, sampler: EpochSampler) -> DataLoader[PairBatch]:
+        assert self.trainer is not None
+        skips = self.bad_samples.skips
+        return EpochLoader(
+            RedrawnPairs(dataset) if skips else dataset,
+            sampler,
+            self._num_done,
+            self._receive if skips else None,
             batch_size=self.batch_size,
-            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=isinstance(self.trainer.accelerator, CUDAAccelerator),
-            drop_last=not fixed,
-            worker_init_fn=_disable_opencv_threads,
+            drop_last=not sampler.fixed,
+            collate_fn=collate_drawn if skips else None,
+            worker_init_fn=_start_worker,
         )
+
+    def _receive(self, drawn: DrawnPair) -> PairBatch:
+        self.bad_samples.add(len(drawn.pair.search) + len(drawn.faults), drawn.faults)
+        return drawn.pair
+
+    def _num_done(self) -> int:
+        """Return the number of batches of the current epoch that have been trained on."""
+        assert self.trainer is not None
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+
+    def describe_batch(self, batch_idx: int) -> str:
+        """Return the pairs of a training batch of the current epoch and this process, and the frames of the first.
+
+        Args:
+            batch_idx: Index of the batch in the epoch.
+        """
+        indices = self._train_sampler.indices(batch_idx * self.batch_size)[: self.batch_size]
+        shown = "; ".join(f"{index}: {self.train_dataset.describe(index)}" for index in indices[:_NUM_DESCRIBED])
+        more = f"; and {len(indices) - _NUM_DESCRIBED} more, to pair {indices[-1]}" if indices[_NUM_DESCRIBED:] else ""
+        return f"pairs {shown}{more}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a position inside an epoch depends on."""
+        assert self.trainer is not None
+        done, total = self._num_done(), self.trainer.num_training_batches
+        sizes = {name: getattr(self, name) for name in _SIZES}
+        return {**sizes, "num_processes": self.trainer.world_size, "inside_epoch": 0 < done < total}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Require the same batches as in the checkpoint, if it was saved inside an epoch.
+
+        Args:
+            state_dict: State of the checkpoint, see `state_dict`.
+
+        Raises:
+            UserError: If the pairs of a batch differ.
+        """
+        assert self.trainer is not None
+        if not state_dict["inside_epoch"]:
+            return
+        now = {f"data.{name}": (state_dict[name], getattr(self, name)) for name in _SIZES}
+        now["trainer.devices` x `trainer.num_nodes"] = (state_dict["num_processes"], self.trainer.world_size)
+        for name, (began, value) in now.items():
+            if value != began:
+                raise UserError(
+                    f"`{name}` was {began} in the epoch that this checkpoint was saved in, got {value}; restore the "
+                    "value until the end of the epoch."
+                )
 
 
 class GOT10kDataModule(PairDataModule):
@@ -249,6 +335,15 @@ class COCODataModule(PairDataModule):
         super().__init__(root, {"coco": train}, {"coco": val}, **kwargs)
 
 
-def _disable_opencv_threads(worker_id: int) -> None:  # noqa: ARG001 - signature of DataLoader
-    """Disable the OpenCV threads of a worker. The thread pools of many workers would compete for the cores."""
+def _start_worker(worker_id: int) -> None:  # noqa: ARG001 - signature of DataLoader
+    """Prepare a worker: no threads of OpenCV, which would compete for the cores, and no end by the trainer's signals.
+
+    A signal to all processes of a run asks the trainer to save a checkpoint, for which the workers must stay.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGTERM, _ignore_once)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _ignore_once(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signature of a handler
+    signal.signal(signum, signal.SIG_DFL)

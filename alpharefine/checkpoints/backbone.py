@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 from pathlib import Path
 from textwrap import shorten
 from typing import cast
 
-import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from alpharefine.checkpoints.files import read_weight_file
+from alpharefine.checkpoints.fit import require_finite
+from alpharefine.checkpoints.state_dicts import find_state
 from alpharefine.errors import UserError
 from alpharefine.models import Backbone, BackboneName
 
-_UNREADABLE = (
-    *(SafetensorError, pickle.UnpicklingError, struct.error),
-    *(RuntimeError, ValueError, EOFError, LookupError, TypeError, AssertionError),
-)
-"""Exceptions of the two readers for damaged files and files of another kind."""
+_OPTION = "backbone_weights"
+
+_PREFIXES = ("backbone.", "feature_extractor.")
+"""Prefixes of the backbone in refinement networks and in trackers."""
 
 _MESSAGE_LENGTH = 200
 
@@ -46,28 +43,19 @@ def imagenet_weights(name: BackboneName) -> dict[str, Tensor]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict from a ``.safetensors`` file or a torch file, without running code in it.
+    """Read the state dict of a classifier, or of the backbone of a refinement network.
 
     Args:
-        path: Path of the file.
+        path: Path of a ``.safetensors`` file or a torch file, see `read_weight_file`.
 
     Raises:
         UserError: If the file is missing, or does not hold named tensors in one of the two formats.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"`backbone_weights`: no file {path}; give 'imagenet', an existing file, or null.")
-    try:
-        is_safe = path.suffix == ".safetensors"
-        state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        reason = shorten(f"{type(error).__name__}: {error}", _MESSAGE_LENGTH)
-        raise UserError(
-            f"`backbone_weights`: {path} is not a readable .safetensors or torch file ({reason}); download it again."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise UserError(f"`backbone_weights`: {path} must hold named tensors and nothing else; give a state dict.")
-    return state
+    if not Path(path).is_file():
+        raise UserError(f"`{_OPTION}`: no file {path}; give 'imagenet', an existing file, or null.")
+    state = find_state(read_weight_file(Path(path), _OPTION).content, f"`{_OPTION}`: {path}")
+    prefix = next((prefix for prefix in _PREFIXES if any(name.startswith(prefix) for name in state)), "")
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def load_backbone_weights(backbone: Backbone, name: BackboneName, source: str) -> None:
@@ -79,7 +67,7 @@ def load_backbone_weights(backbone: Backbone, name: BackboneName, source: str) -
         source: ``imagenet`` for torchvision's weights, else the path of a file with torchvision's names.
 
     Raises:
-        UserError: If the file is missing or unreadable, or holds another network.
+        UserError: If the file is missing or unreadable, holds another network, or a weight is not finite.
     """
     state = imagenet_weights(name) if source == "imagenet" else read_weights(source)
     state = {key: value for key, value in state.items() if not key.startswith(backbone.unused_prefixes)}
@@ -91,3 +79,4 @@ def load_backbone_weights(backbone: Backbone, name: BackboneName, source: str) -
             f"`backbone_weights`: {source} does not hold a {name} with torchvision's names ({reason}); give the "
             "weights of that network, or set `backbone` to the network of the file."
         ) from error
+    require_finite(backbone.state_dict(), f"`{_OPTION}`: {source}")

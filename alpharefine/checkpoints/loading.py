@@ -1,4 +1,4 @@
-"""Loading of a network from a checkpoint: of training, exported, or of the authors' code."""
+"""Loading of a network from a checkpoint: of training, exported, of the authors' code, or a state dict alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from alpharefine.checkpoints.exported import is_safetensors, read_exported
-from alpharefine.checkpoints.files import read_torch_file
+from alpharefine.checkpoints.exported import exported_config
+from alpharefine.checkpoints.files import WeightFile, read_weight_file
+from alpharefine.checkpoints.fit import require_finite
 from alpharefine.checkpoints.original import build_original, is_original
+from alpharefine.checkpoints.recognition import is_network, recognize
 from alpharefine.checkpoints.shipped import resolve_shipped
+from alpharefine.checkpoints.state_dicts import find_state, names_of
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet, CornerHeadName, NeckName, NetworkConfig
 from alpharefine.options import GeometryName
 
-_PREFIX = "network."
 _REASON_LENGTH = 200
+_VALUE_LENGTH = 40
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -47,29 +50,54 @@ def load_checkpoint(
 
     Args:
         path: Name of shipped weights (``ar18_cm``), or path of a training checkpoint (.ckpt), of exported weights
-            (.safetensors), or of a checkpoint of the authors' code (.pth.tar, in the zip or the legacy format of
-            `torch.save`).
+            (.safetensors), of a checkpoint of the authors' code (.pth.tar, in the zip or the legacy format of
+            `torch.save`), or of a file with a state dict of a network of either code.
         geometry: Crop geometry in place of the recorded one.
         neck: Neck in place of the recorded one. It must have the same parameters.
         corner_head: Corner head in place of the recorded one. It must have the same parameters.
         option: Command-line option that gave the path, for messages.
 
     Raises:
-        UserError: If the file is missing or damaged, does not hold a refinement network, or its weights do not fit the
-            given neck or corner head.
+        UserError: If the file is missing or damaged, does not hold a refinement network, its weights do not fit the
+            given neck or corner head, or a weight is not finite.
     """
     path = resolve_shipped(path)
     place = f"`{option}`: {path}"
-    if not path.is_file():
-        raise UserError(f"`{option}`: no file {path}; give a checkpoint.")
-    if is_safetensors(path):
-        values, state = read_exported(path, option)
-        loaded = LoadedCheckpoint(_build(values, state, place), "exported weights")
-    else:
-        content = read_torch_file(path, option)
-        loaded = _from_original(content, place) if is_original(content) else _from_lightning(content, place)
+    network, description, assumptions = _build(read_weight_file(path, option), place)
+    require_finite(network.state_dict(), place)
     given = {"geometry": geometry, "neck": neck, "corner_head": corner_head}
-    return _with_changes(loaded, {name: value for name, value in given.items() if value is not None}, place)
+    given = {name: value for name, value in given.items() if value is not None}
+    doubts = "; ".join(text for name, text in assumptions.items() if name not in given)
+    loaded = LoadedCheckpoint(network, description, f"Ambiguous checkpoint: {doubts}." if doubts else "")
+    return _with_changes(loaded, given, place)
+
+
+def _build(file: WeightFile, place: str) -> tuple[AlphaRefineNet, str, dict[str, str]]:
+    """Return the network in a file, a description, and the assumptions by the options that override them."""
+    content = file.content
+    exported = None if file.metadata is None else exported_config(file.metadata, place)
+    if exported is not None:
+        return _fill(exported, content, place), "exported weights", {}
+    state = find_state(content, place)
+    if is_original(content, state):
+        network, description, assumptions = build_original(content, state, place)
+        return network, f"checkpoint of the authors' code: {description}", assumptions
+    hparams = content.get("hyper_parameters")
+    if isinstance(hparams, Mapping) and {"backbone", "heads"} <= set(hparams):
+        values = {field.name: hparams[field.name] for field in fields(NetworkConfig) if field.name in hparams}
+        epoch = shorten(str(content.get("epoch")), _VALUE_LENGTH)
+        return _fill(values, state, place), f"checkpoint of train.py, epoch {epoch}", {}
+    if not is_network(state):
+        raise UserError(
+            f"{place} is not a checkpoint of a refinement network (it holds {names_of(state)}); give a file written "
+            "by the training command or by the authors' code."
+        )
+    config, others = recognize(state, place)
+    assumptions = {
+        name: f"assuming {name}={getattr(config, name)} (`--{name} {'|'.join(values)}` overrides it)"
+        for name, values in others.items()
+    }
+    return _fill(config.to_dict(), state, place), "state dict, network from its parameter names", assumptions
 
 
 def _with_changes(loaded: LoadedCheckpoint, given: Mapping[str, Any], place: str) -> LoadedCheckpoint:
@@ -93,29 +121,12 @@ def _with_changes(loaded: LoadedCheckpoint, given: Mapping[str, Any], place: str
     return loaded._replace(network=network.eval())
 
 
-def _from_original(content: Mapping[Any, Any], place: str) -> LoadedCheckpoint:
-    network, description, doubts = build_original(content, place)
-    return LoadedCheckpoint(network, f"checkpoint of the authors' code: {description}", doubts)
-
-
-def _from_lightning(content: Mapping[Any, Any], place: str) -> LoadedCheckpoint:
-    hparams, state = content.get("hyper_parameters"), content.get("state_dict")
-    if not isinstance(hparams, Mapping) or not isinstance(state, Mapping) or not {"backbone", "heads"} <= set(hparams):
-        keys = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
-        raise UserError(
-            f"{place} is not a checkpoint of a refinement network (it holds {keys}); give a file written "
-            "by the training command or by the authors' code."
-        )
-    weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if str(key).startswith(_PREFIX)}
-    values = {field.name: hparams[field.name] for field in fields(NetworkConfig) if field.name in hparams}
-    return LoadedCheckpoint(_build(values, weights, place), f"checkpoint of train.py, epoch {content.get('epoch')}")
-
-
-def _build(values: Mapping[str, object], state: Mapping[str, Tensor], place: str) -> AlphaRefineNet:
+def _fill(values: Mapping[str, object], state: Mapping[str, Tensor], place: str) -> AlphaRefineNet:
     try:
         config = NetworkConfig.from_mapping(values)
     except ValueError as error:
-        raise UserError(f"{place}: unsupported network: {error} It may need a newer version.") from error
+        reason = shorten(str(error), _REASON_LENGTH)
+        raise UserError(f"{place}: unsupported network: {reason} It may need a newer version.") from error
     network = AlphaRefineNet(config)
     try:
         network.load_state_dict(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -35,6 +36,8 @@ _RECIPES: dict[str, dict[str, Any]] = {
 _INDISTINCT = {"neck": ("pixel", "pixel_gate_first"), "corner_head": ("towers", "towers_256")}
 """Values whose parameters have the same names and shapes."""
 
+_TEXT_LENGTH = 80
+
 _ATTENTION = "neck.spatial_attention."
 
 _ATTENTIONS = {
@@ -51,38 +54,37 @@ class OriginalNetwork(NamedTuple):
     Attributes:
         network: Network with the weights, on the CPU, in evaluation mode.
         description: Network type, epoch and constructor recorded in the file.
-        doubts: Properties that the file does not determine, and the values assumed; empty if none.
+        assumptions: Values assumed for properties that the file does not determine, by the options that override them.
     """
 
     network: AlphaRefineNet
     description: str
-    doubts: str
+    assumptions: dict[str, str]
 
 
-def is_original(content: Mapping[Any, Any]) -> bool:
-    """Return True if a checkpoint was written by the authors' code.
+def is_original(content: Mapping[Any, Any], state: Mapping[str, Tensor]) -> bool:
+    """Return True if a checkpoint was written by the authors' code, or has the names of its parameters.
 
     Args:
         content: Content of the checkpoint.
+        state: State dict in it.
     """
-    return {"net", "constructor", "net_type"} <= set(content)
+    is_whole = {"net", "constructor", "net_type"} <= set(content)
+    return is_whole or any(name.startswith("feature_extractor.") for name in state)
 
 
-def build_original(content: Mapping[Any, Any], place: str) -> OriginalNetwork:
+def build_original(content: Mapping[Any, Any], state: Mapping[str, Tensor], place: str) -> OriginalNetwork:
     """Build the network of a checkpoint of the authors' code, in the geometry ``original``.
 
     Args:
-        content: Content of the checkpoint.
+        content: Content of the checkpoint. Without a constructor, the parameters alone determine the network.
+        state: State dict in it.
         place: Option and path of the file, for messages.
 
     Raises:
         UserError: If the constructor contradicts the parameters, or a parameter is missing or unknown.
     """
-    net = content["net"]
-    state = dict.copy(net) if isinstance(net, dict) else {}  # a method of `net` could have been replaced by the file
-    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in dict.items(state)):
-        raise UserError(f"{place}: `net` must hold named tensors and nothing else; download the file again.")
-    constructor = _constructor(content["constructor"])
+    constructor = _constructor(content.get("constructor"))
     config = _config_of(state, place)
     is_known = constructor.module in _RECIPES
     if is_known:
@@ -98,9 +100,13 @@ def build_original(content: Mapping[Any, Any], place: str) -> OriginalNetwork:
         raise UserError(
             f"{place}: its parameters do not fit the network that it describes ({reason}); download the file again."
         ) from error
-    source = "constructor" if is_known else "parameter names (unknown constructor)"
-    description = f"{content['net_type']}, epoch {content.get('epoch')}, network from its {source} {constructor}"
-    return OriginalNetwork(network.eval(), description, _doubts(config, is_known))
+    source = f"constructor {constructor}" if is_known else f"parameter names (unknown constructor {constructor})"
+    if "constructor" not in content:
+        source = "parameter names"
+    recorded = (_text(content.get("net_type", "state dict")), f"epoch {_text(content.get('epoch'))}")
+    return OriginalNetwork(
+        network.eval(), f"{', '.join(recorded)}, network from its {source}", _assumptions(config, is_known)
+    )
 
 
 class _Constructor(NamedTuple):
@@ -135,8 +141,8 @@ def _constructor(record: object) -> _Constructor:
     kwds = attributes.get("kwds")
     non_local = kwds.get("use_NL") if isinstance(kwds, dict) else None
     return _Constructor(
-        str(attributes.get("fun_module")).rpartition(".")[2],
-        str(attributes.get("fun_name")),
+        _text(attributes.get("fun_module")).rpartition(".")[2],
+        _text(attributes.get("fun_name")),
         non_local if isinstance(non_local, bool) else None,
     )
 
@@ -166,18 +172,23 @@ def _contradiction(constructor: _Constructor, name: str, recorded: object, found
     )
 
 
-def _doubts(config: NetworkConfig, is_known: bool) -> str:
-    """Properties that neither the constructor nor the parameters determine."""
-    doubts = []
+def _assumptions(config: NetworkConfig, is_known: bool) -> dict[str, str]:
+    """Return what neither the constructor nor the parameters determine."""
+    assumptions = {}
     if not is_known:
-        doubts = [
-            f"assuming {name}={assumed} (`convert --{name} {other}` overrides it)"
+        assumptions = {
+            name: f"assuming {name}={assumed} (`convert --{name} {other}` overrides it)"
             for name, (assumed, other) in _INDISTINCT.items()
             if getattr(config, name) == assumed and (name != "corner_head" or "corner" in config.heads)
-        ]
+        }
     if config.neck == "pixel" and config.spatial_attention != "none":
-        doubts.append("assuming a template cut from the feature map (older code pooled it from its box)")
-    return f"Ambiguous checkpoint: {'; '.join(doubts)}." if doubts else ""
+        assumptions["template"] = "assuming a template cut from the feature map (older code pooled it from its box)"
+    return assumptions
+
+
+def _text(value: object) -> str:
+    """Return a value recorded in a file as a short text of one line."""
+    return shorten(str(value), _TEXT_LENGTH)
 
 
 def _config_of(state: Mapping[str, Tensor], place: str) -> NetworkConfig:

@@ -20,7 +20,7 @@ def make_parser() -> UserErrorParser:
         "input",
         type=Path,
         metavar="IN",
-        help="checkpoint of the training command or of the authors' code (.pth.tar), or a .safetensors file",
+        help="checkpoint of the training command or of the authors' code, .safetensors file, or state dict",
     )
     parser.add_argument("output", type=Path, metavar="OUT", help="path of the new .safetensors file")
     parser.add_argument(
@@ -29,6 +29,7 @@ def make_parser() -> UserErrorParser:
     parser.add_argument(
         "--corner_head", help="corner head in place of the recorded one; towers and towers_256 have the same parameters"
     )
+    parser.add_argument("--geometry", help="geometry in place of the recorded one: exact, original or original_window")
     return parser
 
 
@@ -52,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from alpharefine.checkpoints.exported import save_exported
     from alpharefine.checkpoints.loading import load_checkpoint
 
-    loaded = load_checkpoint(options.input, neck=options.neck, corner_head=options.corner_head, option="IN")
+    loaded = load_checkpoint(options.input, options.geometry, options.neck, options.corner_head, option="IN")
     part = options.output.with_name(f".{options.output.name}.part")
     try:
         save_exported(loaded.network, part)
@@ -61,5 +62,5 @@ def main(args: Sequence[str] | None = None) -> None:
         raise UserError(f"{options.output} cannot be written ({error}); give another place.") from error
     finally:
         part.unlink(missing_ok=True)
-    doubts = f"{loaded.doubts}\n" if loaded.doubts and options.neck is None and options.corner_head is None else ""
+    doubts = f"{loaded.doubts}\n" if loaded.doubts else ""
     sys.stdout.write(f"{options.input}: {loaded.description}\n{doubts}{options.output}: {loaded.network.config}\n")

@@ -24,11 +24,13 @@ options:
   -c, --config FILE      configuration, a path or the name of a shipped one; later ones override earlier ones
   --name NAME            name of the run (default: the file name of the last configuration)
   --output_dir DIR       parent of the run's folder (default: runs)
-  --resume               continue from the run's last checkpoint
+  --resume [auto]        continue from the run's last checkpoint; auto: start the run if there is none
   --init_from FILE       start from the weights of a checkpoint: of this command, exported (.safetensors), or of the
                          authors' code (.pth.tar). Backbone and neck must fit. Heads of the same kind are loaded, other
                          heads are initialized. `model.backbone_weights` is not used
   --wandb MODE           auto, online, offline or off (default: auto, online if there is a key)
+  --max_nonfinite_steps N
+                         end after N consecutive steps with a non-finite loss or gradient (default: 3)
   --ckpt_path FILE       checkpoint to validate, of the same three formats; its network replaces `model`
   --SECTION.KEY VALUE    any value of the configuration; sections are model, data, trainer and checkpoint
   --print_config         print the resolved configuration and exit
@@ -38,13 +40,23 @@ options:
 examples:
   train.py --config ar34_cm.yaml --data.root DATA --trainer.devices 4
   train.py --config ar18_cm.yaml --data.root DATA --init_from SEcmnet_ep0040-c.pth.tar --model.backbone resnet34
+  train.py --config ar18_cm.yaml --data.root DATA --resume auto --checkpoint.every_n_train_steps 1000
   train.py --config ar18_cm.yaml --data.root DATA --resume --trainer.max_epochs 60
   train.py validate --config ar18_cm.yaml --data.root DATA --ckpt_path runs/ar18_cm/checkpoints/best.ckpt
 
 `alpharefine train` is the same command.
 """
 
-_OF_A_RUN = ("--model", "--name", "--output_dir", "--resume", "--init_from", "--wandb", "--checkpoint")
+_OF_A_RUN = (
+    "--model",
+    "--name",
+    "--output_dir",
+    "--resume",
+    "--init_from",
+    "--wandb",
+    "--max_nonfinite_steps",
+    "--checkpoint",
+)
 """Options without effect on a validation."""
 
 
@@ -82,12 +94,15 @@ def _train(arguments: list[str]) -> None:
             f"`data.val` must hold a data set with masks to measure `{MONITORS['mask']}`, which selects the best "
             "checkpoint; add one."
         )
-    if cli.config.init_from is not None:
+    checkpoint, fault = cli.found
+    if checkpoint is None and cli.config.init_from is not None:
         _initialize(cli, cli.config.init_from)
+    if fault and cli.trainer.is_global_zero:
+        sys.stderr.write(f"{fault}; continuing from {checkpoint}\n")
     if _starts_the_others(cli.trainer):
         # An error in the data is reported once, before other processes start and wait for this one.
         cli.datamodule.prepare_data()
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.last_checkpoint if cli.config.resume else None)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
 
 
 def _initialize(cli: TrainCLI, path: str) -> None:

@@ -1,4 +1,4 @@
-"""A crop store: the surroundings of every target, cut out once and kept in a few files.
+"""Crop store: the surroundings of every target, cut out once and stored in a few files.
 
 Training pairs need the target and its surroundings only. The store keeps these at the resolution that a crop of
 256 pixels can show, as WebP pictures and PNG masks in ``.safetensors`` parts. A whole store of small data sets fits
@@ -21,14 +21,15 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.data.coco import decode_mask
-from alpharefine.data.images import read_image, read_label_image
-from alpharefine.data.index import Index, open_index
+from alpharefine.data.bad_samples import BadSamples
+from alpharefine.data.images import read_image
+from alpharefine.data.index import open_index
+from alpharefine.data.pairs import read_mask
 from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
 
 SURROUNDINGS = 4.0
-"""Sides of the stored region over the sides of the box: a search region of twice a box that is jittered fits in."""
+"""Ratio of the sides of the stored region to those of the box. The search region of a jittered box fits into it."""
 
 STORED_BOX_SIZE = 144.0
 """Largest geometric mean of the sides of a stored box in pixels; a crop of 256 pixels shows a box at 128."""
@@ -37,10 +38,10 @@ MAX_SIDE = 448
 """Longest side of a stored crop in pixels."""
 
 MIN_BOX_SIZE = 8.0
-"""Least geometric mean of the sides of a box in image pixels; smaller targets are left out."""
+"""Minimum geometric mean of the sides of a box, in image pixels. Smaller targets are left out."""
 
 PART_BYTES = 44 * 2**20
-"""Size at which a part is closed."""
+"""Size limit of a part in bytes."""
 
 WEBP_QUALITY = 88
 
@@ -52,14 +53,14 @@ _ARRAYS = ("images", "image_ends", "masks", "mask_ends", "boxes_xyxy", "times", 
 
 @dataclass(frozen=True)
 class StoredCrop:
-    """One frame's surroundings.
+    """Surroundings of a target in one frame.
 
     Attributes:
-        sequence: Name of the sequence, with the source's name and the object before and after it.
+        sequence: Name of the source, the sequence and the object, separated by ``/``.
         time: Frame number.
-        box_xyxy: ``(4,)`` float32, pixels of the crop.
-        image: WebP bytes.
-        mask: PNG bytes of the binary mask; empty where there is none.
+        box_xyxy: Box of shape ``(4,)``, float32, in pixels of the crop.
+        image: Image in WebP format.
+        mask: Binary mask in PNG format, or empty without a mask.
     """
 
     sequence: str
@@ -71,17 +72,17 @@ class StoredCrop:
 
 @dataclass(frozen=True)
 class CropStore:
-    """A store in memory: one padded picture per stored crop.
+    """Crop store in memory, with one padded picture per stored crop.
 
-    Crops of one sequence are neighbors, in the order of time.
+    The crops of a sequence are adjacent and in temporal order.
 
     Attributes:
-        pixels: ``(N, 4, S, S)`` uint8, RGB and the softened mask, top-left aligned, 0 outside of the crop.
-        sizes: ``(N, 2)`` float32, height and width of each crop.
-        boxes_xyxy: ``(N, 4)`` float32, pixels of the crop.
-        has_mask: ``(N,)`` bool.
-        starts: ``(M + 1,)`` int64; the crops of sequence ``m`` are ``starts[m]`` to ``starts[m + 1]``.
-        names: M names, ``<source>/<sequence>`` or ``<source>/<sequence>/<object>``.
+        pixels: RGB images and softened masks of shape ``(N, 4, S, S)``, uint8, in the top-left corner; 0 elsewhere.
+        sizes: Heights and widths of the crops, shape ``(N, 2)``, float32.
+        boxes_xyxy: Boxes of shape ``(N, 4)``, float32, in pixels of the crop.
+        has_mask: Boolean tensor of shape ``(N,)``, True for crops with a mask.
+        starts: Index of the first crop of each sequence, and N at the end, shape ``(M + 1,)``, int64.
+        names: Names of the M sequences, ``<source>/<sequence>`` or ``<source>/<sequence>/<object>``.
     """
 
     pixels: Tensor
@@ -107,10 +108,10 @@ class CropStore:
         )
 
     def source_of(self, sequence: int) -> str:
-        """Return the name of the source that a sequence comes from.
+        """Return the name of the source of a sequence.
 
         Args:
-            sequence: Number of the sequence.
+            sequence: Index of the sequence.
         """
         return self.names[sequence].partition("/")[0]
 
@@ -118,7 +119,7 @@ class CropStore:
         """Return the name of a sequence in its source, without the object.
 
         Args:
-            sequence: Number of the sequence.
+            sequence: Index of the sequence.
         """
         return self.names[sequence].split("/")[1]
 
@@ -129,9 +130,9 @@ def stored_crop(
     """Cut the surroundings of a target out of its frame.
 
     Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        box_xywh: ``(4,)``, image pixels, positive size.
-        mask: ``(H, W)`` uint8 0/1, or None.
+        image: RGB image of shape ``(H, W, 3)``, uint8.
+        box_xywh: Box of shape ``(4,)``, in image pixels, with positive size.
+        mask: Mask of shape ``(H, W)``, uint8, with values 0 and 1, or None.
         sequence: Name of the sequence.
         time: Frame number.
     """
@@ -156,17 +157,27 @@ def stored_crop(
 
 
 def read_crops(
-    source: str, reader: Reader, max_frames: int, min_area: float, cache_dir: Path | None = None
+    source: str,
+    reader: Reader,
+    max_frames: int,
+    min_area: float,
+    cache_dir: Path | None = None,
+    bad_samples: BadSamples | None = None,
 ) -> Iterator[StoredCrop]:
     """Cut out all targets of a data set, sequence by sequence.
 
     Args:
         source: Name of the data set in the store.
-        reader: The data set.
-        max_frames: Most frames of a sequence; evenly spaced ones are kept of longer sequences.
-        min_area: Least area of a mask in pixels.
-        cache_dir: Folder of the indexes; the user's cache folder by default.
+        reader: Reader of the data set.
+        max_frames: Maximum number of frames per sequence. Evenly spaced frames are kept of longer sequences.
+        min_area: Minimum area of a mask in pixels.
+        cache_dir: Folder of the indexes. None selects the user's cache folder.
+        bad_samples: Count of the frames that cannot be read. None stops at the first one.
+
+    Raises:
+        UserError: If an image or a mask cannot be read, or too many if `bad_samples` skips them.
     """
+    bad_samples = bad_samples or BadSamples()
     index = open_index(reader, cache_dir)
     for number, name in enumerate(index.names):
         span = index.frames(number)
@@ -177,40 +188,38 @@ def read_crops(
         object_id = int(index.object_ids[number])
         label = f"{source}/{name}" + (f"/{object_id}" if object_id else "")
         for frame in usable:
-            path = reader.frame_path(str(name), str(index.frame_names[frame]))
-            image = read_image(path)
-            mask = _read_mask(reader, index, number, int(frame), image.shape[:2]) if reader.has_masks else None
+            try:
+                image = read_image(reader.frame_path(str(name), str(index.frame_names[frame])))
+                mask = read_mask(reader, index, number, int(frame), image.shape[:2]) if reader.has_masks else None
+            except UserError as error:
+                if not bad_samples.skips:
+                    raise
+                bad_samples.add(1, [str(error)])
+                continue
+            bad_samples.add(1, [])
             if mask is None or mask.sum() >= min_area:
                 yield stored_crop(
                     image, index.boxes_xywh[frame].astype(np.float64), mask, label, int(index.times[frame])
                 )
 
 
-def _read_mask(reader: Reader, index: Index, sequence: int, frame: int, image_size: tuple[int, int]) -> np.ndarray:
-    if index.mask_starts.size:
-        return decode_mask(index.mask_counts(frame), image_size)
-    label = read_label_image(reader.mask_path(str(index.names[sequence]), str(index.frame_names[frame])))
-    object_id = int(index.object_ids[sequence])
-    return (label == object_id if object_id else label > 0).astype(np.uint8)
-
-
 def write_store(folder: Path, crops: Iterable[StoredCrop], part_bytes: int = PART_BYTES) -> list[Path]:
-    """Write a store.
+    """Write a crop store.
 
     Args:
-        folder: Folder to make.
-        crops: The crops; those of one sequence are neighbors.
-        part_bytes: Size at which a part is closed.
+        folder: Folder of the store, created if missing.
+        crops: Crops, adjacent if they are of the same sequence.
+        part_bytes: Size limit of a part in bytes.
 
     Returns:
         Paths of the parts.
 
     Raises:
-        UserError: If the folder holds a store already.
+        UserError: If the folder contains a store.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.glob("part-*.safetensors")):
-        raise UserError(f"{folder}: there is a crop store already; remove it, or name another folder.")
+        raise UserError(f"{folder} contains a crop store; remove it, or give another folder.")
     paths: list[Path] = []
     pending: list[StoredCrop] = []
     size = 0
@@ -248,7 +257,7 @@ def _write_part(path: Path, crops: list[StoredCrop]) -> None:
 
 
 def read_parts(paths: Iterable[Path]) -> list[StoredCrop]:
-    """Read the crops of parts, still encoded.
+    """Read the encoded crops of parts.
 
     Args:
         paths: Paths of the parts.
@@ -282,18 +291,18 @@ def _read_part(path: Path) -> Iterator[StoredCrop]:
 
 
 def load_store(folder: Path, num_threads: int = 1) -> CropStore:
-    """Decode a store into memory.
+    """Decode a crop store into memory.
 
     Args:
         folder: Folder of the parts.
-        num_threads: Threads that decode.
+        num_threads: Number of decoding threads.
 
     Raises:
-        UserError: If the folder holds no store, or a part does not read.
+        UserError: If the folder contains no store, or a part cannot be read.
     """
     paths = sorted(folder.glob("part-*.safetensors"))
     if not paths:
-        raise UserError(f"{folder}: no crop store in it; a store is made of files part-*.safetensors.")
+        raise UserError(f"{folder} contains no crop store (files part-*.safetensors); check `data.store`.")
     crops = read_parts(paths)
     order = {name: n for n, name in enumerate(dict.fromkeys(crop.sequence for crop in crops))}
     crops.sort(key=lambda crop: (order[crop.sequence], crop.time))
@@ -322,7 +331,7 @@ def load_store(folder: Path, num_threads: int = 1) -> CropStore:
 
 
 def _decode(crop: StoredCrop) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decode a crop to RGB and the softened mask; the softened mask is above half where the mask is 1."""
+    """Decode a crop to an RGB image and a softened mask, which is above half where the mask is 1."""
     image = np.asarray(cv2.imdecode(np.frombuffer(crop.image, np.uint8), cv2.IMREAD_COLOR_RGB))
     if not crop.mask:
         return image, None

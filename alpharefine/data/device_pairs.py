@@ -40,15 +40,15 @@ _NUM_STRIDES = 8
 
 @dataclass(frozen=True)
 class BoxJitter:
-    """Errors of a base tracker's box. A box that is far off in one respect tends to be so in the others.
+    """Distribution of the errors of a base tracker's box. The errors of one box share a random factor.
 
-    The defaults follow NanoTrack's boxes on training videos: `benchmarks/tracker_errors.py`.
+    The defaults were fitted to NanoTrack's boxes on training videos with `benchmarks/tracker_errors.py`.
 
     Attributes:
-        center: Standard deviation of the shift of the center over the side of the box, along each axis.
-        scale: Standard deviation of the log of the factor of both sides.
+        center: Standard deviation of the shift of the center along each axis, relative to the side of the box.
+        scale: Standard deviation of the log of the scale of both sides.
         aspect: Standard deviation of half the log of the factor of the aspect ratio.
-        spread: Standard deviation of the log of a factor that a box's errors share, at most 2.5; 0 for normal errors.
+        spread: Standard deviation of the log of the shared factor, which is at most 2.5. 0 gives normal errors.
     """
 
     center: float = 0.085
@@ -60,11 +60,11 @@ class BoxJitter:
         """Jitter boxes.
 
         Args:
-            boxes_xyxy: ``(B, 4)`` in pixels.
-            generator: Source of the draws, on the device of the boxes.
+            boxes_xyxy: Boxes of shape ``(B, 4)``, in pixels.
+            generator: Random generator on the device of the boxes.
 
         Returns:
-            ``(B, 4)`` xyxy, sides of at least 4 pixels; the center stays inside of the box given.
+            Boxes of shape ``(B, 4)``, xyxy, with sides of at least 4 pixels. Their centers are inside the given boxes.
         """
         draw, num = _Draws(generator), len(boxes_xyxy)
         spread = draw.normal(num, 1, std=self.spread).exp().clamp(max=2.5)
@@ -83,15 +83,15 @@ class PairRecipe:
     """Composition of the pairs.
 
     Attributes:
-        composite_share: Part of the pairs that are video made of pictures.
-        max_gap: Most stored frames between template and search.
-        search_jitter: Errors of the box that the search region is cut around.
-        template_jitter: Errors of the template's box where the labels are exact.
-        template_jitter_prob: Probability of a template with such errors.
-        occluder_prob: Probability that something covers a part of a composed target in the search frame.
-        distractor_probs: Probability of a distractor in a composed template frame and search frame.
-        same_distractor_prob: Probability that a distractor is the target's own picture once more.
-        augment: Whether crops are mirrored, relit, blurred, compressed and made noisy.
+        composite_share: Share of the pairs that are video made of pictures.
+        max_gap: Maximum number of stored frames between template and search frame.
+        search_jitter: Errors of the center box of the search region.
+        template_jitter: Errors of the template box, for targets with a mask.
+        template_jitter_prob: Probability of errors of the template box.
+        occluder_prob: Probability of an occluder over a part of a composed target in the search frame.
+        distractor_probs: Probabilities of a distractor in a composed template frame and search frame.
+        same_distractor_prob: Probability that a distractor has the picture of the target.
+        augment: Mirror crops, change their light, blur and compress them, and add noise.
     """
 
     composite_share: float = 0.6
@@ -105,7 +105,7 @@ class PairRecipe:
     augment: bool = True
 
     def for_validation(self) -> PairRecipe:
-        """Return a recipe of the same search boxes that leaves frames and templates as they are."""
+        """Return a recipe with the same search boxes, without changes of frames and templates."""
         return replace(self, composite_share=0.0, template_jitter_prob=0.0, augment=False)
 
 
@@ -113,9 +113,9 @@ class Frames(NamedTuple):
     """Frames with their targets.
 
     Attributes:
-        pixels: ``(B, 4, S, S)`` float32, RGB in 0..255 and the mask in 0..1.
-        boxes_xyxy: ``(B, 4)`` float32, pixels.
-        has_mask: ``(B,)`` bool.
+        pixels: RGB images with values 0 to 255 and masks with values 0 to 1, shape ``(B, 4, S, S)``, float32.
+        boxes_xyxy: Boxes of shape ``(B, 4)``, float32, in pixels.
+        has_mask: Boolean tensor of shape ``(B,)``, True for frames with a mask.
     """
 
     pixels: Tensor
@@ -140,12 +140,12 @@ class _Draws:
 
 
 class Choice:
-    """Draws sequences of a store by the weight of their source.
+    """Random choice of sequences of a store by the weights of their sources.
 
     Args:
-        store: The store.
-        weights: Weight of each source; its sequences share it. Sources without weight are not drawn.
-        keep: Tells whether a sequence may be drawn, by its number.
+        store: Crop store.
+        weights: Weight of each source, distributed over its sequences. Sources without a weight are not drawn.
+        keep: Function that returns True for the indices of sequences that may be drawn.
 
     Raises:
         UserError: If no sequence may be drawn.
@@ -165,12 +165,12 @@ class Choice:
         self._starts = store.starts
 
     def frames(self, num: int, max_gap: int, draw: _Draws) -> tuple[Tensor, Tensor]:
-        """Draw the numbers of template and search frames, ``(B,)`` each.
+        """Draw the indices of template and search frames, each of shape ``(B,)``.
 
         Args:
-            num: B.
-            max_gap: Most stored frames between the two.
-            draw: Source of the draws.
+            num: Number of pairs B.
+            max_gap: Maximum number of stored frames between template and search frame.
+            draw: Random tensors.
         """
         sequences = torch.multinomial(self._probs, num, replacement=True, generator=draw.generator)
         first, last = self._starts[sequences], self._starts[sequences + 1] - 1
@@ -181,15 +181,15 @@ class Choice:
 
 
 class DevicePairs:
-    """Makes batches of pairs.
+    """Random batches of pairs from a crop store.
 
     Args:
-        store: The store, on the device.
-        video_weights: Weight of each source whose frames are used as they are.
-        cutout_weights: Weight of each source of cut-outs; its crops need masks.
-        recipe: What the pairs are made of.
-        seed: Seed of all draws.
-        sequences: Numbers of the sequences to use; all by default.
+        store: Crop store on the device.
+        video_weights: Weight of each source of stored frames.
+        cutout_weights: Weight of each source of cut-outs. Its crops need masks.
+        recipe: Composition of the pairs.
+        seed: Random seed.
+        sequences: Indices of the sequences to use. None selects all.
 
     Raises:
         UserError: If no sequence may be drawn.
@@ -222,15 +222,15 @@ class DevicePairs:
         self._backgrounds = torch.from_numpy(np.flatnonzero(wide if wide.any() else numbers)).to(store.pixels.device)
 
     def restart(self, seed: int) -> None:
-        """Start a new sequence of draws.
+        """Restart the random stream.
 
         Args:
-            seed: Seed of the draws.
+            seed: Random seed.
         """
         self.generator.manual_seed(seed)
 
     def batch(self, num: int) -> PairBatch:
-        """Make the next batch.
+        """Return the next batch.
 
         Args:
             num: Number of pairs.
@@ -259,7 +259,7 @@ class DevicePairs:
         return Frames(pixels, store.boxes_xyxy[numbers], store.has_mask[numbers])
 
     def _pairs(self, template: Frames, search: Frames) -> tuple[Tensor, ...]:
-        """Cut templates and search regions out of frames: the fields of a `PairBatch`, crops float32."""
+        """Cut templates and search regions out of frames, and return the fields of a `PairBatch`."""
         recipe, draw, num = self.recipe, self._draw, len(template.boxes_xyxy)
         loose = recipe.template_jitter.apply(template.boxes_xyxy, self.generator)
         uses_loose = draw.below(recipe.template_jitter_prob, num, 1) & template.has_mask[:, None]
@@ -341,7 +341,7 @@ class DevicePairs:
     def _occluded(
         self, frame: Tensor, alpha: Tensor, center: Tensor, size: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Cover a part of some targets: the frames, and what is seen of the targets."""
+        """Cover a part of some targets. Return the frames and the visible parts of the targets."""
         assert self._cutouts is not None
         draw, num = self._draw, len(frame)
         cover_size = size * draw.normal(num, 1, std=0.3).exp()
@@ -357,7 +357,7 @@ class DevicePairs:
         return torch.lerp(frame, _lit(rgb, draw.normal(num, 3, 1, 1, std=0.1)), cover), alpha * (1 - cover)
 
     def _background_frames(self, num: int, change: Tensor) -> tuple[Tensor, Tensor]:
-        """Two views of a picture, as of a moving camera; in some pairs of two pictures."""
+        """Return two views of a picture, as from a moving camera. Some pairs have two pictures."""
         draw = self._draw
         numbers = self._backgrounds[
             torch.randint(len(self._backgrounds), (2, num), generator=self.generator, device=self.generator.device)
@@ -375,7 +375,7 @@ class DevicePairs:
         return first, second
 
     def _background(self, numbers: Tensor, zoom: Tensor, angle: Tensor, middle: Tensor) -> Tensor:
-        """View stored crops, mirrored at their borders: ``(B, 3, C, C)``."""
+        """Return views of stored crops, mirrored at their borders, of shape ``(B, 3, C, C)``."""
         size = self.store.sizes[numbers].flip(1)  # width, height
         scale = zoom * size.amin(1, keepdim=True) / 2
         cos, sin = angle.cos() * scale, angle.sin() * scale
@@ -413,7 +413,7 @@ class DevicePairs:
         return crops
 
     def _recolor(self, template: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
-        """Change light and color of both crops alike and of each alone, and add noise."""
+        """Change light and color of both crops together and of each separately, and add noise."""
         draw, num = self._draw, len(template)
         gray = draw.below(0.06, num, 1, 1, 1).to(template.dtype)
         shared = _Light.draw(num, 0.12, draw)
@@ -452,7 +452,7 @@ class _Pose(NamedTuple):
         return cls(size, angle, shear, aspect, mirror, torch.full_like(mirror.expand(-1, 2), CANVAS / 2))
 
     def moved(self, change: Tensor, draw: _Draws) -> _Pose:
-        """Return the pose after some time, always shifted and bent a little.
+        """Return the pose after some time, slightly shifted and bent in any case.
 
         Args:
             change: Amount of change, ``(B, 1)`` in 0..1.
@@ -498,7 +498,7 @@ class _Pose(NamedTuple):
 
 
 class _Light(NamedTuple):
-    """A change of light and color of crops."""
+    """Change of light and color of crops."""
 
     gain: Tensor
     contrast: Tensor
@@ -538,7 +538,7 @@ def windows_around(boxes_xyxy: Tensor, search_factor: float = SEARCH_FACTOR) -> 
 
 
 def cut(frames: Tensor, windows: Tensor, flip: Tensor) -> Tensor:
-    """Cut windows out of frames and resize them to crops, bilinearly; black outside of the frames.
+    """Cut windows out of frames and resize them bilinearly to crops, with black outside the frames.
 
     Args:
         frames: ``(B, C, S, S)`` float32.
@@ -578,7 +578,7 @@ def to_crop(boxes_xyxy: Tensor, windows: Tensor, flip: Tensor) -> Tensor:
 
 
 def block_compressed(crops: Tensor, step: Tensor) -> Tensor:
-    """Quantize the cosine transform of blocks of 8 x 8 pixels, as JPEG does.
+    """Quantize the cosine transform of blocks of 8 x 8 pixels, as in JPEG.
 
     Args:
         crops: ``(B, C, H, W)`` in 0..255, sides divisible by 8.
@@ -627,7 +627,7 @@ def _motion_blurred(rgb: Tensor, alpha: Tensor, draw: _Draws) -> tuple[Tensor, T
 
 
 def _visible_boxes(seen: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the boxes ``(B, 4)`` of what is seen, and which targets are seen well enough."""
+    """Return the boxes of the visible parts, shape ``(B, 4)``, and a flag for each target that is visible enough."""
     mask = seen > 0.5
     edges = []
     for axis in (1, 2):  # columns, then rows

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, default_collate
 
 from alpharefine.boxes import xywh_to_xyxy
 from alpharefine.crops import CROP_SIZE, GEOMETRIES
@@ -26,10 +26,14 @@ MAX_GAP = 50
 """Maximum gap between template and search frame, in frames, as in the original recipe."""
 
 MIN_FRAMES = 20
-"""Minimum number of frames of a video without masks, as in the original code. A video with masks needs two frames."""
+"""Preferred minimum number of frames of a video without masks, as in the original code. Shorter videos are used if the
+data set has no longer one. A video with masks needs two frames."""
 
 MIN_VISIBLE = 5
-"""Minimum number of visible frames of a video, as in the original code."""
+"""Minimum number of visible frames of a video, as in the original code. A lower `min_frames` lowers it, too."""
+
+MAX_REDRAWS = 100
+"""Maximum number of further draws of a pair whose files cannot be read."""
 
 
 class PairBatch(NamedTuple):
@@ -50,6 +54,18 @@ class PairBatch(NamedTuple):
     target_xyxy: Tensor
     mask: Tensor
     has_mask: Tensor
+
+
+class DrawnPair(NamedTuple):
+    """Pair or batch of pairs, and what could not be read before.
+
+    Attributes:
+        pair: Pair or batch.
+        faults: Message of each draw that could not be read.
+    """
+
+    pair: PairBatch
+    faults: list[str]
 
 
 @dataclass(frozen=True)
@@ -75,32 +91,44 @@ class PairSource:
         cache_dir: Folder of the indexes. None selects `default_cache_dir`.
         max_gap: Maximum gap between the frames. The search frame is at most `max_gap` frames before and at most
             ``max_gap - 1`` frames after the template frame.
+        min_frames: Minimum number of frames of a video, at least 2. None selects 2 for videos with masks and
+            `MIN_FRAMES` for others, or 2 if the data set has no video of `MIN_FRAMES` frames.
 
     Raises:
-        UserError: If `max_gap` is not positive, or no sequence is suitable for training.
+        UserError: If an argument is out of range, or no sequence is suitable for training.
     """
 
-    def __init__(self, reader: Reader, cache_dir: Path | None = None, max_gap: int = MAX_GAP) -> None:
+    def __init__(
+        self, reader: Reader, cache_dir: Path | None = None, max_gap: int = MAX_GAP, min_frames: int | None = None
+    ) -> None:
         if max_gap < 1:
             raise UserError(f"`max_gap` must be at least 1 frame, got {max_gap}.")
+        if min_frames is not None and min_frames < 2:
+            raise UserError(f"`min_frames` must be at least 2 frames, got {min_frames}.")
         self.reader = reader
         self.index: Index = open_index(reader, cache_dir)
         self.max_gap = max_gap
-        num_visible = self.index.num_visible()
-        if reader.is_video:
-            min_frames = 2 if reader.has_masks else MIN_FRAMES
-            usable = (num_visible >= MIN_VISIBLE) & (np.diff(self.index.starts) >= min_frames)
+        num_visible, num_frames = self.index.num_visible(), np.diff(self.index.starts)
+        if not reader.is_video:
+            self.sequences = np.flatnonzero(num_visible > 0)
+            needed = "an image needs a visible object"
         else:
-            usable = num_visible > 0
-        self.sequences = np.flatnonzero(usable)
+            longest = int(num_frames.max(initial=0))
+            least = min_frames or (MIN_FRAMES if longest >= MIN_FRAMES and not reader.has_masks else 2)
+            least_visible = min(MIN_VISIBLE, min_frames or max(longest, 2))
+            self.sequences = np.flatnonzero((num_visible >= least_visible) & (num_frames >= least))
+            needed = (
+                f"a video needs {least_visible} visible frames and {least} in total, and the longest has {longest}; "
+                "give longer videos, or a lower `data.min_frames`"
+            )
         if not self.sequences.size:
             raise UserError(
                 f"{type(reader).__name__}: none of the {len(self.index)} sequences in {reader.root} is suitable for "
-                f"training; a video needs {MIN_VISIBLE} visible frames, and {MIN_FRAMES} frames if it has no masks."
+                f"training; {needed}."
             )
 
-    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
-        """Draw a template frame and a search frame of one target. Sequences and frames are drawn uniformly.
+    def choose(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Choose a template frame and a search frame of one target. Sequences and frames are drawn uniformly.
 
         A pair from still images consists of the same image twice.
 
@@ -108,40 +136,81 @@ class PairSource:
             rng: Random generator.
 
         Returns:
-            Tuple of template frame and search frame.
+            Tuple of the sequence, the template frame and the search frame, as positions in the index.
         """
         sequence = int(rng.choice(self.sequences))
         span = self.index.frames(sequence)
         visible = span.start + np.flatnonzero(self.index.visible[span])
         template = int(rng.choice(visible))
         if not self.reader.is_video:
+            return sequence, template, template
+        gap = self.index.times[visible] - self.index.times[template]
+        return sequence, template, int(rng.choice(visible[(gap >= -self.max_gap) & (gap < self.max_gap)]))
+
+    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
+        """Draw a template frame and a search frame, see `choose`, and read them.
+
+        Args:
+            rng: Random generator.
+
+        Returns:
+            Tuple of template frame and search frame.
+
+        Raises:
+            UserError: If an image or a mask cannot be read.
+        """
+        sequence, template, search = self.choose(rng)
+        if not self.reader.is_video:
             frame = self._read(sequence, template)
             return frame, frame
-        gap = self.index.times[visible] - self.index.times[template]
-        search = int(rng.choice(visible[(gap >= -self.max_gap) & (gap < self.max_gap)]))
         return self._read(sequence, template, with_mask=False), self._read(sequence, search)
+
+    def describe(self, rng: np.random.Generator) -> str:
+        """Return the paths of the frames that `draw` would read.
+
+        Args:
+            rng: Random generator.
+        """
+        sequence, *frames = self.choose(rng)
+        name = str(self.index.names[sequence])
+        paths = [self.reader.frame_path(name, str(self.index.frame_names[frame])) for frame in frames]
+        return " and ".join(dict.fromkeys(map(str, paths)))
 
     def _read(self, sequence: int, frame: int, with_mask: bool = True) -> Frame:
         name, frame_name = str(self.index.names[sequence]), str(self.index.frame_names[frame])
         image = read_image(self.reader.frame_path(name, frame_name))
         mask = None
         if self.reader.has_masks and with_mask:
-            mask = self._read_mask(sequence, frame, name, frame_name, image.shape[:2])
+            mask = read_mask(self.reader, self.index, sequence, frame, image.shape[:2])
         return Frame(image, self.index.boxes_xywh[frame].astype(np.float64), mask)
 
-    def _read_mask(
-        self, sequence: int, frame: int, name: str, frame_name: str, image_size: tuple[int, int]
-    ) -> np.ndarray:
-        if self.index.mask_starts.size:
-            path = self.reader.frame_path(name, frame_name)
-            height, width = self.index.mask_sizes[frame]
-            _require_same_size(path, (int(height), int(width)), image_size)
-            return decode_mask(self.index.mask_counts(frame), image_size)
-        path = self.reader.mask_path(name, frame_name)
-        label = read_label_image(path)
-        _require_same_size(path, label.shape, image_size)
-        object_id = int(self.index.object_ids[sequence])
-        return (label == object_id if object_id else label > 0).astype(np.uint8)
+
+def read_mask(reader: Reader, index: Index, sequence: int, frame: int, image_size: tuple[int, int]) -> np.ndarray:
+    """Read the mask of a target.
+
+    Args:
+        reader: Reader of the data set.
+        index: Index of the data set.
+        sequence: Position of the sequence in the index.
+        frame: Position of the frame in the index.
+        image_size: Height and width of the image.
+
+    Returns:
+        Mask of shape ``(H, W)``, uint8, with values 0 and 1.
+
+    Raises:
+        UserError: If the mask cannot be read, or has another size than the image.
+    """
+    name, frame_name = str(index.names[sequence]), str(index.frame_names[frame])
+    if index.mask_starts.size:
+        height, width = index.mask_sizes[frame]
+        _require_same_size(reader.frame_path(name, frame_name), (int(height), int(width)), image_size)
+        return decode_mask(index.mask_counts(frame), image_size)
+    path = reader.mask_path(name, frame_name)
+    label = read_label_image(path)
+    _require_same_size(path, label.shape, image_size)
+    object_id = int(index.object_ids[sequence])
+    return (label == object_id if object_id else label > 0).astype(np.uint8)
 
 
 def _require_same_size(path: Path, mask_size: tuple[int, ...], image_size: tuple[int, int]) -> None:
@@ -198,10 +267,42 @@ class PairDataset(Dataset[PairBatch]):
 
     def __getitem__(self, index: int) -> PairBatch:
         """Return the pair with this index."""
-        rng = np.random.default_rng((self.seed, index))
-        source = self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
-        template, search = source.draw(rng)
-        return self._pair(template, search, rng)
+        rng = self._stream(index)
+        return self._pair(*self._source(rng).draw(rng), rng)
+
+    def draw(self, index: int) -> DrawnPair:
+        """Return the pair with this index, redrawn from the same random stream until its files can be read.
+
+        Args:
+            index: Index of the pair.
+
+        Raises:
+            UserError: If `MAX_REDRAWS` further draws cannot be read either.
+        """
+        rng = self._stream(index)
+        faults: list[str] = []
+        while True:
+            try:
+                return DrawnPair(self._pair(*self._source(rng).draw(rng), rng), faults)
+            except UserError as error:
+                faults.append(str(error))
+                if len(faults) > MAX_REDRAWS:
+                    raise
+
+    def describe(self, index: int) -> str:
+        """Return the paths of the frames of a pair.
+
+        Args:
+            index: Index of the pair.
+        """
+        rng = self._stream(index)
+        return self._source(rng).describe(rng)
+
+    def _stream(self, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, index))
+
+    def _source(self, rng: np.random.Generator) -> PairSource:
+        return self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
 
     def _pair(self, template: Frame, search: Frame, rng: np.random.Generator) -> PairBatch:
         augment = self.augmentation
@@ -234,6 +335,34 @@ def _to_tensor(crop: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
 
 
+class RedrawnPairs(Dataset[DrawnPair]):
+    """Pairs of a data set, with bad samples replaced, see `PairDataset.draw`.
+
+    Args:
+        pairs: Data set of the pairs.
+    """
+
+    def __init__(self, pairs: PairDataset) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> DrawnPair:
+        """Return the pair with this index and the faults of its earlier draws."""
+        return self.pairs.draw(index)
+
+
+def collate_drawn(pairs: Sequence[DrawnPair]) -> DrawnPair:
+    """Collate pairs to a batch, and join their faults.
+
+    Args:
+        pairs: Pairs of the batch.
+    """
+    batch = default_collate([drawn.pair for drawn in pairs])
+    return DrawnPair(batch, [fault for drawn in pairs for fault in drawn.faults])
+
+
 class EpochSampler(DistributedSampler[int]):
     """Sampler of pair indices that distributes an epoch over the processes.
 
@@ -248,13 +377,25 @@ class EpochSampler(DistributedSampler[int]):
         fixed: Use the same pairs in each epoch.
         num_replicas: Number of processes.
         rank: Rank of this process.
+
+    Attributes:
+        num_skipped: Number of indices of this process to leave out at the beginning of the epoch.
     """
 
-    def __init__(self, dataset: Dataset[PairBatch], fixed: bool, num_replicas: int, rank: int) -> None:
-        super().__init__(cast("Dataset[int]", dataset), num_replicas=num_replicas, rank=rank, shuffle=False)
+    def __init__(self, dataset: Dataset[Any], fixed: bool, num_replicas: int, rank: int) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
         self.fixed = fixed
+        self.num_skipped = 0
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the indices of this process, in order."""
+        """Iterate over the indices of this process, in order, without the first `num_skipped`."""
+        return iter(self.indices(self.num_skipped))
+
+    def indices(self, start: int) -> range:
+        """Return the indices of this process in the current epoch.
+
+        Args:
+            start: Number of indices to leave out at the beginning.
+        """
         first = 0 if self.fixed else self.epoch * self.total_size
-        return iter(range(first + self.rank, first + self.total_size, self.num_replicas))
+        return range(first + self.rank + start * self.num_replicas, first + self.total_size, self.num_replicas)

@@ -22,7 +22,7 @@ SpatialAttentionName = Literal["auto", "none", "non_local", "convolutions"]
 SLIDING_NECKS: tuple[NeckName, ...] = ("naive", "depthwise")
 """Necks that slide the template kernel over the search map; the others compare cell by cell."""
 
-_CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[str, ...]] = {
     "backbone": get_args(BackboneName),
     "neck": get_args(NeckName),
     "corner_head": get_args(CornerHeadName),
@@ -63,7 +63,7 @@ class NetworkConfig:
     spatial_attention: SpatialAttentionName = "auto"
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}; choose one of them.")

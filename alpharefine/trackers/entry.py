@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alpharefine.errors import UserError
-from alpharefine.trackers.base import BoxRefiner, Tracker
+from alpharefine.errors import SequenceError, UserError
+from alpharefine.trackers.base import BoxRefiner, Track, Tracker
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,61 @@ class TrackedSequence(NamedTuple):
     frame_paths: Sequence[Path] | None = None
 
 
+_LEAST_SIDE = 1.0  # px
+
+
+class OpenedTracker(Tracker):
+    """Tracker of one sequence that checks its first box.
+
+    Args:
+        tracker: Tracker that receives all calls.
+        name: Name of the sequence, for messages.
+    """
+
+    def __init__(self, tracker: Tracker, name: str) -> None:
+        self.tracker = tracker
+        self._name = name
+
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        """Learn the target from the first frame.
+
+        Args:
+            frame: First frame of the sequence, ``(H, W, 3)`` RGB uint8.
+            box_xywh: Box of the target, ``(4,)`` in image pixels.
+
+        Raises:
+            SequenceError: If a value of the box is not finite, or a side is shorter than 1 px.
+        """
+        box = np.asarray(box_xywh, dtype=np.float64)
+        if not np.isfinite(box).all() or (box[2:] < _LEAST_SIDE).any():
+            hint = "" if (np.abs(box) > 1).any() else " Values in 0..1 are usually fractions of the image size."
+            raise SequenceError(
+                f"{self._name}: the first box must be finite x,y,w,h in pixels with sides of at least 1 px, got "
+                f"{','.join(f'{value:g}' for value in box)}; correct the first row of the annotation.{hint}"
+            )
+        self.tracker.initialize(frame, box_xywh)
+
+    def track(self, frame: np.ndarray) -> Track:
+        """Locate the target in the next frame.
+
+        Args:
+            frame: Next frame of the sequence, ``(H, W, 3)`` RGB uint8.
+        """
+        return self.tracker.track(frame)
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        """Replace the last box, around which the next frame is searched.
+
+        Args:
+            box_xywh: Box of the target in the last frame, ``(4,)`` in image pixels.
+        """
+        self.tracker.set_box(box_xywh)
+
+    def close(self) -> None:
+        """Release the resources of the sequence."""
+        self.tracker.close()
+
+
 @dataclass(frozen=True)
 class LoadedTracker:
     """Tracker whose files have been loaded. It creates one `Tracker` per sequence.
@@ -69,7 +124,9 @@ class LoadedTracker:
 
     make: Callable[[TrackedSequence], Tracker]
 
-    def open(self, sequence_name: str, truth_xywh: np.ndarray, frame_paths: Sequence[Path] | None = None) -> Tracker:
+    def open(
+        self, sequence_name: str, truth_xywh: np.ndarray, frame_paths: Sequence[Path] | None = None
+    ) -> OpenedTracker:
         """Create the tracker of one sequence. The caller closes it after the last frame.
 
         Args:
@@ -77,7 +134,7 @@ class LoadedTracker:
             truth_xywh: Ground truth, ``(N, 4)`` in image pixels, one row per frame. Only oracles may use it.
             frame_paths: Paths of the N frames. None if the sequence has no frame files.
         """
-        return self.make(TrackedSequence(sequence_name, truth_xywh, frame_paths))
+        return OpenedTracker(self.make(TrackedSequence(sequence_name, truth_xywh, frame_paths)), sequence_name)
 
 
 def no_code_files(name: str) -> list[Path]:  # noqa: ARG001 - the signature of `TrackerEntry.code_files`
@@ -115,6 +172,7 @@ class TrackerEntry:
         load: Function that loads the tracker.
         argument: Placeholder for the text after the prefix of a family, for tables and help.
         roles: Roles of the weight files, in order.
+        file_suffix: Suffix of the weight files such as ``.onnx``, for messages.
         official_file: Path of the authors' file relative to a folder of weights.
         takes_any_weights: Whether the tracker accepts any number of weight files, in place of `roles`.
         accepts_feedback: Whether the next box depends on the box given to `Tracker.set_box`.
@@ -138,6 +196,7 @@ class TrackerEntry:
     load: Callable[[TrackerRequest], LoadedTracker]
     argument: str = ""
     roles: tuple[str, ...] = ()
+    file_suffix: str = ""
     official_file: str | None = None
     takes_any_weights: bool = False
     accepts_feedback: bool = True

@@ -96,8 +96,8 @@ def _resolve_weights(entry: TrackerEntry, given: Sequence[Path]) -> tuple[Path, 
         files = ", ".join(map(str, given)) or "none"
         count = f"{len(entry.roles)} weight file{'s' if len(entry.roles) > 1 else ''}"
         raise UserError(
-            f"--tracker {entry.name} needs {count}, got {len(given)} ({files}); give --tracker_weights "
-            f"{','.join(entry.roles)} as paths in this order."
+            f"--tracker {entry.name} needs {count}, got {len(given)} ({files}); give `--tracker_weights "
+            f"{','.join(f'<{role}>{entry.file_suffix}' for role in entry.roles)}` with paths in this order."
         )
     return tuple(given)
 

@@ -11,6 +11,9 @@ import numpy as np
 from alpharefine.errors import UserError
 from alpharefine.trackers.base import Tracker
 from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
+from alpharefine.trackers.onnx_weights import first_bad_tensor
+
+_MAX_NAME = 100
 
 
 def load_onnx(request: TrackerRequest, tracker_class: Callable[..., Tracker], roles: Sequence[str]) -> LoadedTracker:
@@ -24,7 +27,7 @@ def load_onnx(request: TrackerRequest, tracker_class: Callable[..., Tracker], ro
         roles: Roles of the files, in order.
 
     Raises:
-        UserError: If a file is missing or unreadable, or a file does not fit its role.
+        UserError: If a file is missing or unreadable, does not fit its role, or holds weights that are not finite.
     """
     files = [_read_onnx(path) for path in request.weights]
 
@@ -55,6 +58,14 @@ def _read_onnx(path: Path) -> np.ndarray:
         ) from error
     if network.empty():
         raise UserError(f"--tracker_weights: {path} contains no network; give an ONNX file.")
+    try:
+        bad = first_bad_tensor(file.tobytes())
+    except ValueError as error:
+        raise UserError(
+            f"--tracker_weights: {path} cannot be read as an ONNX network ({error}); copy it again."
+        ) from error
+    if bad is not None:
+        raise UserError(f"--tracker_weights: {path}: values of `{bad[:_MAX_NAME]}` are not finite; give another file.")
     return file
 
 

@@ -43,7 +43,7 @@ class ContribTracker(Tracker):
         self._last_xywh = np.array(box_xywh, dtype=np.float64)
         self._tracker = self._create()
         try:
-            self._tracker.init(_bgr(frame), (x, y, max(w, 1), max(h, 1)))
+            self._tracker.init(_bgr(frame), (x, y, w, h))
         except cv2.error as error:
             raise self._failure(error) from error
 

@@ -1,13 +1,13 @@
-"""VitTrack: a one-stream transformer tracker, with the boxes of `cv2.TrackerVit`.
+"""VitTrack: a one-stream transformer tracker.
 
-Constants and order of the steps are those of OpenCV (`modules/video/src/tracking/tracker_vit.cpp`). Unlike in OpenCV,
-the box can be set without a new template. As in OpenCV, the input is BGR minus ImageNet's RGB mean with the scale of
-`_SCALE`, and the box has whole pixels.
+The network was trained as OSTrack was (Ye et al., ECCV 2022, arXiv 2203.11991): square crops around the last box, RGB
+with ImageNet's mean and standard deviation, and a Hann window on the score map. `cv2.TrackerVit` prepares the crops in
+another way, which costs accuracy; `alpharefine.trackers.vit_opencv` has its boxes.
 """
 
 from __future__ import annotations
 
-from math import ceil, floor, sqrt
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,15 +20,78 @@ from alpharefine.trackers.onnx_networks import load_onnx
 ROLES = ("vittrack",)
 """Roles of the ONNX files, in order."""
 
-_TEMPLATE_SIZE = 128
-_TEMPLATE_FACTOR = 2
-_SEARCH_SIZE = 256
-_SEARCH_FACTOR = 4
+TEMPLATE_SIZE = 128
+"""Side of the template crop in pixels."""
+
+TEMPLATE_FACTOR = 2
+"""Ratio of the side of the template crop to the geometric mean of the sides of the box."""
+
+SEARCH_SIZE = 256
+"""Side of the search crop in pixels."""
+
+SEARCH_FACTOR = 4
+"""Ratio of the side of the search crop to the geometric mean of the sides of the box."""
+
+MEAN = np.array([0.485, 0.456, 0.406]) * 255
+"""ImageNet's mean of red, green and blue."""
+
+STD = np.array([0.229, 0.224, 0.225]) * 255
+"""ImageNet's standard deviation of red, green and blue."""
+
 _GRID = 16
-_LEAST_SCORE = 0.2
-_MEAN = np.array([0.485, 0.456, 0.406]) * 255
-_STD = np.array([0.229, 0.224, 0.225])
-_SCALE = _STD * (1, -1, -1) / (_STD @ _STD) / 255  # OpenCV's `1.0 / Scalar` inverts a quaternion, not the elements
+
+
+class Cell(NamedTuple):
+    """Cell of the score map with the highest score, and its box.
+
+    Attributes:
+        score: Score in 0..1, weighted by the Hann window.
+        center: Center x and y of the box as fractions of the side of the search crop, ``(2,)``.
+        size: Width and height of the box as fractions of the side of the search crop, ``(2,)``.
+    """
+
+    score: float
+    center: np.ndarray
+    size: np.ndarray
+
+
+class VitNetwork:
+    """Network of VitTrack with the template of one target.
+
+    Args:
+        network: Network that maps the crops `template` and `search` to a score map, a size map and an offset map.
+        mean: Mean that is subtracted from each channel, ``(3,)``.
+        scale: Factor of each channel, ``(3,)``.
+    """
+
+    def __init__(self, network: cv2.dnn.Net, mean: np.ndarray, scale: np.ndarray) -> None:
+        self._network = network
+        hann = np.hanning(_GRID + 2)[1:-1].astype(np.float32)
+        self._window = np.outer(hann, hann)
+        self._normalization = cv2.dnn.Image2BlobParams()
+        self._normalization.mean = tuple(mean)
+        self._normalization.scalefactor = tuple(scale)
+
+    def set_template(self, crop: np.ndarray) -> None:
+        """Keep the template for all searches that follow.
+
+        Args:
+            crop: Template crop, ``(128, 128, 3)`` uint8.
+        """
+        self._network.setInput(cv2.dnn.blobFromImageWithParams(crop, self._normalization), "template")
+
+    def search(self, crop: np.ndarray) -> Cell:
+        """Return the best cell of a search crop.
+
+        Args:
+            crop: Search crop, ``(256, 256, 3)`` uint8.
+        """
+        self._network.setInput(cv2.dnn.blobFromImageWithParams(crop, self._normalization), "search")
+        scores, sizes, offsets = self._network.forward(["output1", "output2", "output3"])
+        ranking = scores.reshape(_GRID, _GRID) * self._window
+        row, column = np.unravel_index(ranking.argmax(), ranking.shape)
+        center = (offsets.reshape(2, _GRID, _GRID)[:, row, column] + np.array([column, row], np.float32)) / _GRID
+        return Cell(float(ranking[row, column]), center, sizes.reshape(2, _GRID, _GRID)[:, row, column])
 
 
 class VitTracker(Tracker):
@@ -39,72 +102,61 @@ class VitTracker(Tracker):
     """
 
     def __init__(self, network: cv2.dnn.Net) -> None:
-        self._network = network
-        hann = np.hanning(_GRID + 2)[1:-1].astype(np.float32)
-        self._window = np.outer(hann, hann)
-        self._normalization = cv2.dnn.Image2BlobParams()
-        self._normalization.mean = tuple(_MEAN)
-        self._normalization.scalefactor = tuple(_SCALE)
+        self._network = VitNetwork(network, MEAN, 1 / STD)
 
     def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        """Learn the target from the first frame; the box is rounded to whole pixels.
+        """Learn the target from the first frame.
 
         Args:
             frame: First frame, ``(H, W, 3)`` RGB uint8.
             box_xywh: Box of the target, ``(4,)`` in image pixels.
         """
         self.set_box(box_xywh)
-        self._network.setInput(self._blob(frame, self._window_around(_TEMPLATE_FACTOR), _TEMPLATE_SIZE), "template")
+        self._network.set_template(self._window(TEMPLATE_FACTOR).cut(frame, TEMPLATE_SIZE))
 
     def set_box(self, box_xywh: np.ndarray) -> None:
-        """Replace the last box, rounded to whole pixels; the template does not change.
+        """Replace the last box; the template does not change.
 
         Args:
             box_xywh: Box of the target, ``(4,)`` in image pixels.
         """
-        x, y, w, h = (round(float(v)) for v in box_xywh)
-        self._box = (x, y, max(w, 1), max(h, 1))
+        self._box_xywh = np.array(box_xywh, dtype=np.float64)
 
     def track(self, frame: np.ndarray) -> Track:
-        """Locate the target in the next frame. With a score below 0.2 it is not found, and the last box is returned.
+        """Locate the target in the next frame.
+
+        Deviation: OpenCV keeps the last box where the score is below 0.2.
 
         Args:
             frame: Next frame, ``(H, W, 3)`` RGB uint8.
         """
-        window = self._window_around(_SEARCH_FACTOR)
-        self._network.setInput(self._blob(frame, window, _SEARCH_SIZE), "search")
-        scores, sizes, offsets = self._network.forward(["output1", "output2", "output3"])
+        window = self._window(SEARCH_FACTOR)
+        cell = self._network.search(window.cut(frame, SEARCH_SIZE))
+        center = cell.center * window.width + np.array([window.x0, window.y0])
+        self._box_xywh = _limited(center, cell.size * window.width, frame.shape[:2])
+        return Track(self._box_xywh.copy(), cell.score, TrackState.NORMAL)
 
-        ranking = scores.reshape(_GRID, _GRID) * self._window
-        row, column = np.unravel_index(ranking.argmax(), ranking.shape)
-        score = float(ranking[row, column])
-        if score < _LEAST_SCORE:
-            return Track(np.array(self._box, dtype=np.float64), score, TrackState.NOT_FOUND)
-        center = (offsets.reshape(2, _GRID, _GRID)[:, row, column] + np.array([column, row], np.float32)) / _GRID
-        size = sizes.reshape(2, _GRID, _GRID)[:, row, column]
-        corner = (center - size / 2) * window.width + np.array([window.x0, window.y0], np.float32)
-        x, y, w, h = (floor(v) for v in (*corner, *(size * window.width)))
-        # Deviation: OpenCV lets a side become 0 and fails on the next frame.
-        self._box = (x, y, max(w, 1), max(h, 1))
-        return Track(np.array(self._box, dtype=np.float64), score, TrackState.NORMAL)
-
-    def _window_around(self, factor: int) -> Window:
-        x, y, w, h = self._box
-        side = ceil(sqrt(w * h) * factor)
-        return Window(x + int((w - side) / 2), y + int((h - side) / 2), side, side)
-
-    def _blob(self, frame: np.ndarray, window: Window, crop_size: int) -> np.ndarray:
-        crop = cv2.cvtColor(window.cut(frame, crop_size), cv2.COLOR_RGB2BGR)
-        return cv2.dnn.blobFromImageWithParams(crop, self._normalization)
+    def _window(self, factor: int) -> Window:
+        """Return the square window around the last box with the area of the box times the square of `factor`."""
+        side = np.sqrt(self._box_xywh[2:].prod())
+        corner = self._box_xywh[:2] + 0.5 * (self._box_xywh[2:] - side)
+        return Window.around(np.array([*corner, side, side]), factor)
 
 
 def load(request: TrackerRequest) -> LoadedTracker:
-    """Read and check the networks of VitTrack.
+    """Read and check the network of VitTrack.
 
     Args:
-        request: Request with the ONNX files in the order of `ROLES`.
+        request: Request with the ONNX file.
 
     Raises:
-        UserError: If a file is missing or unreadable, or a file does not fit its role.
+        UserError: If the file is missing or unreadable, or holds another network.
     """
     return load_onnx(request, VitTracker, ROLES)
+
+
+def _limited(center: np.ndarray, size: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Return a box ``(4,)`` whose center is in the image and whose sides are between 1 px and those of the image."""
+    limit = np.array(image_size[::-1], dtype=np.float64)
+    size = np.clip(size, 1, limit)
+    return np.concatenate([np.clip(center, 0, limit) - 0.5 * size, size])

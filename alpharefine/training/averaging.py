@@ -14,22 +14,22 @@ from torch import Tensor
 from alpharefine.checkpoints.exported import save_exported
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet
+from alpharefine.training.checkpoint_io import LIVE_WEIGHTS
 
-_LIVE = "live_state_dict"
 _UPDATES = "average_updates"
 
 
 class WeightAverage(Callback):
     """Exponential moving average of weights and batch-norm statistics.
 
-    Validation runs on the average, and checkpoints hold it as the network. The weights that are trained are kept beside
-    it, so that a resumed run goes on from them.
+    Validation runs on the average, and checkpoints contain it as the network. They also contain the trained weights,
+    from which a resumed run continues.
 
     Args:
-        decay: Part of the average that a step keeps; less in the first steps.
+        decay: Factor of the average in each update. It is smaller in the first steps.
 
     Raises:
-        UserError: If the decay is out of its range.
+        UserError: If the decay is out of range.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -98,19 +98,19 @@ class WeightAverage(Callback):
             pl_module: Task that is trained.
             checkpoint: Content of the checkpoint, changed in place.
         """
-        checkpoint[_LIVE] = {name: checkpoint["state_dict"][name] for name in self._average}
+        checkpoint[LIVE_WEIGHTS] = {name: checkpoint["state_dict"][name] for name in self._average}
         checkpoint[_UPDATES] = self._updates
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **self._average}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on from the weights and the average of a checkpoint.
+        """Continue from the weights and the average of a checkpoint.
 
         Args:
             trainer: Trainer of the run.
             pl_module: Task that is trained.
             checkpoint: Content of the checkpoint, changed in place.
         """
-        self._loaded, self._updates = checkpoint[_LIVE], checkpoint[_UPDATES]
+        self._loaded, self._updates = checkpoint[LIVE_WEIGHTS], checkpoint[_UPDATES]
 
 
 class HalfPrecisionExport(Callback):

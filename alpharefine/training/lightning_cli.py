@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from alpharefine.errors import UserError
-from alpharefine.training.checkpoint_io import WholeCheckpointIO
+from alpharefine.training.bad_samples import BadSampleCount
+from alpharefine.training.checkpoint_io import (
+    LAST,
+    FoundCheckpoint,
+    WholeCheckpointIO,
+    find_checkpoint,
+    has_checkpoint,
+)
+from alpharefine.training.last_checkpoint import LastCheckpoint
+from alpharefine.training.non_finite import NonFiniteSteps
 
 MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
 """Metric that compares checkpoints, by head; that of the first head is the default."""
@@ -26,7 +37,14 @@ class TrainCLI(LightningCLI):
         """Add the arguments of a run."""
         parser.add_argument("--name", type=str, default="", help="Name of the run; the config's file name by default.")
         parser.add_argument("--output_dir", type=str, default="runs", help="Parent of the run's folder.")
-        parser.add_argument("--resume", action="store_true", help="Continue from the run's last checkpoint.")
+        parser.add_argument(
+            "--resume",
+            nargs="?",
+            const=True,
+            default=False,
+            type=bool | Literal["auto"],
+            help="Continue from the run's last checkpoint; auto: start the run if there is none.",
+        )
         parser.add_argument(
             "--init_from",
             type=str | None,
@@ -39,6 +57,12 @@ class TrainCLI(LightningCLI):
             default="auto",
             help="Tracking in wandb; auto: online with a key, offline without one.",
         )
+        parser.add_argument(
+            "--max_nonfinite_steps",
+            type=int,
+            default=3,
+            help="Number of consecutive steps with a non-finite loss or gradient that ends the training.",
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.link_arguments("model.geometry", "data.init_args.geometry")
         parser.set_defaults(
@@ -46,6 +70,7 @@ class TrainCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
                 "checkpoint.enable_version_counter": False,
+                "checkpoint.train_time_interval": "0:10:00",
             }
         )
 
@@ -78,29 +103,36 @@ class TrainCLI(LightningCLI):
         return Path(self.config.output_dir) / self.run_name
 
     @property
-    def last_checkpoint(self) -> Path:
-        """Checkpoint that `--resume` continues from."""
-        return self.run_dir / "checkpoints" / "last.ckpt"
+    def checkpoint_dir(self) -> Path:
+        """Folder of the run's checkpoints."""
+        return self.run_dir / "checkpoints"
 
     def before_instantiate_classes(self) -> None:
-        """Check the options and direct the checkpoints to the folder of the run.
+        """Check the options, find the checkpoint to resume, and direct the checkpoints to the folder of the run.
 
         Raises:
             UserError: If a run of that name exists, none exists to resume, or options contradict each other.
         """
         self._check_options()
-        self.config.checkpoint.dirpath = str(self.last_checkpoint.parent)
-        self.config.checkpoint.monitor = self._monitor()
-        exists, resume = self.last_checkpoint.is_file(), self.config.resume
-        if exists and not resume:
+        checkpoint, resume = self.config.checkpoint, self.config.resume
+        checkpoint.dirpath = str(self.checkpoint_dir)
+        checkpoint.monitor = self._monitor()
+        # The intervals are those of the last checkpoint. The best one is chosen after validations.
+        self._intervals = checkpoint.every_n_train_steps, checkpoint.train_time_interval
+        checkpoint.every_n_train_steps = checkpoint.train_time_interval = None
+        if has_checkpoint(self.checkpoint_dir) and not resume:
             raise UserError(f"{self.run_dir} holds a run; continue it with `--resume`, or give another `--name`.")
-        if resume and not exists:
-            raise UserError(f"`--resume`: no checkpoint {self.last_checkpoint}; check `--name` and `--output_dir`.")
+        self.found = find_checkpoint(self.checkpoint_dir) if resume else FoundCheckpoint(None)
+        if resume is True and self.found.path is None:
+            raise UserError(
+                f"`--resume`: no checkpoint {self.checkpoint_dir / LAST}; check `--name` and `--output_dir`, or start "
+                "with `--resume auto`."
+            )
         if self.config.init_from is not None:
-            if resume:
+            if resume is True:
                 raise UserError(
                     "`--init_from` starts a run and `--resume` continues one from its own checkpoint; leave one of "
-                    "them out (`--init_from null` if a configuration sets it)."
+                    "them out (`--init_from null` if a configuration sets it), or use `--resume auto`."
                 )
             self.config.model.backbone_weights = None  # not to be downloaded: the checkpoint holds the backbone
 
@@ -108,6 +140,15 @@ class TrainCLI(LightningCLI):
         for taken in ("trainer.logger", "trainer.default_root_dir", "checkpoint.dirpath"):
             if self.config[taken] is not None:
                 raise UserError(f"`--{taken}` follows from `--output_dir`, `--name` and `--wandb`; leave it out.")
+        for unused, reason in (
+            ("save_last", "`last.ckpt` is always written"),
+            ("save_on_exception", "`last.ckpt` is written at intervals and on signals"),
+        ):
+            if self.config.checkpoint[unused]:
+                raise UserError(f"`--checkpoint.{unused}` has no use, because {reason}; leave it out.")
+        every = self.config.checkpoint.every_n_train_steps
+        if every is not None and every < 1:
+            raise UserError(f"`--checkpoint.every_n_train_steps` must be at least 1 or null, got {every}.")
         trainer = self.config.trainer
         if trainer.enable_checkpointing is False or trainer.barebones:
             raise UserError(
@@ -134,7 +175,9 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build the task, the data module and the trainer."""
         super().instantiate_classes()
-        self.config.checkpoint.dirpath = None  # the saved configuration can start another run with its own folder
+        checkpoint = self.config.checkpoint
+        checkpoint.dirpath = None  # the saved configuration can start another run with its own folder
+        checkpoint.every_n_train_steps, checkpoint.train_time_interval = self._intervals
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the loggers and callbacks of the run.
@@ -145,14 +188,16 @@ class TrainCLI(LightningCLI):
         Raises:
             UserError: If an option of the trainer is invalid on this machine.
         """
-        # A callback of its own: with `save_last`, Lightning writes a last checkpoint only when a best one is written.
-        last = ModelCheckpoint(
-            self.last_checkpoint.parent,
-            filename=self.last_checkpoint.stem,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )
-        callbacks: list[Callback] = [LearningRateMonitor(), last]
+        # Lightning's DataLoaders do not continue inside an epoch. Those of the data modules do.
+        warnings.filterwarnings("ignore", ".*your dataloader is not resumable", category=PossibleUserWarning)
+        requeues = self.config.resume == "auto"
+        last = LastCheckpoint(self.checkpoint_dir / LAST, *self._intervals, requeues)
+        callbacks: list[Callback] = [
+            LearningRateMonitor(),
+            NonFiniteSteps(self.config.max_nonfinite_steps),
+            BadSampleCount(),
+            last,
+        ]
         loggers: list[Logger] = [CSVLogger(self.run_dir, name="logs")]
         if self.config.wandb != "off":
             from alpharefine.training.wandb import PairPanel, wandb_logger
@@ -175,7 +220,10 @@ class ValidateCLI(TrainCLI):
     """Command line of a validation: the same configurations, without a run's folder, logs and checkpoints."""
 
     def before_instantiate_classes(self) -> None:
-        """Keep the configuration as it is."""
+        """Keep the configuration, without the intervals of the last checkpoint."""
+        checkpoint = self.config.checkpoint
+        self._intervals = checkpoint.every_n_train_steps, checkpoint.train_time_interval
+        checkpoint.every_n_train_steps = checkpoint.train_time_interval = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build a trainer without loggers.

@@ -1,4 +1,4 @@
-"""A callback that logs how many pairs a second are trained on."""
+"""Callback that logs the number of training pairs per second."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from alpharefine.data.pairs import PairBatch
 
 
 class PairRate(Callback):
-    """Logs ``train/pairs_per_s`` over all processes; validation does not count.
+    """Logs ``train/pairs_per_s`` over all processes. The time of validations is not included.
 
     Args:
-        steps: Number of steps that each rate is measured over.
+        steps: Number of steps per measurement.
     """
 
     def __init__(self, steps: int = 50) -> None:
         self.steps = steps
         self._start = 0.0
         self._pairs = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to count, also inside an epoch.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+        """
+        self._start = perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
         """Start to count.

@@ -144,8 +144,8 @@ class RefineTask(pl.LightningModule):
                     "restore the value, or start another run."
                 )
 
-    def on_train_epoch_start(self) -> None:
-        """Freeze the batch-norm statistics of frozen stages."""
+    def on_train_start(self) -> None:
+        """Freeze the batch-norm statistics of frozen stages, also if training resumes inside an epoch."""
         for module in self._frozen_modules():
             module.eval()
 
@@ -167,7 +167,7 @@ class RefineTask(pl.LightningModule):
             batch_idx: Index of the batch.
 
         Returns:
-            Total loss, a scalar.
+            Total loss, a scalar. If it is not finite, all its gradients are NaN, in all processes.
         """
         prediction = self(batch)
         losses = self._losses(prediction, batch)
@@ -175,7 +175,7 @@ class RefineTask(pl.LightningModule):
         # `mask_loss` divides by the mean number of masks per process, so only the average over processes is meaningful.
         self.log("train/loss", total, prog_bar=True, sync_dist=True)
         self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()}, sync_dist=True)
-        return total
+        return total * torch.where(total.isfinite(), 1.0, math.nan)
 
     def _losses(self, prediction: Prediction, batch: PairBatch) -> dict[str, Tensor]:
         losses = {}

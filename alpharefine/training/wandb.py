@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,9 +16,11 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import wandb
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import WandbLogger
 
 from alpharefine.data.pairs import PairBatch
+from alpharefine.errors import UserError
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.models import Prediction
 
@@ -20,21 +28,45 @@ TARGET_COLOR = (0, 255, 0)
 PREDICTED_COLOR = (255, 0, 0)
 
 
+_TIMEOUT_S = 5.0
+"""Time in which the server of wandb must answer."""
+
+
+class RunLogger(WandbLogger):
+    """Logger of wandb whose errors at the start of a run name the option to change."""
+
+    @property
+    def experiment(self) -> Any:
+        """Run of wandb, which starts at first access.
+
+        Raises:
+            UserError: If wandb refuses the run.
+        """
+        try:
+            return super().experiment
+        except wandb.Error as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"`--wandb online`: {reason}; use `--wandb offline` or `--wandb off`.") from error
+
+
 def wandb_logger(
     name: str, folder: Path, mode: Literal["auto", "online", "offline"], config: Mapping[str, Any]
-) -> WandbLogger:
+) -> RunLogger:
     """Build Lightning's wandb logger for a run.
 
     Args:
         name: Name of the run.
         folder: Folder of wandb's files.
-        mode: Mode of wandb. ``auto`` is online if wandb finds a key (``WANDB_API_KEY`` or ``wandb login``), else
-            offline.
+        mode: Mode of wandb. ``auto`` is online if wandb finds a key (``WANDB_API_KEY`` or ``wandb login``) and its
+            server answers, else offline.
         config: Configuration of the run, shown by wandb.
+
+    Raises:
+        UserError: If the mode is ``online`` and there is no key or no answer of the server.
     """
-    offline = mode == "offline" or (mode == "auto" and not wandb.login(prompt=False, verify=False))
+    offline = mode == "offline" or not _can_be_online(mode)
     folder.mkdir(parents=True, exist_ok=True)
-    return WandbLogger(
+    return RunLogger(
         name=name,
         project="alpharefine",
         save_dir=folder,
@@ -43,6 +75,48 @@ def wandb_logger(
         mode="offline" if offline else "online",
         config=dict(config),
     )
+
+
+def _can_be_online(mode: Literal["auto", "online"]) -> bool:
+    if not wandb.login(prompt=False, verify=False):
+        if mode == "auto":
+            return False
+        raise UserError("`--wandb online` requires a key, found none; set WANDB_API_KEY, or use `--wandb offline`.")
+    url = str(wandb.setup().settings.base_url)
+    fault = no_answer(url, _TIMEOUT_S)
+    if not fault:
+        return True
+    if mode == "online":
+        raise UserError(f"`--wandb online`: no answer from {url} ({fault}); use `--wandb offline` or `--wandb auto`.")
+    if rank_zero_only.rank == 0:
+        sys.stderr.write(f"wandb: no answer from {url} ({fault}); the run is tracked offline\n")
+    return False
+
+
+def no_answer(url: str, timeout_s: float) -> str:
+    """Return the reason why a server does not answer, or an empty string if it does.
+
+    Args:
+        url: Address of the server. An error status is an answer.
+        timeout_s: Time limit in seconds, also for the look-up of the name.
+    """
+    faults: list[str] = []
+    thread = threading.Thread(target=lambda: faults.append(_ask(url, timeout_s)), daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return faults[0] if faults else f"none within {timeout_s:g} s"
+
+
+def _ask(url: str, timeout_s: float) -> str:
+    try:
+        urllib.request.urlopen(url, timeout=timeout_s).close()
+    except urllib.error.HTTPError:
+        return ""
+    except urllib.error.URLError as error:
+        return "" if isinstance(error.reason, ssl.SSLError) else str(error.reason)  # wandb has its own certificates
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 def draw_pair(
@@ -97,11 +171,11 @@ class PairPanel(pl.Callback):
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: pl.LightningModule,  # noqa: ARG002 - Lightning's signature
+        pl_module: pl.LightningModule,
         outputs: Any,
         batch: PairBatch,
         batch_idx: int,
-        dataloader_idx: int = 0,  # noqa: ARG002 - Lightning's signature
+        dataloader_idx: int = 0,
     ) -> None:
         """Log the panel once per validation, from the first process.
 

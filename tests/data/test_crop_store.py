@@ -92,9 +92,9 @@ def test_faults_are_named(tmp_path: Path) -> None:
     image, mask = painted(60, 80, (20, 20, 20, 20))
     crop = stored_crop(image, np.array([20.0, 20, 20, 20]), mask, "a/b", 0)
     write_store(tmp_path / "store", [crop])
-    with pytest.raises(UserError, match="there is a crop store already"):
+    with pytest.raises(UserError, match="contains a crop store; remove it"):
         write_store(tmp_path / "store", [crop])
-    with pytest.raises(UserError, match="no crop store in it"):
+    with pytest.raises(UserError, match="contains no crop store"):
         load_store(tmp_path)
     (tmp_path / "store" / "part-000.safetensors").write_bytes(b"damaged")
     with pytest.raises(UserError, match="does not read"):

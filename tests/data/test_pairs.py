@@ -72,6 +72,28 @@ class TestAcceptance:
         source = PairSource(kind(tmp_path, [case, good]))
         assert source.sequences.tolist() == ([0, 1] if accepted else [1])
 
+    @pytest.mark.parametrize(
+        ("lengths", "min_frames", "used"),
+        [
+            pytest.param([12], None, [0], id="a single short clip"),
+            pytest.param([12, 3, 1], None, [0], id="short clips, 5 visible frames needed"),
+            pytest.param([3, 1], None, [0], id="a very short clip"),
+            pytest.param([12, 20], None, [1], id="a long one beside a short one"),
+            pytest.param([12, 20, 11], 12, [0, 1], id="an option"),
+            pytest.param([3, 20, 2], 3, [0, 1], id="a low option"),
+        ],
+    )
+    def test_short_videos(self, tmp_path: Path, lengths: list[int], min_frames: int | None, used: list[int]) -> None:
+        source = PairSource(Numbered(tmp_path, [[True] * n for n in lengths]), min_frames=min_frames)
+        assert source.sequences.tolist() == used
+        source.draw(np.random.default_rng(0))
+
+    def test_too_short_even_so(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"30 in total, and the longest has 20; .* a lower `data\.min_frames`"):
+            PairSource(Numbered(tmp_path, [[True] * 20]), min_frames=30)
+        with pytest.raises(UserError, match=r"`min_frames` must be at least 2 frames, got 1"):
+            PairSource(Numbered(tmp_path, [[True] * 20]), min_frames=1)
+
     def test_no_sequence_to_train_on(self, tmp_path: Path) -> None:
         with pytest.raises(
             UserError, match=r"none of the 2 sequences in .* is suitable for training; a video needs 5 visible"

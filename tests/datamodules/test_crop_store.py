@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from alpharefine.data.device_pairs import PairRecipe
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from datamodules import CropStoreDataModule, Source
+from tests.training_runs import read_metrics
 
 TRAIN = {
     "got10k": Source("got10k", "got10k"),
@@ -70,7 +73,12 @@ def made(
         **(options | changed),  # type: ignore[arg-type]
     )
     module.trainer = SimpleNamespace(
-        world_size=num_processes, global_rank=rank, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+        world_size=num_processes,
+        global_rank=rank,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        fit_loop=SimpleNamespace(
+            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(completed=0)))
+        ),
     )
     module.prepare_data()
     module.setup("fit")
@@ -117,6 +125,34 @@ def test_faults_are_named(data_root: Path, tmp_path: Path) -> None:
         CropStoreDataModule(str(data_root), str(tmp_path), TRAIN, {}, {"coco": 1.0})
 
 
+def test_epoch_and_position_are_those_at_the_first_batch(data_root: Path, tmp_path: Path) -> None:
+    module = made(data_root, tmp_path, video(data_root))
+    loader = module.train_dataloader()
+    loader.sampler.set_epoch(2)
+    second = list(loader)[1]
+    loader.sampler.set_epoch(0)
+    early = iter(loader)
+    loader.sampler.set_epoch(2)
+    module.trainer.fit_loop.epoch_loop.batch_progress.current.completed = 1
+    (batch,) = early
+    assert torch.equal(batch.search, second.search)
+    assert module.describe_batch(1) == f"batch 5 of the crop store {tmp_path / 'store'}"
+
+
+def test_bad_frames_are_left_out_of_the_store(data_root: Path, tmp_path: Path, capsys) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data_root, root)
+    bad = sorted((root / "ecssd").rglob("*.jpg"))[0]
+    bad.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=str(bad)):
+        made(root, tmp_path / "a", video(root))
+    shutil.rmtree(tmp_path / "a")
+    module = made(root, tmp_path / "a", video(root), on_bad_sample="skip")
+    assert f"ecssd/{bad.stem}" not in module._train_pairs.store.names
+    assert re.findall(r"skipped: (\S+): ", capsys.readouterr().err) == [str(bad)]
+    assert module.bad_samples.num_bad == 1
+
+
 def test_it_trains_through_the_command(data_root: Path, tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(CONFIG % (video(data_root), tmp_path / "weights"))
@@ -126,3 +162,9 @@ def test_it_trains_through_the_command(data_root: Path, tmp_path: Path) -> None:
     assert (tmp_path / "weights" / "000002.safetensors").is_file()
     metrics = (tmp_path / "tiny" / "logs" / "version_0" / "metrics.csv").read_text()
     assert all(name in metrics for name in ("train/pairs_per_s", "val/iou", "val/mask_iou"))
+    # A resumed run has the losses of an undisturbed one.
+    train.main([*options, f"--output_dir={tmp_path}", "--resume", "--trainer.max_epochs=2"])
+    train.main([*options, f"--output_dir={tmp_path}", "--name=straight", "--trainer.max_epochs=2"])
+    resumed = [row for row in read_metrics(tmp_path / "tiny", 1) if "train/loss" in row]
+    straight = [row for row in read_metrics(tmp_path / "straight") if "train/loss" in row]
+    assert [row["train/loss"] for row in resumed] == [row["train/loss"] for row in straight[2:]]

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
 from alpharefine.data.augmentation import PairAugmentation
+from alpharefine.data.bad_samples import BadSamples
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from datamodules import COCODataModule, GOT10kDataModule, LaSOTDataModule, PairDataModule, Source
@@ -26,8 +29,18 @@ ALL = {
 SMALL = {"batch_size": 4, "num_workers": 0, "pairs_per_epoch": 12, "val_pairs": 6}
 
 
+class _Progress:
+    """Progress of a trainer that has done no batch."""
+
+    def __init__(self) -> None:
+        self.current = SimpleNamespace(completed=0)
+
+
 def ready(module: PairDataModule, world_size: int = 1, rank: int = 0) -> PairDataModule:
-    module.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, accelerator=None, validating=False)
+    fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=_Progress()))
+    module.trainer = SimpleNamespace(
+        world_size=world_size, global_rank=rank, accelerator=None, validating=False, fit_loop=fit_loop
+    )
     module.prepare_data()
     return module
 
@@ -40,6 +53,108 @@ def crops(loader: Iterable[PairBatch]) -> list[bytes]:
 def epoch_of(loader: DataLoader[PairBatch], epoch: int) -> list[bytes]:
     loader.sampler.set_epoch(epoch)
     return crops(loader)
+
+
+class TestPlace:
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+    def test_epoch_and_position_are_those_at_the_first_batch(self, data_root: Path, num_workers: int) -> None:
+        module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **(SMALL | {"num_workers": num_workers})))
+        loader = module.train_dataloader()
+        whole = epoch_of(loader, 3)
+        loader.sampler.set_epoch(0)
+        early = iter(loader)  # as Lightning does, before it restores the epoch and the position
+        loader.sampler.set_epoch(3)
+        module.trainer.fit_loop.epoch_loop.batch_progress.current.completed = 1
+        assert crops(early) == whole[4:]
+        module.trainer.fit_loop.epoch_loop.batch_progress.current.completed = 0
+        assert crops(loader) == whole
+        assert len(loader) == 3
+
+    def test_validation_starts_at_its_beginning(self, data_root: Path) -> None:
+        module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL))
+        module.trainer.fit_loop.epoch_loop.batch_progress.current.completed = 1
+        assert len(crops(module.val_dataloader())) == 6
+
+    def test_a_batch_is_described_by_its_frames(self, data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), world_size=2, rank=1)
+        module.train_dataloader().sampler.set_epoch(1)
+        read: list[Path] = []
+        monkeypatch.setattr(
+            "alpharefine.data.pairs.read_image", lambda path: read.append(path) or np.zeros((72, 96, 3), np.uint8)
+        )
+        monkeypatch.setattr("alpharefine.data.pairs.read_mask", lambda *_: None)
+        text = module.describe_batch(0)
+        assert re.match(r"pairs 13: .*; 15: .*; 17: .*; and 1 more, to pair 19$", text)
+        for index in (13, 15, 17):
+            module.train_dataset[index]
+        assert all(str(path) in text for path in read)
+
+
+class TestBadSamples:
+    @pytest.fixture
+    def damaged(self, data_root: Path, tmp_path: Path) -> Path:
+        """Copy of the LaSOT videos."""
+        shutil.copytree(data_root / "lasot", tmp_path / "lasot")
+        return tmp_path
+
+    def module(self, root: Path, **changed: object) -> PairDataModule:
+        sources = {"lasot": Source("lasot", "lasot")}
+        return PairDataModule(str(root), sources, sources, **(SMALL | {"pairs_per_epoch": 40} | changed))
+
+    def frames(self, root: Path) -> list[Path]:
+        return sorted((root / "lasot").rglob("*.jpg"))
+
+    def test_an_error_by_default(self, damaged: Path) -> None:
+        for path in self.frames(damaged):
+            path.write_bytes(b"")
+        with pytest.raises(UserError, match=r"\.jpg: "):
+            list(ready(self.module(damaged)).train_dataloader())
+
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+    def test_skip(self, damaged: Path, capsys, num_workers: int) -> None:
+        whole = crops(ready(self.module(damaged)).train_dataloader())
+        module = ready(self.module(damaged, on_bad_sample="skip", num_workers=num_workers))
+        read = module.train_dataset.describe(5).split(" and ")[0]
+        Path(read).write_bytes(b"no picture")
+        affected = [n for n in range(40) if read in module.train_dataset.describe(n)]
+        assert 1 <= len(affected) < 10
+        skipped = crops(module.train_dataloader())
+        assert len(skipped) == 40
+        assert [n for n in range(40) if skipped[n] != whole[n]] == affected
+        assert module.bad_samples.num_bad >= len(affected)
+        assert module.bad_samples.num_read == 40 + module.bad_samples.num_bad
+        assert re.findall(r"skipped: (\S+): ", capsys.readouterr().err) == [read]
+        assert crops(ready(self.module(damaged, on_bad_sample="skip")).train_dataloader()) == skipped
+
+    def test_too_many(self, damaged: Path) -> None:
+        for path in self.frames(damaged)[::4]:
+            path.write_bytes(b"")
+        module = ready(self.module(damaged, on_bad_sample="skip"))
+        with pytest.raises(
+            UserError,
+            match=r"`data\.on_bad_sample`: \d+ of \d+ samples, from [4-9] files, .*; at most 0\.1%",
+        ):
+            list(module.train_dataloader())
+
+    def test_all_bad(self, damaged: Path) -> None:
+        loader = ready(self.module(damaged, on_bad_sample="skip")).train_dataloader()
+        for path in self.frames(damaged):
+            path.unlink()
+        with pytest.raises(UserError, match=r"\.jpg"):
+            list(loader)
+
+    def test_the_share(self, capsys) -> None:
+        counted = BadSamples("skip")
+        for n in range(3):
+            counted.add(1, [f"{n}.jpg: bad"])  # a few files are tolerated in a short run
+        counted.add(10_000, ["0.jpg: bad"])
+        counted.add(10, ["3.jpg: bad"] * 5)
+        assert (counted.num_read, counted.num_bad) == (10_013, 9)
+        assert len(capsys.readouterr().err.splitlines()) == 4
+        with pytest.raises(UserError, match=r"11 of 10015 samples, from 5 files, .* The first: 0\.jpg: bad"):
+            counted.add(2, ["4.jpg: bad"] * 2)
 
 
 class TestBatches:

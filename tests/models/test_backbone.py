@@ -137,7 +137,7 @@ class TestMistakes:
         path.write_bytes(content)
         message = self.refusal(path)
         assert str(path) in message
-        assert "is not a readable .safetensors or torch file" in message
+        assert "is cut short or no checkpoint at all" in message
 
     def test_code_in_a_file_is_not_run(self, tmp_path) -> None:
         ran = tmp_path / "ran"
@@ -147,15 +147,22 @@ class TestMistakes:
                 return (Path.touch, (ran,))
 
         torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pth")
-        assert "is not a readable" in self.refusal(tmp_path / "evil.pth")
+        assert "It was not loaded: it may be malicious" in self.refusal(tmp_path / "evil.pth")
         assert not ran.exists()
 
     @pytest.mark.parametrize(
-        "content", [[torch.ones(1)], torch.ones(1), {"state_dict": {"a": torch.ones(1)}}, {1: torch.ones(1)}]
+        ("content", "message"),
+        [
+            ([torch.ones(1)], "holds a list, no checkpoint"),
+            (torch.ones(1), "holds a Tensor, no checkpoint"),
+            ({"state_dict": {"a": 1}}, "holds no named tensors (it holds state_dict)"),
+            ({1: torch.ones(1)}, "must hold named tensors and nothing else, got '1' with a Tensor"),
+            ({"a": torch.ones(1), "b": 3}, "must hold named tensors and nothing else, got 'b' with a int"),
+        ],
     )
-    def test_something_else_than_named_tensors(self, tmp_path, content) -> None:
+    def test_something_else_than_named_tensors(self, tmp_path, content, message) -> None:
         torch.save(content, tmp_path / "weights.pth")
-        assert "must hold named tensors and nothing else" in self.refusal(tmp_path / "weights.pth")
+        assert message in self.refusal(tmp_path / "weights.pth")
 
     @pytest.mark.parametrize(("stored", "wanted"), [("resnet34", "resnet18"), ("resnet18", "resnet34")])
     def test_another_network(self, tmp_path, stored, wanted) -> None:

@@ -19,7 +19,7 @@ def save_vit(folder: Path, score_bias: float = 0.0) -> Path:
         helper.make_node("Conv", ["search", "patches"], ["x"], strides=[16, 16], kernel_shape=[16, 16]),
         helper.make_node("Mul", ["x", "pooled"], ["product"]),
     ]
-    constants = [_constant(rng, "patches", 8, 3, 16, 16, scale=0.1)]
+    constants = [_constant(rng, "patches", 8, 3, 16, 16, scale=0.03)]
     for index, (channels, gain) in enumerate(((1, 1.0), (2, 0.02), (2, 1.0)), start=1):
         nodes.append(helper.make_node("Conv", ["product", f"w{index}", f"b{index}"], [f"l{index}"]))
         nodes.append(helper.make_node("Sigmoid", [f"l{index}"], [f"output{index}"]))
@@ -65,9 +65,10 @@ def save_dasiamrpn(folder: Path) -> list[Path]:
     return paths
 
 
-def save_nano(folder: Path) -> list[Path]:
-    """Backbone and head."""
+def save_nano(folder: Path, grid: int = 16) -> list[Path]:
+    """Backbone and head; the head's maps have 16 cells a side in v2, 15 in v3."""
     rng = np.random.default_rng(0)
+    kernel = 17 - grid
     stem = helper.make_node("Conv", ["x", "stem"], ["y"], strides=[16, 16], kernel_shape=[16, 16], pads=[0, 0, 1, 1])
     backbone = _save(
         folder / "backbone.onnx",
@@ -79,18 +80,18 @@ def save_nano(folder: Path) -> list[Path]:
     nodes = [
         helper.make_node("GlobalAveragePool", ["input1"], ["pooled"]),
         helper.make_node("Mul", ["input2", "pooled"], ["product"]),
-        helper.make_node("Conv", ["product", "score"], ["output1"], kernel_shape=[1, 1]),
-        helper.make_node("Conv", ["product", "sides"], ["logits"], kernel_shape=[1, 1]),
+        helper.make_node("Conv", ["product", "score"], ["output1"], kernel_shape=[kernel, kernel]),
+        helper.make_node("Conv", ["product", "sides"], ["logits"], kernel_shape=[kernel, kernel]),
         helper.make_node("Sigmoid", ["logits"], ["probs"]),
         helper.make_node("Mul", ["probs", "reach"], ["output2"]),
     ]
     constants = [
-        _constant(rng, "score", 2, 8, 1, 1),
-        _constant(rng, "sides", 4, 8, 1, 1, scale=0.3),
+        _constant(rng, "score", 2, 8, kernel, kernel),
+        _constant(rng, "sides", 4, 8, kernel, kernel, scale=0.3),
         numpy_helper.from_array(np.array([120.0], dtype=np.float32), "reach"),
     ]
     inputs: list[tuple[str, Shape]] = [("input1", [1, 8, 8, 8]), ("input2", [1, 8, 16, 16])]
-    outputs: list[tuple[str, Shape]] = [("output1", [1, 2, 16, 16]), ("output2", [1, 4, 16, 16])]
+    outputs: list[tuple[str, Shape]] = [("output1", [1, 2, grid, grid]), ("output2", [1, 4, grid, grid])]
     return [backbone, _save(folder / "head.onnx", nodes, inputs, outputs, constants)]
 
 

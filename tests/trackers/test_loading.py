@@ -92,14 +92,16 @@ def test_weights_of_trackers_without_any_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "needed", "roles"),
     [
-        ("nano", "2 weight files", "backbone,head"),
-        ("vit", "1 weight file", "vittrack"),
-        ("dasiamrpn", "3 weight files", "model,kernel_cls1,kernel_r1"),
+        ("nano", "2 weight files", "<backbone>.onnx,<head>.onnx"),
+        ("vit", "1 weight file", "<vittrack>.onnx"),
+        ("dasiamrpn", "3 weight files", "<model>.onnx,<kernel_cls1>.onnx,<kernel_r1>.onnx"),
     ],
 )
 @pytest.mark.parametrize("given", [0, 4])
 def test_a_wrong_number_of_files_is_refused(name: str, needed: str, roles: str, given: int) -> None:
-    with pytest.raises(UserError, match=rf"{name} needs {needed}, got {given} .*; give --tracker_weights {roles} as"):
+    with pytest.raises(
+        UserError, match=rf"{name} needs {needed}, got {given} .*; give `--tracker_weights {roles}` with"
+    ):
         load_tracker(name, weights=[Path("a.onnx")] * given)
 
 

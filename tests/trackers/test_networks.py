@@ -14,6 +14,7 @@ from .videos import moving_texture
 SAVE = {
     "nano": save_nano,
     "vit": lambda folder: [save_vit(folder)],
+    "vit-opencv": lambda folder: [save_vit(folder)],
     "dasiamrpn": save_dasiamrpn,
     "siamrpnpp-alex": lambda folder: [save_random(folder)],
 }

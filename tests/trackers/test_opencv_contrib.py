@@ -15,7 +15,7 @@ from alpharefine.trackers import TrackState, find_tracker, load_tracker
 from .videos import moving_texture
 
 CLASSES = {"csrt": "TrackerCSRT", "kcf": "TrackerKCF"}
-GT_XYWH = np.array([[1.6, 2.4, 3.0, 0.2], [5.0, 6.0, 7.0, 8.0]])
+GT_XYWH = np.array([[1.6, 2.4, 3.0, 1.2], [5.0, 6.0, 7.0, 8.0]])
 FRAME = np.full((20, 30, 3), (10, 20, 30), np.uint8)
 
 

@@ -115,7 +115,7 @@ def test_the_entry_over_a_tracker_is_that_tracker_s() -> None:
     assert (entry.name, entry.official_file, entry.roles) == ("oracle:siamrpnpp-lt", inner.official_file, inner.roles)
     assert entry.reports_lost
     assert entry.runs_in_torch
-    assert isinstance(load_tracker("oracle:mil").open("a", GT_XYWH), CenteredTracker)
+    assert isinstance(load_tracker("oracle:mil").open("a", GT_XYWH).tracker, CenteredTracker)
 
 
 @pytest.mark.parametrize("inner", ["replay", "self", "self:2", "oracle", "oracle-size", "csrt", "my.module", ""])

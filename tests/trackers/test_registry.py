@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from alpharefine.errors import UserError
+from alpharefine.errors import SequenceError, UserError
 from alpharefine.trackers import (
     LoadedTracker,
     Tracker,
@@ -81,8 +81,8 @@ def test_every_network_of_the_official_files_has_an_entry() -> None:
 
 
 def test_the_roles_are_those_of_the_implementations() -> None:
-    for name in ("nano", "vit", "dasiamrpn"):
-        assert ENTRIES[name].roles == import_module(f"alpharefine.trackers.{name}").ROLES
+    for name in ("nano", "vit", "vit-opencv", "dasiamrpn"):
+        assert ENTRIES[name].roles == import_module(f"alpharefine.trackers.{name.replace('-', '_')}").ROLES
 
 
 def test_the_table_has_a_row_for_each_entry() -> None:
@@ -144,7 +144,7 @@ def no_files(_folder: Path) -> list[Path]:
 
 LOADABLE: list[Case] = [
     ("nano", save_nano),
-    ("vit", lambda folder: [save_vit(folder)]),
+    *((name, lambda folder: [save_vit(folder)]) for name in ("vit", "vit-opencv")),
     ("dasiamrpn", save_dasiamrpn),
     ("siamrpnpp-alex", lambda folder: [save_random(folder)]),
     *((name, no_files) for name in ("mil", "oracle", "oracle-size", "self", "self:2", "oracle:mil")),
@@ -187,6 +187,29 @@ def test_an_entry_tells_the_truth(loaded: tuple[TrackerEntry, LoadedTracker]) ->
     assert not entry.opens_files
 
 
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param((0.1, 0.2, 0.3, 0.4), id="normalized"),
+        pytest.param((60, 50, 0, 0), id="empty"),
+        pytest.param((60, 50, 40, -1), id="negative"),
+        pytest.param((60, 50, 40, 0.99), id="thin"),
+        pytest.param((np.nan, 50, 40, 40), id="nan"),
+        pytest.param((60, 50, np.inf, 40), id="infinite"),
+    ],
+)
+def test_an_impossible_first_box_is_one_clear_error(
+    loaded: tuple[TrackerEntry, LoadedTracker], box: tuple[float, ...]
+) -> None:
+    frames, gt_xywh = moving_texture(1)
+    opened = loaded[1].open("clip-7", gt_xywh)
+    values = ",".join(f"{value:g}" for value in box)
+    with pytest.raises(SequenceError, match=rf"^clip-7: the first box must be .* got {values}; correct") as caught:
+        opened.initialize(frames[0], np.array(box))
+    assert ("fractions of the image size" in str(caught.value)) == (max(box) < 1)
+    opened.initialize(frames[0], gt_xywh[0])
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in ENTRIES.values() if entry.requires_refiner])
 def test_a_refiner_that_is_required_is_used(name: str) -> None:
     with pytest.raises(UserError, match="needs --ckpt"):
@@ -197,7 +220,7 @@ def test_a_refiner_that_is_required_is_used(name: str) -> None:
 def test_trackers_that_are_lost_say_so(tmp_path: Path) -> None:
     frames, gt_xywh = moving_texture(2)
     lost = [
-        (load_tracker("vit", weights=[save_vit(tmp_path, score_bias=-6.0)]), frames[1]),
+        (load_tracker("vit-opencv", weights=[save_vit(tmp_path, score_bias=-6.0)]), frames[1]),
         (load_tracker("oracle"), frames[1]),
         (load_tracker("oracle-size"), frames[1]),
         (load_tracker(f"{__name__}:Following"), np.zeros_like(frames[1])),

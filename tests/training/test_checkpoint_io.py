@@ -15,7 +15,23 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     for epoch in (1, 2):
         WholeCheckpointIO().save_checkpoint({"epoch": epoch}, path)
         assert torch.load(path, weights_only=True) == {"epoch": epoch}
-    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    assert {file.name for file in path.parent.iterdir()} == {"last.ckpt", "last.previous.ckpt"}
+    assert torch.load(path.with_name("last.previous.ckpt"), weights_only=True) == {"epoch": 1}
+
+
+def test_only_the_last_checkpoint_has_a_previous_one(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        WholeCheckpointIO().save_checkpoint({"epoch": epoch}, tmp_path / "best.ckpt")
+    assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+def test_a_damaged_one_does_not_replace_the_previous_one(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    for epoch in (1, 2):
+        WholeCheckpointIO().save_checkpoint({"epoch": epoch}, path)
+    path.write_bytes(path.read_bytes()[:200])
+    WholeCheckpointIO().save_checkpoint({"epoch": 3}, path)
+    assert torch.load(path.with_name("last.previous.ckpt"), weights_only=True) == {"epoch": 1}
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch) -> None:

@@ -30,7 +30,11 @@ class TestTraining:
         files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
         logs = "logs/version_0"
         assert {f"{logs}/metrics.csv", f"{logs}/config.yaml"} <= files
-        assert {f for f in files if f.endswith(".ckpt")} == {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+        assert {f for f in files if f.endswith(".ckpt")} == {
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "checkpoints/last.previous.ckpt",
+        }
 
     def test_metrics(self, trained) -> None:
         rows = read_metrics(trained)

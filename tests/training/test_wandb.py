@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,8 +14,10 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 
 from alpharefine.data.pairs import PairBatch
+from alpharefine.errors import UserError
 from alpharefine.models import Corners, Prediction
-from alpharefine.training.wandb import PREDICTED_COLOR, TARGET_COLOR, PairPanel, draw_pair, wandb_logger
+from alpharefine.training.wandb import PREDICTED_COLOR, TARGET_COLOR, PairPanel, draw_pair, no_answer, wandb_logger
+from tests.training_runs import PROJECT, arguments, run
 
 SIDE = 32
 GRAY = 100
@@ -161,24 +167,104 @@ class TestPanel:
 
 class TestLogger:
     @pytest.mark.parametrize(
-        ("mode", "has_key", "offline"),
+        ("mode", "has_key", "fault", "offline"),
         [
-            ("auto", True, False),
-            ("auto", False, True),
-            ("online", False, False),
-            ("offline", True, True),
+            ("auto", True, "", False),
+            ("auto", True, "no route", True),
+            ("auto", False, "", True),
+            ("online", True, "", False),
+            ("offline", True, "", True),
         ],
     )
-    def test_modes(self, tmp_path, monkeypatch, mode, has_key, offline) -> None:
+    def test_modes(self, tmp_path, monkeypatch, capsys, mode, has_key, fault, offline) -> None:
         asked = []
         monkeypatch.setattr(wandb, "login", lambda **options: asked.append(options) or has_key)
+        monkeypatch.setattr("alpharefine.training.wandb.no_answer", lambda *_: fault)
         logger = wandb_logger("a run", tmp_path / "a" / "run", mode, {"lr": 0.1})
+        assert isinstance(logger, WandbLogger)
         assert logger._offline == offline
-        assert asked == ([{"prompt": False, "verify": False}] if mode == "auto" else [])
+        assert asked == ([] if mode == "offline" else [{"prompt": False, "verify": False}])
         assert (tmp_path / "a" / "run").is_dir()
         assert Path(logger.save_dir) == tmp_path / "a" / "run"
+        assert capsys.readouterr().err.count("the run is tracked offline") == bool(fault)
+
+    @pytest.mark.parametrize(
+        ("has_key", "fault", "message"),
+        [
+            (False, "", "`--wandb online` requires a key, found none; set WANDB_API_KEY"),
+            (True, "no route", r"`--wandb online`: no answer from \S+ \(no route\); use `--wandb offline`"),
+        ],
+    )
+    def test_online_without_a_key_or_network(self, tmp_path, monkeypatch, has_key, fault, message) -> None:
+        monkeypatch.setattr(wandb, "login", lambda **_: has_key)
+        monkeypatch.setattr("alpharefine.training.wandb.no_answer", lambda *_: fault)
+        with pytest.raises(UserError, match=message):
+            wandb_logger("a run", tmp_path, "online", {})
 
     def test_auto_without_a_key_asks_nobody_and_stays_offline(self, tmp_path, monkeypatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.delenv("WANDB_API_KEY", raising=False)
+        monkeypatch.setattr("alpharefine.training.wandb.no_answer", None)
         assert wandb_logger("a run", tmp_path / "run", "auto", {})._offline
+
+    def test_what_wandb_refuses_is_one_line(self, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr(wandb, "login", lambda **_: True)
+        monkeypatch.setattr("alpharefine.training.wandb.no_answer", lambda *_: "")
+        logger = wandb_logger("a run", tmp_path, "online", {})
+
+        def refuse(**_: object) -> None:
+            raise wandb.errors.CommError("permission denied\nmore")
+
+        monkeypatch.setattr(wandb, "init", refuse)
+        with pytest.raises(UserError, match=r"^`--wandb online`: permission denied; use `--wandb offline`"):
+            _ = logger.experiment
+
+
+class TestAnswer:
+    def test_a_closed_port(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        assert "refused" in no_answer(f"http://127.0.0.1:{port}", 5)
+
+    def test_a_server_that_says_nothing(self) -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            assert no_answer(f"http://127.0.0.1:{silent.getsockname()[1]}", 0.2)
+
+    def test_any_status_is_an_answer(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_error(404)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with HTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.handle_request, daemon=True).start()
+            assert not no_answer(f"http://127.0.0.1:{server.server_port}", 5)
+
+    def test_no_address(self) -> None:
+        assert no_answer("nowhere", 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "code"), [("online", 2), ("auto", 0)])
+def test_no_network(tmp_path, data_root, mode, code) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    environment = {"WANDB_BASE_URL": url, "WANDB_API_KEY": "0" * 40, "HOME": str(tmp_path)}
+    one_step = {"trainer__limit_train_batches": 1, "trainer__limit_val_batches": 1, "trainer__max_epochs": 1}
+    command = (str(PROJECT / "train.py"), *arguments(data_root, tmp_path, wandb=mode, **one_step))
+    start = time.monotonic()
+    done = run(*command, cwd=tmp_path, **environment)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if mode == "online":
+        assert time.monotonic() - start < 45  # most of it is the import of torch and wandb
+        assert done.stderr.splitlines()[-1].startswith(f"error: `--wandb online`: no answer from {url}")
+    else:
+        assert f"wandb: no answer from {url}" in done.stderr
+        assert list((tmp_path / "small" / "wandb").glob("offline-run-*"))

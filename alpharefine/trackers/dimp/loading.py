@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from alpharefine.checkpoints.files import ForeignObject, read_torch_file
+from alpharefine.checkpoints.files import ForeignObject, read_weight_file
 from alpharefine.checkpoints.fit import require_fit
+from alpharefine.checkpoints.state_dicts import find_state
 from alpharefine.errors import UserError
 from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.network import BoxNet, DiMPNet, TrackerBackbone
@@ -95,7 +96,7 @@ def load_atom(path: Path) -> BoxNet:
     Raises:
         UserError: If the file is not of this network.
     """
-    state = _fitting_state(read_torch_file(path, "--tracker_weights"), "atom", path)
+    state = _fitting_state(read_weight_file(path, "--tracker_weights").content, "atom", path)
     return fill(BoxNet("resnet18"), state)
 
 
@@ -109,7 +110,7 @@ def load_dimp(name: str, path: Path) -> DiMPNet:
     Raises:
         UserError: If the file is not of this network.
     """
-    content = read_torch_file(path, "--tracker_weights")
+    content = read_weight_file(path, "--tracker_weights").content
     state, recorded = _fitting_state(content, name, path), _recorded(content.get("constructor"), name, path)
     backbone, optimizer = NETWORKS[name]
     values = {
@@ -137,11 +138,7 @@ def fill(network: Network, state: Mapping[str, Tensor]) -> Network:
 
 
 def _fitting_state(content: Mapping[Any, Any], name: str, path: Path) -> dict[str, Tensor]:
-    state = content.get("net")
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise UserError(
-            f"`--tracker_weights`: {path} has no `net` with named tensors; give the authors' file of --tracker {name}."
-        )
+    state = find_state(content, f"`--tracker_weights`: {path}")
     used = {k: v for k, v in state.items() if not k.startswith(_NEVER_RUN) and not k.endswith(_COUNTER)}
     require_fit(path, name, used, _MAKERS)
     return used

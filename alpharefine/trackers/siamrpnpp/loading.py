@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from alpharefine.checkpoints.files import read_torch_file
+from alpharefine.checkpoints.files import read_weight_file
 from alpharefine.checkpoints.fit import require_fit
+from alpharefine.checkpoints.state_dicts import find_state
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp, fold_batch_norms
 from alpharefine.trackers.siamrpnpp.variants import VARIANTS, Variant
 
@@ -29,7 +29,7 @@ def load_network(name: str, path: Path) -> SiamRPNpp:
     Raises:
         UserError: If the file cannot be read or is not of this network.
     """
-    state = _weights(read_torch_file(path, option="--tracker_weights"))
+    state = find_state(read_weight_file(path, "--tracker_weights").content, f"`--tracker_weights`: {path}")
     require_fit(path, name, state, {name: partial(_network, variant) for name, variant in VARIANTS.items()})
     return build_network(VARIANTS[name], state)
 
@@ -51,11 +51,3 @@ def build_network(variant: Variant, state: Mapping[str, Tensor]) -> SiamRPNpp:
 
 def _network(variant: Variant) -> SiamRPNpp:
     return SiamRPNpp(variant.backbone, variant.neck_channels, variant.weighted)
-
-
-def _weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Return the parameters of a released file or of a training snapshot under the names of released files."""
-    nested = content.get("state_dict")
-    state = nested if isinstance(nested, Mapping) else content
-    named = {str(key).removeprefix("module."): value for key, value in state.items()}
-    return {key: value for key, value in named.items() if isinstance(value, Tensor)}

@@ -304,7 +304,7 @@ def test_the_official_file_loads(random_network: BoxNet, tmp_path: Path, monkeyp
     monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path))
     for weights in ([], [path], [tmp_path]):
         loaded_tracker = load_tracker("atom", weights=weights, device="cpu")
-    tracker = loaded_tracker.open("a", np.zeros((1, 4)))
+    tracker = loaded_tracker.open("a", np.zeros((1, 4))).tracker
     assert isinstance(tracker, ATOMTracker)
     loaded = tracker.network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in random_network.state_dict().items())

@@ -76,7 +76,7 @@ def test_the_official_file_loads(
     monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path))
     for weights in ([], [path], [tmp_path]):
         loaded_tracker = load_tracker("dimp18", weights=weights, device="cpu")
-    tracker = loaded_tracker.open("a", np.zeros((1, 4)))
+    tracker = loaded_tracker.open("a", np.zeros((1, 4))).tracker
     assert isinstance(tracker, DiMPTracker)
     loaded = tracker.network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in dimp18.items())
