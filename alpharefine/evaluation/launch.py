@@ -18,10 +18,9 @@ from typing import NamedTuple
 import torch
 
 from alpharefine.errors import UserError
+from alpharefine.evaluation.failures import Failure, unique
+from alpharefine.evaluation.processes import end_with_parent
 from alpharefine.evaluation.results import write_whole
-
-Failures = dict[str, list[str]]
-"""Names of failed sequences by run."""
 
 
 class Plan(NamedTuple):
@@ -58,7 +57,7 @@ class Launch(NamedTuple):
         """Names of the sequences that this process runs."""
         return set(self.plan.shares[self.rank])
 
-    def finish(self, output_dir: Path, failures: Failures) -> Failures | None:
+    def finish(self, output_dir: Path, failures: list[Failure]) -> list[Failure] | None:
         """Record that this process has finished, and collect the failures of all processes if it is the last.
 
         Args:
@@ -78,12 +77,9 @@ class Launch(NamedTuple):
             folder.rename(finished)
         except FileNotFoundError:  # another process was the last, and has moved the folder
             return None
-        merged: Failures = {}
-        for report in sorted(finished.iterdir()):
-            for run, names in json.loads(report.read_text()).items():
-                merged.setdefault(run, []).extend(names)
+        merged = [Failure(*row) for report in sorted(finished.iterdir()) for row in json.loads(report.read_text())]
         shutil.rmtree(finished)
-        return merged
+        return unique(merged)
 
 
 def is_launched() -> bool:
@@ -100,6 +96,8 @@ def is_launched() -> bool:
 def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
     """Join the other processes of the launch and receive a share of the sequences.
 
+    From then on, this process ends when its launcher has ended.
+
     Args:
         make_costs: Function that returns the cost of each unfinished sequence by name. It is called only on rank 0.
 
@@ -109,6 +107,7 @@ def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
+    end_with_parent()
     num_local, num_nodes = _size_of_launch()
     # Rendezvous on the CPU: the broadcast is small, and several processes may share one GPU.
     strategy = DDPStrategy(process_group_backend="gloo")

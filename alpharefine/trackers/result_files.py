@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -66,7 +66,8 @@ class PublishedResults:
             Boxes as in the file, ``(num_frames, 4)`` float64 in image pixels.
 
         Raises:
-            UserError: If the file is malformed or has fewer rows than the sequence has frames.
+            UserError: If the file is malformed, has fewer rows than the sequence has frames, or holds boxes in another
+                format than x, y, width, height.
         """
         file = self.files[sequence_name]
         text = decode_text(file.content, file.place)
@@ -75,7 +76,9 @@ class PublishedResults:
             rows = np.concatenate([[first_xywh], parse_rows(others, file.place, first_row=2)])
         else:
             rows = parse_rows(text, file.place)
-        return require_rows(rows, num_frames, file.place)
+        rows = require_rows(rows, num_frames, file.place)
+        require_xywh(rows[0], first_xywh, file.place)
+        return rows
 
 
 def require_rows(rows: np.ndarray, num_frames: int, place: str) -> np.ndarray:
@@ -95,6 +98,75 @@ def require_rows(rows: np.ndarray, num_frames: int, place: str) -> np.ndarray:
             "frame: download it again, or remove it."
         )
     return rows[:num_frames]
+
+
+_CONVENTIONS: dict[str, Callable[[float, float, float, float], tuple[float, float, float, float]]] = {
+    "x1,y1,x2,y2": lambda a, b, c, d: (a, b, c - a, d - b),
+    "center x,center y,width,height": lambda a, b, c, d: (a - c / 2, b - d / 2, c, d),
+    "y,x,height,width": lambda a, b, c, d: (b, a, d, c),
+    "y1,x1,y2,x2": lambda a, b, c, d: (b, a, d - b, c - a),
+}
+"""Other formats of a box, as functions to x, y, width, height."""
+
+_TOLERANCE = 1.5
+"""Pixels that a row of the given box may differ from it: an offset of 1, and rounding."""
+
+_NORMALIZED_TOLERANCE = 0.02
+"""Ratio of the image size that a normalized row may differ from the given box, because of rounding."""
+
+
+def require_xywh(row: np.ndarray, first_xywh: np.ndarray, place: str) -> None:
+    """Check that the first row of a result, which is the given box in every toolkit, is not in another format.
+
+    A row that no format explains is accepted: some toolkits write the tracker's own box.
+
+    Args:
+        row: First row of the result, ``(4,)``.
+        first_xywh: Initial box of the tracker, ``(4,)`` in image pixels.
+        place: Path of the file, for the message.
+
+    Raises:
+        UserError: If another format than x, y, width, height gives the initial box.
+    """
+    fault = _other_convention(np.asarray(row, np.float64), np.asarray(first_xywh, np.float64))
+    if fault is not None:
+        got, given = (",".join(f"{value:g}" for value in box) for box in (row, first_xywh))
+        raise UserError(
+            f"{place} must hold x,y,width,height in pixels, but its first row {got} is the given box {given} as "
+            f"{fault}; convert the file."
+        )
+
+
+def _other_convention(row: np.ndarray, given_xywh: np.ndarray) -> str | None:
+    """Return the format in which a row is the given box; None if it is x, y, width, height, or no format fits."""
+    if not (np.isfinite(row).all() and np.isfinite(given_xywh).all()):
+        return None
+    distance = np.abs(row - given_xywh).max()
+    if distance <= _TOLERANCE:
+        return None
+    for name, convert in _CONVENTIONS.items():
+        other = np.abs(np.array(convert(*row.tolist())) - given_xywh).max()
+        if other <= _TOLERANCE and 4 * other < distance:
+            return name
+    if not (np.abs(row) <= 1.5).all() or (given_xywh[2:] < 4).any():
+        return None
+    readings = {"x,y,width,height": lambda *values: values, **_CONVENTIONS}
+    for name, convert in readings.items():
+        if _is_scaled(np.array(convert(*row.tolist())), given_xywh):
+            return f"{name}, normalized by the image size"
+    return None
+
+
+def _is_scaled(normalized_xywh: np.ndarray, given_xywh: np.ndarray) -> bool:
+    """Return True if a box is another box divided by a width and a height that are those of an image."""
+    if (normalized_xywh[2:] <= 0).any():
+        return False
+    size = given_xywh[2:] / normalized_xywh[2:]
+    fits = np.abs(normalized_xywh[:2] * size - given_xywh[:2]) <= np.maximum(_TOLERANCE, _NORMALIZED_TOLERANCE * size)
+    return bool(fits.all() and (size >= 0.9 * given_xywh[2:]).all() and (size <= _MAX_IMAGE_SIDE).all())
+
+
+_MAX_IMAGE_SIDE = 20_000
 
 
 def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> PublishedResults | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 from alpharefine import Refinement
 from alpharefine.boxes import is_valid
 from alpharefine.data.images import read_image
-from alpharefine.errors import UserError
 from alpharefine.evaluation import replay
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.base import EvaluationSequence
@@ -97,8 +97,8 @@ def test_batches_give_the_boxes_of_one_by_one(
     done = list(ReplayRunner(chosen, "cpu", batch_size=batch_size).run_all(jobs))
     assert [result.sequence_name for result in done] == [job.sequence.name for job in jobs]
     assert [list(result.results) for result in done] == [list(job.boxes_xywh) for job in jobs]
-    for job, (_, results) in zip(jobs, done, strict=True):
-        for tracker, result in results.items():
+    for job, done_job in zip(jobs, done, strict=True):
+        for tracker, result in done_job.results.items():
             boxes_xywh, masks = one_by_one(chosen, job.sequence, job.boxes_xywh[tracker])
             np.testing.assert_allclose(result.boxes_xywh, boxes_xywh, rtol=0, atol=2e-3)
             assert result.times_ms.shape == (len(boxes_xywh), 3)
@@ -151,22 +151,77 @@ def test_the_network_sees_full_batches(
     assert sizes == [7] * (num_boxes // 7) + [num_boxes % 7] * (num_boxes % 7 > 0)
 
 
-def test_jobs_before_a_broken_one_are_yielded(jobs: list[ReplayJob], checkpoint: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "00000004.jpg"
-    broken.write_bytes(b"no picture")
+def with_frame(job: ReplayJob, index: int, path: Path) -> ReplayJob:
+    assert job.sequence.frame_paths is not None
+    paths = [*job.sequence.frame_paths[:index], path, *job.sequence.frame_paths[index + 1 :]]
+    return job._replace(sequence=replace(job.sequence, frame_paths=paths))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize(
+    ("index", "content", "message"),
+    [
+        pytest.param(3, b"no picture", "00000004", id="no picture"),
+        pytest.param(0, b"no picture", "00000001", id="first"),
+        pytest.param(5, None, "00000006.png has 64x40 px, the first frame of its sequence has 64x48", id="size"),
+    ],
+)
+def test_a_broken_frame_ends_its_sequence_alone(
+    jobs: list[ReplayJob],
+    checkpoint: Path,
+    tmp_path: Path,
+    batch_size: int,
+    index: int,
+    content: bytes | None,
+    message: str,
+) -> None:
+    broken = tmp_path / f"{index + 1:08d}.png"
+    broken.write_bytes(cv2.imencode(".png", np.zeros((40, 64, 3)))[1].tobytes() if content is None else content)
+    runner = ReplayRunner(settings(checkpoint), "cpu", batch_size=batch_size)
+    whole = {result.sequence_name: result.results for result in runner.run_all(jobs)}
     first, second, third = jobs
-    assert second.sequence.frame_paths is not None
-    paths = [*second.sequence.frame_paths[:3], broken, *second.sequence.frame_paths[4:]]
-    second = second._replace(sequence=replace(second.sequence, frame_paths=paths))
-    results = ReplayRunner(settings(checkpoint), "cpu").run_all([first, second, third])
-    assert next(results).sequence_name == first.sequence.name
-    with pytest.raises(UserError, match="00000004"):
-        next(results)
+    one, two, three = runner.run_all([first, with_frame(second, index, broken), third])
+    assert (two.sequence_name, two.results) == (second.sequence.name, {})
+    assert message in str(two.error)
+    for result in (one, three):
+        assert result.error is None
+        for tracker, found in result.results.items():
+            np.testing.assert_allclose(
+                found.boxes_xywh, whole[result.sequence_name][tracker].boxes_xywh, rtol=0, atol=2e-3
+            )
+
+
+def test_an_error_of_a_batch_ends_the_sequences_in_it(
+    jobs: list[ReplayJob], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = ReplayRunner(settings(checkpoint), "cpu", batch_size=10)
+    refine_many, count = runner.refiner.refine_many, 0
+
+    def failing(*arguments: Any, **options: Any) -> list[Refinement]:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise RuntimeError("out of memory")
+        return refine_many(*arguments, **options)
+
+    monkeypatch.setattr(runner.refiner, "refine_many", failing)
+    one, two, three = runner.run_all(jobs)
+    assert one.error is None
+    assert "RuntimeError: out of memory" in str(two.error)
+    assert three.error is None or "out of memory" in str(three.error)
+
+
+def test_frames_are_counted(jobs: list[ReplayJob], checkpoint: Path) -> None:
+    done = next(ReplayRunner(settings(checkpoint), "cpu").run_all(jobs))
+    near, far = (done.results[tracker].counts for tracker in ("near", "far"))
+    assert sum(number for key, number in near.items() if key != "frames") == near["frames"] == 5
+    assert far["invalid_box"] == 2
+    assert sum(number for key, number in far.items() if key != "frames") == 5
 
 
 def test_a_first_box_outside_of_the_picture(jobs: list[ReplayJob], checkpoint: Path) -> None:
     sequence = jobs[0].sequence
     outside = replace(sequence.truth, boxes_xywh=sequence.truth.boxes_xywh + np.array([1000, 0, 0, 0]))
     job = jobs[0]._replace(sequence=replace(sequence, truth=outside))
-    with pytest.raises(UserError, match=r"its first box .* lies outside"):
-        list(ReplayRunner(settings(checkpoint), "cpu").run_all([job]))
+    (result,) = ReplayRunner(settings(checkpoint), "cpu").run_all([job])
+    assert re.search(r"its first box .* lies outside", str(result.error))
