@@ -97,6 +97,8 @@ def text_files(place: Path) -> Iterator[TextFile]:
         for path in (folder / file for file in sorted(files) if not _is_hidden((file,))):
             if not path.exists():
                 raise UserError(f"{path} is a link to a file that is not there; restore or remove it.")
+            if not path.is_file() and (is_archive(path) or path.name.endswith(TEXT_SUFFIXES)):
+                raise UserError(f"{path} is a pipe or a device, not a file; remove it.")
             if is_archive(path):
                 yield from _in_archive(path, (*folders, archive_stem(path)))
             elif path.name.endswith(TEXT_SUFFIXES):

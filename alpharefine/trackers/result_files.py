@@ -34,6 +34,9 @@ _RUN_OF_SEQUENCE = re.compile(r"(?P<sequence>.+)_(?P<run>\d{3})")
 _TIMES = "times"
 """Folder in which this project and got10k-toolkit store times, in files with the same names as those of boxes."""
 
+_MAX_READ, _MAX_KEPT = 2**32, 2**30
+"""Size limits in bytes of the text in a folder of results, and of that which is kept in memory."""
+
 _EXPERIMENTS = ("baseline", "longterm")
 """Folders of VOT between that of a tracker and those of its sequences."""
 
@@ -209,11 +212,26 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
             f"--results_dir {results_dir} is not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); "
             "--tracker replay reads result files from it."
         )
+    requested = frozenset(sequence_names)
     groups: dict[_Group, dict[str, TextFile]] = defaultdict(dict)
+    digests: dict[_Group, dict[str, bytes]] = defaultdict(dict)
+    num_read, num_kept = 0, 0
     for file in text_files(results_dir):
-        if _TIMES not in file.folders:
-            group, sequence_name = _group(file)
-            _add(groups[group], sequence_name, file)
+        if _TIMES in file.folders:
+            continue
+        group, sequence_name = _group(file)
+        num_read += len(file.content)
+        digests[group][sequence_name] = hashlib.sha256(file.content).digest()
+        if sequence_name in requested:
+            num_kept += len(file.content)
+        else:
+            file = file._replace(content=b"")
+        if num_read > _MAX_READ or num_kept > _MAX_KEPT:
+            raise UserError(
+                f"--results_dir {results_dir} unpacks to more than {_MAX_READ >> 30} GiB of text, or more than "
+                f"{_MAX_KEPT >> 30} GiB for the {len(requested)} sequences; give a folder with fewer trackers."
+            )
+        _add(groups[group], sequence_name, file)
     groups = {group: files for group, files in groups.items() if any(name in files for name in sequence_names)}
     if not groups:
         raise UserError(
@@ -226,7 +244,7 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
             names[group],
             str(Path(results_dir, *group.folders)),
             {name: files[name] for name in sequence_names if name in files},
-            _digest(files),
+            _digest(digests[group]),
         )
         for group, files in groups.items()
     ]
@@ -296,8 +314,9 @@ def _name(group: _Group, groups: list[_Group], here: str, with_archive: bool) ->
     return folder_name("_".join([*folders, *([group.run] if num_runs > 1 else [])]))
 
 
-def _digest(files: Mapping[str, TextFile]) -> str:
+def _digest(digests: Mapping[str, bytes]) -> str:
+    """Return the digest of the files of a tracker from the digest of each file by name of the sequence."""
     digest = hashlib.sha256()
-    for name, file in sorted(files.items()):
-        digest.update(f"{name}|{len(file.content)}|".encode() + file.content)
+    for name, content in sorted(digests.items()):
+        digest.update(f"{name}|".encode() + content)
     return digest.hexdigest()
