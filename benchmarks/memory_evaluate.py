@@ -60,7 +60,8 @@ class _Tiny(nn.Module):
         self.features = nn.Conv2d(3, 4, 16, stride=16)
 
     def encode_template(self, templates: Tensor, _target_xyxy: Tensor) -> Tensor:
-        return self.features(templates.float()).mean(dim=(2, 3))
+        features: Tensor = self.features(templates.float())
+        return features.mean(dim=(2, 3))
 
     def forward(self, search: Tensor, kernel: Tensor, _heads: Sequence[str]) -> Prediction:
         maps = (self.features(search.float()) * kernel[:, :, None, None]).mean(dim=1)
@@ -119,7 +120,7 @@ def main() -> None:
     torch.manual_seed(0)
     refiner = Refiner.from_network(cast("AlphaRefineNet", _Tiny()), "cpu")
     for module in (run, replay):
-        module.load_refiner = lambda *_: refiner
+        module.load_refiner = lambda *_: refiner  # type: ignore[attr-defined]
     refinement = RefinementSettings(
         "", "exact", "32", "corner", 0.5, flip_test=False, save_masks=False, feedback=True, min_feedback_score=0.0,
         when_lost="refine", min_score=None,

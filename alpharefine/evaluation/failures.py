@@ -9,6 +9,10 @@ _NUM_NAMED = 10
 """Largest number of sequences that a sentence names."""
 
 
+NO_FILE = "no result file"
+"""Reason of a sequence that was not run, or of which no result was published."""
+
+
 class Failure(NamedTuple):
     """Sequence without a result.
 
@@ -23,6 +27,11 @@ class Failure(NamedTuple):
     reason: str
     tracker: str = ""
     run: str = ""
+
+    @property
+    def is_absent(self) -> bool:
+        """True if there is no result file, as opposed to an error."""
+        return self.reason == NO_FILE
 
     @property
     def line(self) -> str:

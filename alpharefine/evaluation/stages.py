@@ -17,7 +17,7 @@ from alpharefine.evaluation.config import EvaluationConfig
 from alpharefine.evaluation.datasets.base import EvaluationDataset, EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.execute import Write, run_replays, run_tracker
-from alpharefine.evaluation.failures import Failure, add_counts, summarize, unique
+from alpharefine.evaluation.failures import NO_FILE, Failure, add_counts, summarize, unique
 from alpharefine.evaluation.launch import Launch, is_launched, join_launch
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison, RunMetrics, TrackerMetrics
 from alpharefine.evaluation.plan import TrackerRuns, default_output_dir, plan_runs
@@ -102,10 +102,10 @@ def run(config: EvaluationConfig) -> RunOutcome:
             sequences, "A refiner" if resolved.checkpoint is not None else f"--tracker {config.tracker.name}"
         )
     plan = functools.partial(plan_runs, config, resolved, sequences, output_dir)
-    launch = _join(config, plan) if is_launched() else None
+    launch = _join(config, plan, output_dir) if is_launched() else None
     trackers = plan(overwrite=config.run.overwrite and launch is None)
     failures += [
-        Failure(sequence.name, "no result file", tracker.name)
+        Failure(sequence.name, NO_FILE, tracker.name)
         for tracker in trackers
         for sequence in sequences
         if sequence.name not in {each.name for each in tracker.sequences}
@@ -174,7 +174,7 @@ def _describe(config: EvaluationConfig, resolved: ResolvedRuns) -> str:
     return f"{config.refiner.ckpt}: {loaded.description}; {loaded.network.config}\n{doubts}"
 
 
-def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]]) -> Launch:
+def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]], output_dir: Path) -> Launch:
     if config.run.devices > 1:
         raise UserError(
             "`--devices` is not possible under torchrun or SLURM: the launcher sets the number of processes."
@@ -189,7 +189,7 @@ def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]]) 
                     costs[sequence.name] = costs.get(sequence.name, 0) + len(sequence)
         return costs
 
-    return join_launch(make_costs)
+    return join_launch(make_costs, output_dir)
 
 
 def score(results: ResultsSet, protocol: Protocol | Literal["auto"] = "auto", compare: bool = False) -> Metrics:
@@ -343,7 +343,7 @@ def score_folder(config: EvaluationConfig, output_dir: Path, planned: Collection
         raise UserError(f"{output_dir} has no complete sequence; run `evaluate` first.")
     loaded, failures = load_sequences(dataset, present)
     failures += [
-        Failure(name, "no result file", tracker)
+        Failure(name, NO_FILE, tracker)
         for tracker, complete in done.items()
         for name in dataset.names
         if name not in complete

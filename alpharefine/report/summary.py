@@ -31,7 +31,7 @@ def format_summary(metrics: Metrics) -> str:
     num_chosen = len(metrics.sequences)
     part = "" if metrics.num_sequences == num_chosen else f" of {num_chosen}"
     header = f"{metrics.num_sequences}{part} sequences, {metrics.num_frames} frames{convention}"
-    notes = [*format_counts(metrics), *format_failures(metrics)]
+    notes = [*format_counts(metrics), *list_failures(metrics.failures, metrics.sequences)]
     if metrics.scoring == "none":
         return "\n".join([header, "no scores: the data set has no ground truth after the first frame", *notes])
     if metrics.scoring == "server":
@@ -46,6 +46,9 @@ def format_summary(metrics: Metrics) -> str:
     else:
         table = format_trackers(scores, protocol)
     published = [] if metrics.published is None else [format_published(metrics.published)]
+    # The lines of the missing sequences name those without a file.
+    failures = [failure for failure in metrics.failures if failure.tracker not in scores or not failure.is_absent]
+    notes = [*format_counts(metrics), *list_failures(failures, metrics.sequences)]
     return "\n".join([header, table, *missing, *published, *notes])
 
 
@@ -69,18 +72,6 @@ def format_counts(metrics: Metrics) -> list[str]:
             what = f"{num_refined} of {num_frames} frames refined; " if run == "refined" else ""
             lines.append(f"{tracker}, {run}: {what}{', '.join(reasons)}")
     return lines
-
-
-def format_failures(metrics: Metrics) -> list[str]:
-    """List the sequences without a result, those with the same reason in one line.
-
-    Args:
-        metrics: Numbers of the evaluation.
-
-    Returns:
-        A heading and one line a reason; empty if there are none.
-    """
-    return list_failures(metrics.failures, metrics.sequences)
 
 
 def list_failures(failures: Iterable[Failure], chosen: Collection[str]) -> list[str]:

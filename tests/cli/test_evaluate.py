@@ -352,7 +352,7 @@ def test_scoring_a_folder_after_a_failure(
         score.main([str(out)])
     printed = capsys.readouterr().out
     assert "2 of 3 sequences, 12 frames" in printed
-    assert re.search(rf"^  {names[1]} \(\S+\): no result file$", printed, re.MULTILINE)
+    assert re.search(rf"has no results of 1 of the 3 sequences: {names[1]}$", printed, re.MULTILINE)
     assert list(runs_in(out)["base"]["sequences"]) == [names[0], names[2]]
     with pytest.raises(UserError, match=f"`--sequences`: {names[1]} is not complete"):
         score.main([str(out), "--sequences", f"{names[0]},{names[1]}"])

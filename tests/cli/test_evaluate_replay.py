@@ -59,7 +59,6 @@ def test_all_trackers_in_one_call(
     with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[2]}\)"):
         run(*command, "--ckpt", checkpoint)
     captured = capsys.readouterr()
-    assert f"  {names[2]} (far): no result file" in captured.out
     rows, metrics = rows_of(captured.out), metrics_in(out)
     assert "3 sequences, 18 frames, protocol lasot" in captured.out
     assert list(rows) == list(metrics["trackers"]) == ["far", "near", "packed"]
@@ -173,7 +172,7 @@ def test_the_folder_of_one_tracker_that_lacks_a_sequence(
         run("--tracker", "replay", "--results_dir", published / "far", "--data_root", root, "--output_dir", tmp_path)
     printed = capsys.readouterr().out
     assert "2 of 3 sequences, 12 frames" in printed
-    assert f"  {names[2]} (far): no result file" in printed
+    assert f"far has no results of 1 of the 3 sequences: {names[2]}" in printed
     assert list(metrics_in(tmp_path)["trackers"]["far"]["runs"]["base"]["sequences"]) == names[:2]
 
 
