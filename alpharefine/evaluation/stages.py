@@ -93,8 +93,6 @@ def run(config: EvaluationConfig) -> RunOutcome:
     dataset = open_dataset(config.dataset)
     _check_output(config, dataset)
     sequences, failures = load_sequences(dataset, dataset.names)
-    for failure in failures:
-        sys.stderr.write(f"Sequence {failure.sequence} failed: {failure.reason}\n")
     resolved = resolve_runs(config)
     output_dir = default_output_dir(config)
     if resolved.checkpoint is not None or resolved.entry.needs_frames:
@@ -103,6 +101,8 @@ def run(config: EvaluationConfig) -> RunOutcome:
         )
     plan = functools.partial(plan_runs, config, resolved, sequences, output_dir)
     launch = _join(config, plan, output_dir) if is_launched() else None
+    for failure in failures if launch is None or launch.rank == 0 else ():
+        sys.stderr.write(f"Sequence {failure.sequence} failed: {failure.reason}\n")
     trackers = plan(overwrite=config.run.overwrite and launch is None)
     failures += [
         Failure(sequence.name, NO_FILE, tracker.name)

@@ -69,10 +69,12 @@ class PublishedResults:
             Boxes as in the file, ``(num_frames, 4)`` float64 in image pixels.
 
         Raises:
-            UserError: If the file is malformed, has fewer rows than the sequence has frames, or holds boxes in another
-                format than x, y, width, height.
+            UserError: If the file is damaged or malformed, has fewer rows than the sequence has frames, or holds boxes
+                in another format than x, y, width, height.
         """
         file = self.files[sequence_name]
+        if file.fault:
+            raise UserError(file.fault)
         text = decode_text(file.content, file.place)
         first_row, _, others = text.partition("\n")
         if first_row.strip() == "1":  # VOT's mark of the initialization
@@ -183,7 +185,7 @@ def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> Publis
         Results; None if the folder has no file of any requested sequence.
 
     Raises:
-        UserError: If a file is damaged, or a sequence has two files.
+        UserError: If a sequence has two files.
     """
     files: dict[str, TextFile] = {}
     for name, suffix in product(sequence_names, TEXT_SUFFIXES):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.replay import ReplayJob, ReplayRunner
 from alpharefine.evaluation.run import load_refiner, mask_region
 from alpharefine.evaluation.settings import RefinementSettings
+from alpharefine.inference.refiner import Template
 from tests.evaluation.settings import run_settings
 
 
@@ -157,6 +159,35 @@ def with_frame(job: ReplayJob, index: int, path: Path) -> ReplayJob:
     return job._replace(sequence=replace(job.sequence, frame_paths=paths))
 
 
+class Downward:
+    """A refiner that moves boxes down by two pixels, and fails in the batches of `failing`."""
+
+    failing: ClassVar[Collection[int]] = ()
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def encode_template(self, _frame: np.ndarray, _box_xywh: np.ndarray) -> Template:
+        return Template(None)
+
+    def refine_many(
+        self, _frames: list[np.ndarray], boxes_xywh: list[np.ndarray], _templates: list[Template], mask: bool = False
+    ) -> list[Refinement]:
+        assert not mask
+        self.count += 1
+        if self.count in self.failing:
+            raise RuntimeError("out of memory")
+        moved = [box_xywh + np.array([0, 2.0, 0, 0]) for box_xywh in boxes_xywh]
+        return [Refinement(box_xywh, box_xywh, None, 0.5, True) for box_xywh in moved]
+
+
+@pytest.fixture
+def downward(monkeypatch: pytest.MonkeyPatch) -> RefinementSettings:
+    """Settings of runs with the quick refiner `Downward`."""
+    monkeypatch.setattr(replay, "load_refiner", lambda *_: Downward())
+    return settings(Path("absent"))
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 @pytest.mark.parametrize(
     ("index", "content", "message"),
@@ -168,7 +199,7 @@ def with_frame(job: ReplayJob, index: int, path: Path) -> ReplayJob:
 )
 def test_a_broken_frame_ends_its_sequence_alone(
     jobs: list[ReplayJob],
-    checkpoint: Path,
+    downward: RefinementSettings,
     tmp_path: Path,
     batch_size: int,
     index: int,
@@ -177,7 +208,7 @@ def test_a_broken_frame_ends_its_sequence_alone(
 ) -> None:
     broken = tmp_path / f"{index + 1:08d}.png"
     broken.write_bytes(cv2.imencode(".png", np.zeros((40, 64, 3)))[1].tobytes() if content is None else content)
-    runner = ReplayRunner(settings(checkpoint), "cpu", batch_size=batch_size)
+    runner = ReplayRunner(downward, "cpu", batch_size=batch_size)
     whole = {result.sequence_name: result.results for result in runner.run_all(jobs)}
     first, second, third = jobs
     one, two, three = runner.run_all([first, with_frame(second, index, broken), third])
@@ -186,42 +217,35 @@ def test_a_broken_frame_ends_its_sequence_alone(
     for result in (one, three):
         assert result.error is None
         for tracker, found in result.results.items():
-            np.testing.assert_allclose(
-                found.boxes_xywh, whole[result.sequence_name][tracker].boxes_xywh, rtol=0, atol=2e-3
-            )
+            np.testing.assert_array_equal(found.boxes_xywh, whole[result.sequence_name][tracker].boxes_xywh)
 
 
+@pytest.mark.parametrize(
+    ("failing", "failed"), [((1,), [True, False, False]), ((2,), [True, True, False]), ((3,), [False, True, True])]
+)
 def test_an_error_of_a_batch_ends_the_sequences_in_it(
-    jobs: list[ReplayJob], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    jobs: list[ReplayJob],
+    downward: RefinementSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: Collection[int],
+    failed: list[bool],
 ) -> None:
-    runner = ReplayRunner(settings(checkpoint), "cpu", batch_size=10)
-    refine_many, count = runner.refiner.refine_many, 0
-
-    def failing(*arguments: Any, **options: Any) -> list[Refinement]:
-        nonlocal count
-        count += 1
-        if count == 2:
-            raise RuntimeError("out of memory")
-        return refine_many(*arguments, **options)
-
-    monkeypatch.setattr(runner.refiner, "refine_many", failing)
-    one, two, three = runner.run_all(jobs)
-    assert one.error is None
-    assert "RuntimeError: out of memory" in str(two.error)
-    assert three.error is None or "out of memory" in str(three.error)
+    monkeypatch.setattr(Downward, "failing", failing)
+    results = list(ReplayRunner(downward, "cpu", batch_size=7).run_all(jobs))  # of 8, 8 and 5 boxes
+    assert [result.sequence_name for result in results] == [job.sequence.name for job in jobs]
+    assert [result.error is not None for result in results] == failed
+    assert all("RuntimeError: out of memory" in str(result.error) for result in results if result.error is not None)
 
 
-def test_frames_are_counted(jobs: list[ReplayJob], checkpoint: Path) -> None:
-    done = next(ReplayRunner(settings(checkpoint), "cpu").run_all(jobs))
-    near, far = (done.results[tracker].counts for tracker in ("near", "far"))
-    assert sum(number for key, number in near.items() if key != "frames") == near["frames"] == 5
-    assert far["invalid_box"] == 2
-    assert sum(number for key, number in far.items() if key != "frames") == 5
+def test_frames_are_counted(jobs: list[ReplayJob], downward: RefinementSettings) -> None:
+    done = next(ReplayRunner(downward, "cpu").run_all(jobs))
+    assert done.results["near"].counts == {"frames": 5, "refined": 5, "invalid_box": 0}
+    assert done.results["far"].counts == {"frames": 5, "refined": 3, "invalid_box": 2}
 
 
-def test_a_first_box_outside_of_the_picture(jobs: list[ReplayJob], checkpoint: Path) -> None:
+def test_a_first_box_outside_of_the_picture(jobs: list[ReplayJob], downward: RefinementSettings) -> None:
     sequence = jobs[0].sequence
     outside = replace(sequence.truth, boxes_xywh=sequence.truth.boxes_xywh + np.array([1000, 0, 0, 0]))
     job = jobs[0]._replace(sequence=replace(sequence, truth=outside))
-    (result,) = ReplayRunner(settings(checkpoint), "cpu").run_all([job])
+    (result,) = ReplayRunner(downward, "cpu").run_all([job])
     assert re.search(r"its first box .* lies outside", str(result.error))

@@ -249,14 +249,19 @@ def test_an_archive_cut_short(tmp_path: Path) -> None:
 def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_FILE_SIZE", 20)
     for write, name in ((write_gzipped, "ATOM/cat-1.txt"), (write_folder, "ECO/cat-1.txt")):
+        (tracker,) = find_results(write(tmp_path / name[:3], {name: FLOATS}), NAMES)
         with pytest.raises(UserError, match=r"cat-1\.txt(\.gz)? is larger than"):
-            find_results(write(tmp_path / name[:3], {name: FLOATS}), NAMES)
+            tracker.boxes_xywh("cat-1", FIRST, 3)
 
 
 def test_a_file_that_is_no_gzip(tmp_path: Path) -> None:
     (tmp_path / "cat-1.txt.gz").write_text(FLOATS)
-    with pytest.raises(UserError, match=r"cat-1\.txt\.gz cannot be read"):
-        results_of_one(tmp_path, NAMES)
+    (tmp_path / "dog-2.txt").write_text(FLOATS)
+    for tracker in (results_of_one(tmp_path, NAMES), *find_results(tmp_path, NAMES)):
+        assert tracker is not None
+        np.testing.assert_allclose(tracker.boxes_xywh("dog-2", FIRST, 3), BOXES)
+        with pytest.raises(UserError, match=r"cat-1\.txt\.gz cannot be read"):
+            tracker.boxes_xywh("cat-1", FIRST, 3)
 
 
 def test_two_files_for_a_sequence(tmp_path: Path) -> None:
