@@ -1,6 +1,14 @@
-"""Exceptions for errors that the user can correct."""
+"""Exceptions for errors that the user can correct, and the description of other exceptions in one line."""
 
 from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_MAX_LENGTH = 400  # characters of the text of an exception
 
 
 class UserError(Exception):
@@ -12,3 +20,23 @@ class UserError(Exception):
 
 class SequenceError(UserError):
     """An error that is limited to one sequence. The remaining sequences are still processed."""
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return the type, the text and the place of an exception in one line; of a `UserError`, its message.
+
+    The place is the deepest line outside of installed packages, such as a line of the user's tracker.
+
+    Args:
+        error: Caught exception.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    text = " ".join(str(error).split())
+    text = text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    foreign = [frame for frame in frames if not Path(frame.filename).resolve().is_relative_to(_PACKAGE)]
+    own = [frame for frame in foreign if not frame.filename.startswith(_INSTALLED)]
+    place = own[-1] if own else foreign[0] if foreign else frames[-1] if frames else None
+    where = "" if place is None else f" ({place.filename}, line {place.lineno})"
+    return f"{type(error).__name__}{': ' if text else ''}{text}{where}"

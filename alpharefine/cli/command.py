@@ -21,6 +21,7 @@ _DISK_REMEDIES = {
     errno.ENOTDIR: "give a folder, not a file",
     errno.EACCES: "change the permissions, or give another place",
     errno.EROFS: "give a writable place",
+    errno.ENAMETOOLONG: "give a shorter name",
 }
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import yaml
+
 from alpharefine.errors import UserError
+
+_MAX_SIZE = 2**20
+"""Size limit of a configuration file in bytes."""
+
+_MAX_NODES = 100_000
+"""Largest number of values in a configuration, with each alias counted as a copy of what it stands for."""
 
 
 def _shipped_folder() -> Path:
@@ -35,7 +43,7 @@ def find_configs(arguments: list[str], folder: Path = CONFIGS) -> list[str]:
         The arguments, with paths of the configurations. Later configurations override earlier ones.
 
     Raises:
-        UserError: If a configuration does not exist.
+        UserError: If a configuration does not exist, or is too large.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
@@ -51,6 +59,49 @@ def find_configs(arguments: list[str], folder: Path = CONFIGS) -> list[str]:
 def _find_config(name: str, folder: Path) -> Path:
     for path in (Path(name), folder / name):
         if path.is_file():
+            _require_small(path)
             return path
     shipped = ", ".join(sorted(path.name for path in folder.glob("*.yaml")))
     raise UserError(f"`--config`: no file {name}, and no shipped configuration of that name ({shipped}).")
+
+
+def _require_small(path: Path) -> None:
+    """Check the size of a configuration before the parser copies every alias in it."""
+    if path.stat().st_size > _MAX_SIZE:
+        raise UserError(f"`--config`: {path} is larger than {_MAX_SIZE >> 20} MiB, which no configuration is.")
+    try:
+        root = yaml.compose(path.read_text(), yaml.SafeLoader)
+        num_nodes = 0 if root is None else _count(root, {}, set())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"`--config`: {path} is not a YAML file ({reason}); correct it.") from error
+    except RecursionError as error:
+        raise UserError(f"`--config`: {path} is nested too deeply; correct it.") from error
+    if num_nodes > _MAX_NODES:
+        raise UserError(
+            f"`--config`: {path} has more than {_MAX_NODES} values when its aliases are written out; correct it."
+        )
+
+
+def _count(node: yaml.Node, counts: dict[int, int], above: set[int]) -> int:
+    """Count the values below a node, with each alias counted as a copy.
+
+    Args:
+        node: Node of a YAML document.
+        counts: Counts of the nodes that were visited, by identity.
+        above: Identities of the nodes that contain this one.
+
+    Raises:
+        RecursionError: If a node contains itself.
+    """
+    key = id(node)
+    if key in above:
+        raise RecursionError
+    if key not in counts:
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [each for pair in node.value for each in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        counts[key] = 1 + sum(_count(child, counts, above | {key}) for child in children)
+    return counts[key]

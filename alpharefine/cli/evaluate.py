@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from alpharefine.cli.arguments import command_line, make_parser, parse_config
 from alpharefine.errors import UserError
@@ -17,7 +16,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments; those of the command line by default.
 
     Raises:
-        UserError: If an input is missing or wrong, or sequences failed; the others are complete then.
+        UserError: If an input is missing or wrong, if sequences failed (the others are complete and scored then), or if
+            no frame was refined because the predictions are not finite.
     """
     parser = make_parser(
         "alpharefine evaluate",
@@ -26,21 +26,18 @@ def main(args: Sequence[str] | None = None) -> None:
     config = parse_config(parser, command_line(args))
 
     from alpharefine.evaluation import stages  # torch is imported here, after `--help`
-    from alpharefine.report.summary import format_summary
+    from alpharefine.evaluation.failures import summarize
+    from alpharefine.report.summary import format_summary, list_failures, require_complete
 
     outcome = stages.run(config)
     if not outcome.is_last:
         return
-    output_dir = outcome.results.output_dir
-    _raise_if_failed(outcome.failures, output_dir)
-    metrics = stages.score(outcome.results, config.output.protocol, config.output.compare)
-    sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\nboxes and metrics.json in {output_dir}\n")
-
-
-def _raise_if_failed(failures: Mapping[str, list[str]], output_dir: Path) -> None:
-    if any(failures.values()):
-        names = "; ".join(f"{run}: {', '.join(sorted(names))}" for run, names in failures.items() if names)
-        raise UserError(
-            f"{sum(map(len, failures.values()))} sequences failed ({names}); see above. The boxes of the others are in "
-            f"{output_dir}. Run the same command again to retry them."
-        )
+    results = outcome.results
+    if not any(results.sequences.values()):
+        sys.stdout.write("\n".join([*list_failures(results.failures, results.chosen), ""]))
+        raise UserError(summarize(results.failures, results.chosen))
+    metrics = stages.score(results, config.output.protocol, config.output.compare)
+    sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\nboxes and metrics.json in {results.output_dir}\n")
+    require_complete(
+        metrics, f"The boxes of the others are in {results.output_dir}. Run the same command again to retry."
+    )

@@ -17,7 +17,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Results folder, then options; those of the command line by default.
 
     Raises:
-        UserError: If the folder holds no results, or a file is missing or malformed.
+        UserError: If the folder holds no results, or some sequences have none; the others are scored then.
     """
     parser = make_parser(
         "alpharefine score RESULTS_DIR",
@@ -34,10 +34,13 @@ def main(args: Sequence[str] | None = None) -> None:
     # The saved sequences may be a part of those in the folder.
     overrides = ["--dataset.sequences=[]", *arguments[1:]]
     allowed = {name for name in TYPES if name.startswith("dataset.")} | {"output.protocol", "output.compare"}
-    config = parse_config(parser, [*saved_config(folder, "config.yaml"), *overrides], allowed)
+    saved = saved_config(folder, "config.yaml")
+    config = parse_config(parser, [*saved, *overrides], allowed)
+    planned = parse_config(parser, saved).dataset.sequences
 
     from alpharefine.evaluation import stages
-    from alpharefine.report.summary import format_summary
+    from alpharefine.report.summary import format_summary, require_complete
 
-    metrics = stages.score_folder(config, folder)
+    metrics = stages.score_folder(config, folder, planned)
     sys.stdout.write(f"{format_summary(metrics)}\nmetrics.json in {folder}\n")
+    require_complete(metrics, "The scores are those of the others.")

@@ -37,6 +37,7 @@ class TextFile(NamedTuple):
         stem: File name without ``.txt`` or ``.txt.gz``.
         place: Path of the file, for error messages.
         content: Unpacked content.
+        fault: Reason why the content cannot be read; empty if it was read.
     """
 
     folders: tuple[str, ...]
@@ -44,6 +45,7 @@ class TextFile(NamedTuple):
     stem: str
     place: str
     content: bytes
+    fault: str = ""
 
 
 def is_archive(path: Path) -> bool:
@@ -80,8 +82,7 @@ def text_files(place: Path) -> Iterator[TextFile]:
         place: Path of the folder or archive.
 
     Raises:
-        UserError: If an archive or a compressed file is damaged, a file is larger than `MAX_FILE_SIZE`, or a folder
-            cannot be read.
+        UserError: If an archive is damaged or holds a file larger than `MAX_FILE_SIZE`, or a folder cannot be read.
     """
     if not place.is_dir():
         yield from _in_archive(place, (archive_stem(place),))
@@ -97,6 +98,8 @@ def text_files(place: Path) -> Iterator[TextFile]:
         for path in (folder / file for file in sorted(files) if not _is_hidden((file,))):
             if not path.exists():
                 raise UserError(f"{path} is a link to a file that is not there; restore or remove it.")
+            if not path.is_file() and (is_archive(path) or path.name.endswith(TEXT_SUFFIXES)):
+                raise UserError(f"{path} is a pipe or a device, not a file; remove it.")
             if is_archive(path):
                 yield from _in_archive(path, (*folders, archive_stem(path)))
             elif path.name.endswith(TEXT_SUFFIXES):
@@ -108,17 +111,19 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def read_text_file(path: Path, folders: tuple[str, ...] = ()) -> TextFile:
-    """Read a ``.txt`` or ``.txt.gz`` file.
+    """Read a ``.txt`` or ``.txt.gz`` file. A damaged file has a `TextFile.fault`, because the others can be used.
 
     Args:
         path: Path of the file.
         folders: Names of the folders that lead to the file; see `TextFile`.
-
-    Raises:
-        UserError: If the file is damaged or larger than `MAX_FILE_SIZE`.
     """
-    with path.open("rb") as file:
-        return TextFile(folders, 0, _stem(path.name, TEXT_SUFFIXES), str(path), _content(file, str(path)))
+    content, fault = b"", ""
+    try:
+        with path.open("rb") as file:
+            content = _content(file, str(path))
+    except (UserError, OSError) as error:
+        fault = str(error)
+    return TextFile(folders, 0, _stem(path.name, TEXT_SUFFIXES), str(path), content, fault)
 
 
 def _in_archive(path: Path, folders: tuple[str, ...]) -> Iterator[TextFile]:

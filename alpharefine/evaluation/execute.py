@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from alpharefine.errors import SequenceError
-from alpharefine.evaluation.launch import Failures, Launch
+from alpharefine.errors import SequenceError, UserError
+from alpharefine.evaluation.failures import Failure
+from alpharefine.evaluation.launch import Launch
 from alpharefine.evaluation.plan import TrackerRuns
 from alpharefine.evaluation.processes import run_in_processes
-from alpharefine.evaluation.replay import ReplayJob, ReplayResult, ReplayRunner, unrefined
+from alpharefine.evaluation.replay import ReplayJob, ReplayResult, ReplayRunner, failed_replay, unrefined
 from alpharefine.evaluation.results import RunFolder
-from alpharefine.evaluation.run import SequenceJob, SequenceResult, TrackerRunner
+from alpharefine.evaluation.run import SequenceJob, SequenceResult, TrackerRunner, failed_job
 from alpharefine.evaluation.settings import ResolvedRuns
 
 Job = TypeVar("Job", SequenceJob, ReplayJob)
@@ -28,7 +29,7 @@ Write = Callable[[RunFolder, str, SequenceResult], None]
 
 def run_tracker(
     tracker: TrackerRuns, resolved: ResolvedRuns, num_processes: int, launch: Launch | None, write: Write
-) -> Failures:
+) -> list[Failure]:
     """Run the unfinished sequences of a tracker.
 
     Args:
@@ -39,24 +40,25 @@ def run_tracker(
         write: Function that writes a result.
 
     Returns:
-        Names of the sequences that failed, by run; each error is printed.
+        Sequences that failed; each error is also printed when it occurs.
 
     Raises:
-        UserError: If an error affects more than one sequence.
+        UserError: If the tracker or the refiner cannot be built, or a result cannot be written.
     """
     share = None if launch is None else launch.share
     jobs = [SequenceJob(run, sequence) for run in tracker.folders for sequence in tracker.to_do(run, share)]
-    failures: Failures = {run: [] for run in tracker.folders}
+    failures: list[Failure] = []
     total = len(tracker.sequences) * len(tracker.folders)
     if not jobs:
         return failures
     checkpoint = resolved.checkpoint if num_processes == 1 else None
     make_runner = functools.partial(TrackerRunner, resolved.settings, checkpoint=checkpoint)
-    outcomes = run_in_processes(make_runner, _longest_first(jobs, num_processes), num_processes, _device(launch))
-    with _progress(" + ".join(tracker.folders), len(jobs), total) as progress:
+    ordered = _longest_first(jobs, num_processes)
+    outcomes = run_in_processes(make_runner, ordered, failed_job, num_processes, _device(launch))
+    with closing(outcomes), _progress(" + ".join(tracker.folders), len(jobs), total) as progress:
         for run, name, result in outcomes:
             if isinstance(result, SequenceError):
-                failures[run].append(name)
+                failures.append(Failure(name, str(result), tracker.name, run))
                 progress.write_above(f"Sequence {name} failed: {result}")
             else:
                 write(tracker.folders[run], name, result)
@@ -66,7 +68,7 @@ def run_tracker(
 
 def run_replays(
     trackers: list[TrackerRuns], resolved: ResolvedRuns, num_processes: int, launch: Launch | None, write: Write
-) -> None:
+) -> list[Failure]:
     """Write published boxes, and refine those of unfinished sequences for all trackers together.
 
     Args:
@@ -76,34 +78,49 @@ def run_replays(
         launch: Launch that this process belongs to; None without a launcher.
         write: Function that writes a result.
 
+    Returns:
+        Sequences that failed, for one tracker or for all.
+
     Raises:
-        UserError: If a result file is malformed, or a frame does not decode.
+        UserError: If the refiner cannot be built, or a result cannot be written.
     """
     share = None if launch is None else launch.share
-    boxes_xywh = {tracker.name: _published_boxes(tracker, share) for tracker in trackers}
+    failures: list[Failure] = []
+    boxes_xywh = {tracker.name: _published_boxes(tracker, share, failures) for tracker in trackers}
     jobs: dict[str, ReplayJob] = {}
     for tracker in trackers:
         for sequence in tracker.to_do("refined", share):
-            job = jobs.setdefault(sequence.name, ReplayJob(sequence, {}))
-            job.boxes_xywh[tracker.name] = boxes_xywh[tracker.name][sequence.name]
-    results: Iterator[ReplayResult] = iter(())
+            if sequence.name in boxes_xywh[tracker.name]:
+                job = jobs.setdefault(sequence.name, ReplayJob(sequence, {}))
+                job.boxes_xywh[tracker.name] = boxes_xywh[tracker.name][sequence.name]
+    results = _none()
     if jobs:
         refinement = resolved.settings["refined"].refinement
         assert refinement is not None
         checkpoint = resolved.checkpoint if num_processes == 1 else None
         make_runner = functools.partial(ReplayRunner, refinement, checkpoint=checkpoint)
         ordered = _longest_first(list(jobs.values()), num_processes)
-        results = run_in_processes(make_runner, ordered, num_processes, _device(launch))
+        results = run_in_processes(make_runner, ordered, failed_replay, num_processes, _device(launch))
     by_name = {tracker.name: tracker for tracker in trackers}
     for tracker in trackers:
         for sequence in tracker.to_do("base", share):
-            write(tracker.folders["base"], sequence.name, unrefined(boxes_xywh[tracker.name][sequence.name]))
+            if sequence.name in boxes_xywh[tracker.name]:
+                write(tracker.folders["base"], sequence.name, unrefined(boxes_xywh[tracker.name][sequence.name]))
     num_sequences = len({sequence.name for tracker in trackers for sequence in tracker.sequences})
-    with _progress("refined", len(jobs), num_sequences) as progress:
+    with closing(results), _progress("refined", len(jobs), num_sequences) as progress:
         for done in results:
+            if done.error is not None:
+                failures.append(Failure(done.sequence_name, str(done.error), run="refined"))
+                progress.write_above(f"Sequence {done.sequence_name} failed: {done.error}")
+                continue
             for name, result in done.results.items():
                 write(by_name[name].folders["refined"], done.sequence_name, result)
             progress.advance(np.concatenate([result.times_ms for result in done.results.values()]))
+    return failures
+
+
+def _none() -> Generator[ReplayResult]:
+    yield from ()
 
 
 def _longest_first(jobs: list[Job], num_processes: int) -> list[Job]:
@@ -111,11 +128,19 @@ def _longest_first(jobs: list[Job], num_processes: int) -> list[Job]:
     return sorted(jobs, key=lambda job: len(job.sequence), reverse=True) if num_processes > 1 else jobs
 
 
-def _published_boxes(tracker: TrackerRuns, share: Collection[str] | None) -> dict[str, np.ndarray]:
-    """Read the published boxes of the unfinished sequences, by name of the sequence."""
+def _published_boxes(
+    tracker: TrackerRuns, share: Collection[str] | None, failures: list[Failure]
+) -> dict[str, np.ndarray]:
+    """Read the published boxes of the unfinished sequences, by name of the sequence, and add those that fail."""
     assert tracker.published is not None
     truths = {s.name: s.truth.boxes_xywh for run in tracker.folders for s in tracker.to_do(run, share)}
-    return {name: tracker.published.boxes_xywh(name, truth[0], len(truth)) for name, truth in truths.items()}
+    boxes_xywh: dict[str, np.ndarray] = {}
+    for name, truth in truths.items():
+        try:
+            boxes_xywh[name] = tracker.published.boxes_xywh(name, truth[0], len(truth))
+        except UserError as error:
+            failures.append(Failure(name, str(error), tracker.name))
+    return boxes_xywh
 
 
 def _device(launch: Launch | None) -> str:

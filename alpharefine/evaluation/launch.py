@@ -7,6 +7,7 @@ so no collective operation can time out while a process is slow.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 
 from alpharefine.errors import UserError
+from alpharefine.evaluation.failures import Failure, unique
+from alpharefine.evaluation.processes import end_with_parent
 from alpharefine.evaluation.results import write_whole
 
-Failures = dict[str, list[str]]
-"""Names of failed sequences by run."""
+_PREFIX = ".launch-"
+"""Prefix of the folder in which the processes of a launch report that they have finished."""
 
 
 class Plan(NamedTuple):
@@ -46,19 +50,21 @@ class Launch(NamedTuple):
         world_size: Number of processes.
         device: Torch device of the process.
         plan: Assignment of the sequences.
+        lock: Lock in the folder of the launch, which shows that this process lives.
     """
 
     rank: int
     world_size: int
     device: str
     plan: Plan
+    lock: FileLock | None = None
 
     @property
     def share(self) -> set[str]:
         """Names of the sequences that this process runs."""
         return set(self.plan.shares[self.rank])
 
-    def finish(self, output_dir: Path, failures: Failures) -> Failures | None:
+    def finish(self, output_dir: Path, failures: list[Failure]) -> list[Failure] | None:
         """Record that this process has finished, and collect the failures of all processes if it is the last.
 
         Args:
@@ -68,7 +74,7 @@ class Launch(NamedTuple):
         Returns:
             Failures of all processes if all have finished, else None. Only one process gets the failures.
         """
-        folder = output_dir / f".launch-{self.plan.token}"
+        folder = _launch_folder(output_dir, self.plan.token)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / f"{self.rank}.json", json.dumps(failures))
         finished = folder.with_name(f"{folder.name}-finished")
@@ -78,12 +84,9 @@ class Launch(NamedTuple):
             folder.rename(finished)
         except FileNotFoundError:  # another process was the last, and has moved the folder
             return None
-        merged: Failures = {}
-        for report in sorted(finished.iterdir()):
-            for run, names in json.loads(report.read_text()).items():
-                merged.setdefault(run, []).extend(names)
+        merged = [Failure(*row) for report in sorted(finished.glob("*.json")) for row in json.loads(report.read_text())]
         shutil.rmtree(finished)
-        return merged
+        return unique(merged)
 
 
 def is_launched() -> bool:
@@ -97,11 +100,14 @@ def is_launched() -> bool:
     return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1 and not interactive
 
 
-def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
+def join_launch(make_costs: Callable[[], Mapping[str, float]], output_dir: Path) -> Launch:
     """Join the other processes of the launch and receive a share of the sequences.
+
+    From then on, this process ends when its launcher has ended. Folders of launches that were killed are removed.
 
     Args:
         make_costs: Function that returns the cost of each unfinished sequence by name. It is called only on rank 0.
+        output_dir: Results folder, shared by all processes.
 
     Raises:
         UserError: If `make_costs` raises a `UserError`. It is raised on every process.
@@ -109,6 +115,7 @@ def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
+    end_with_parent()
     num_local, num_nodes = _size_of_launch()
     # Rendezvous on the CPU: the broadcast is small, and several processes may share one GPU.
     strategy = DDPStrategy(process_group_backend="gloo")
@@ -127,12 +134,43 @@ def join_launch(make_costs: Callable[[], Mapping[str, float]]) -> Launch:
         except UserError as error:
             plan = Plan("", [], str(error))
     plan = fabric.broadcast(plan)
+    lock = None if plan.error is not None else _lock(_launch_folder(output_dir, plan.token), fabric.global_rank)
+    fabric.barrier()  # all processes hold their locks before one of them can end
     torch.distributed.destroy_process_group()
     if plan.error is not None:
         raise UserError(plan.error)
+    if fabric.global_rank == 0:
+        remove_killed_launches(output_dir)
     num_gpus = torch.cuda.device_count()
     device = f"cuda:{fabric.local_rank % num_gpus}" if num_gpus else "cpu"
-    return Launch(fabric.global_rank, fabric.world_size, device, plan)
+    return Launch(fabric.global_rank, fabric.world_size, device, plan, lock)
+
+
+def _launch_folder(output_dir: Path, token: str) -> Path:
+    return output_dir / f"{_PREFIX}{token}"
+
+
+def _lock(folder: Path, rank: int) -> FileLock:
+    """Hold a lock in the folder of a launch until this process ends, however that happens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{rank}.lock")
+    lock.acquire()
+    return lock
+
+
+def remove_killed_launches(output_dir: Path) -> None:
+    """Remove the folders of launches of which no process lives. Those of launches in progress stay.
+
+    Args:
+        output_dir: Results folder.
+    """
+    for folder in output_dir.glob(f"{_PREFIX}*"):
+        locks = [FileLock(path) for path in folder.glob("*.lock")]
+        with contextlib.ExitStack() as held, contextlib.suppress(Timeout, OSError):
+            for lock in locks:
+                held.enter_context(lock.acquire(timeout=0))
+            if locks:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def share_out(costs: Mapping[str, float], num_shares: int) -> list[list[str]]:

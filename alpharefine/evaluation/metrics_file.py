@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alpharefine.errors import UserError
+from alpharefine.evaluation.failures import Failure, FrameCounts
 from alpharefine.evaluation.published import PublishedScore
 from alpharefine.evaluation.results import METRICS_FILE, VERSION
 from alpharefine.evaluation.score import RunScore
 from alpharefine.options import Protocol
+
+_PLAIN_KEYS = ("dataset", "split", "scoring", "protocol", "sequences", "num_sequences", "num_frames")
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class RunMetrics:
     Attributes:
         score: Scores and curves; None where the truth is not public.
         median_ms: Median milliseconds per frame by column.
+        counts: Number of frames by key of `alpharefine.evaluation.failures.FRAME_COUNTS`.
         submission: Path of the submission archive; None if the data set has no server.
     """
 
     score: RunScore | None
     median_ms: dict[str, float]
+    counts: FrameCounts = field(default_factory=dict)
     submission: str | None = None
 
 
@@ -73,9 +78,11 @@ class Metrics:
         scoring: Scores that the data set defines, see `alpharefine.evaluation.datasets.base.Scoring`.
         protocol: Scoring conventions; None if the data set is not scored by one-pass curves.
         sequences: Names of the chosen sequences; a tracker may lack some.
-        num_frames: Number of frames of the scored sequences.
+        num_sequences: Number of sequences that at least one tracker has.
+        num_frames: Number of their frames.
         trackers: Numbers by tracker.
         published: Published scores and the reason why they are not comparable, with `--compare`.
+        failures: Sequences without a result.
     """
 
     dataset: str
@@ -83,9 +90,16 @@ class Metrics:
     scoring: str
     protocol: Protocol | None
     sequences: list[str]
+    num_sequences: int
     num_frames: int
     trackers: dict[str, TrackerMetrics]
     published: PublishedComparison | None = None
+    failures: Sequence[Failure] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every tracker has a result of every chosen sequence."""
+        return not self.failures
 
     def to_json(self) -> str:
         """Return the text of `metrics.json`."""
@@ -95,7 +109,10 @@ class Metrics:
             "split": self.split,
             "scoring": self.scoring,
             "protocol": self.protocol,
+            "complete": self.is_complete,
+            "failures": [failure._asdict() for failure in self.failures],
             "sequences": self.sequences,
+            "num_sequences": self.num_sequences,
             "num_frames": self.num_frames,
             "trackers": {
                 name: {
@@ -127,9 +144,10 @@ def read_metrics(output_dir: Path) -> Metrics:
         if content["version"] != VERSION:
             raise UserError(f"{path} has version {content['version']}, expected {VERSION}; score the boxes again.")
         return Metrics(
-            **{key: content[key] for key in ("dataset", "split", "scoring", "protocol", "sequences", "num_frames")},
+            **{key: content[key] for key in _PLAIN_KEYS},
             trackers={name: _tracker_from_dict(tracker) for name, tracker in content["trackers"].items()},
             published=_published_from_dict(content.get("published")),
+            failures=[Failure(**failure) for failure in content["failures"]],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); `alpharefine score` writes it again.") from error
@@ -153,7 +171,7 @@ def _run_to_dict(metrics: RunMetrics) -> dict[str, Any]:
         }
     if metrics.submission is not None:
         content["submission"] = metrics.submission
-    return {**content, "median_ms": metrics.median_ms}
+    return {**content, "median_ms": metrics.median_ms, "counts": dict(metrics.counts)}
 
 
 def _tracker_from_dict(content: Mapping[str, Any]) -> TrackerMetrics:
@@ -164,8 +182,8 @@ def _tracker_from_dict(content: Mapping[str, Any]) -> TrackerMetrics:
 
 def _run_from_dict(content: Mapping[str, Any]) -> RunMetrics:
     if "curves" not in content:
-        return RunMetrics(None, content["median_ms"], content.get("submission"))
-    special = {"sequences", "attributes", "curves", "median_ms"}
+        return RunMetrics(None, content["median_ms"], content["counts"], content.get("submission"))
+    special = {"sequences", "attributes", "curves", "median_ms", "counts"}
     score = RunScore(
         scores={key: value for key, value in content.items() if key not in special},
         curves={name: np.array(curve) for name, curve in content["curves"].items()},
@@ -173,4 +191,4 @@ def _run_from_dict(content: Mapping[str, Any]) -> RunMetrics:
         sequence_curves={},
         attributes=content["attributes"],
     )
-    return RunMetrics(score, content["median_ms"])
+    return RunMetrics(score, content["median_ms"], content["counts"])

@@ -45,6 +45,10 @@ class TrackerRuns:
             s for s in self.sequences if not self.folders[run].is_done(s.name) and (share is None or s.name in share)
         ]
 
+    def done(self) -> list[EvaluationSequence]:
+        """Return the sequences that all runs have completed."""
+        return [s for s in self.sequences if all(folder.is_done(s.name) for folder in self.folders.values())]
+
 
 def default_output_dir(config: EvaluationConfig) -> Path:
     """Return `output.dir`, or a folder in `results` named after the tracker or the published results.
@@ -90,17 +94,10 @@ def plan_runs(
         )
     names = [sequence.name for sequence in sequences]
     single = results_of_one(results_dir, names)
-    if single is not None:
-        missing = next((name for name in names if name not in single.files), None)
-        if missing is not None:
-            raise UserError(
-                f"--results_dir {results_dir} has no {missing}.txt; the folder of a single tracker needs a file for "
-                "each sequence: select existing ones with `--sequences`."
-            )
     if single is None:
         trackers = find_results(results_dir, names)
     else:
-        texts = [path for suffix in TEXT_SUFFIXES for path in results_dir.glob(f"*{suffix}")]
+        texts = [path for suffix in TEXT_SUFFIXES for path in results_dir.glob(f"*{suffix}") if path.is_file()]
         trackers = [replace(single, name=_tracker_name(config), digest=file_digest(*sorted(texts)))]
     return [
         _tracker_runs(

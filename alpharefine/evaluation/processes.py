@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from typing import Any, NamedTuple, Protocol, TypeVar
+import pickle
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import cv2
 import torch
+
+from alpharefine.errors import UserError, describe_exception
 
 Job = TypeVar("Job")
 JobIn = TypeVar("JobIn", contravariant=True)
 Result = TypeVar("Result")
 ResultOut = TypeVar("ResultOut", covariant=True)
+
+_PARENT_INTERVAL_S = 0.5
+_END_GRACE_S = 5.0
 
 
 class Runner(Protocol[JobIn, ResultOut]):
@@ -26,73 +36,194 @@ class Runner(Protocol[JobIn, ResultOut]):
 
 
 def run_in_processes(
-    make_runner: Callable[[str], Runner[Job, Result]], jobs: Iterable[Job], num_processes: int = 1, device: str = "auto"
-) -> Iterator[Result]:
+    make_runner: Callable[[str], Runner[Job, Result]],
+    jobs: Iterable[Job],
+    failed: Callable[[Job, str], Result],
+    num_processes: int = 1,
+    device: str = "auto",
+) -> Generator[Result]:
     """Execute jobs and yield the result of each as it completes.
+
+    If a process ends during a job, such as by the kernel's out-of-memory killer, that job fails, and a new process
+    executes the remaining ones. Processes end when this process ends, however that happens.
 
     Args:
         make_runner: Function from the name of a device to a runner; it is pickled if there are several processes.
         jobs: Jobs in the order in which they start.
+        failed: Function from a job and the reason of its failure to its result.
         num_processes: Number of processes; 1 executes all jobs in this one. Process i uses GPU i modulo their number.
         device: Device of a single process.
 
     Raises:
-        Exception: The first exception of a job, after the results of the jobs in progress have been yielded.
+        Exception: If a runner cannot be made, or raises an exception.
+        UserError: If processes end again and again before their runner is made.
     """
     if num_processes == 1:
         yield from make_runner(device).run_all(jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    ranks = context.Queue()
-    for rank in range(num_processes):
-        ranks.put(rank)
-    threads = max(1, (os.cpu_count() or 1) // num_processes)
-    with ProcessPoolExecutor(num_processes, context, _start_worker, (make_runner, ranks, threads)) as pool:
+    pool = _Pool(make_runner, deque(jobs), failed, num_processes)
+    try:
+        yield from pool.results()
+    finally:
+        pool.close()
+
+
+class _Answer(NamedTuple):
+    """Message of a worker: its runner is made, the results of its job, or an exception."""
+
+    results: list[Any]
+    error: Exception | None = None
+
+
+class _Worker(Generic[Job]):
+    """One process and the job that it executes."""
+
+    def __init__(self, context: SpawnContext, rank: int, num_processes: int, make_runner: Any) -> None:
+        self.rank = rank
+        self.job: Job | None = None
+        self.is_ready = False
+        self.connection, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_work, args=(make_runner, theirs, rank, num_processes))
+        self.process.start()
+        theirs.close()
+
+    def end(self) -> str:
+        """Wait for the process, which has closed its connection, and describe how it ended."""
+        self.process.join(_END_GRACE_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f"exit code {code}"
+        killed = "; the machine may be out of memory" if -code == signal.SIGKILL else ""
+        return f"signal {-code} ({signal.strsignal(-code)}){killed}"
+
+
+class _Pool(Generic[Job, Result]):
+    """Processes that execute jobs one by one. A process that ended is replaced while jobs are left."""
+
+    def __init__(
+        self,
+        make_runner: Callable[[str], Runner[Job, Result]],
+        jobs: deque[Job],
+        failed: Callable[[Job, str], Result],
+        num_processes: int,
+    ) -> None:
+        self._make_runner, self._jobs, self._failed = make_runner, jobs, failed
+        self._num_processes = num_processes
+        self._num_lost_starts = 0
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[Connection, _Worker[Job]] = {}
+        self._finished: list[_Worker[Job]] = []
+
+    def results(self) -> Iterator[Result]:
+        """Yield the results of all jobs."""
+        for rank in range(min(self._num_processes, len(self._jobs))):
+            self._start(rank)
+        while self._workers:
+            for connection in wait(list(self._workers)):
+                assert isinstance(connection, Connection)
+                yield from self._receive(self._workers[connection])
+
+    def close(self) -> None:
+        """Kill the processes that are left: the caller has all results, or does not want them."""
+        for worker in self._workers.values():
+            worker.process.kill()
+        for worker in [*self._workers.values(), *self._finished]:
+            worker.end()
+        self._workers.clear()
+
+    def _start(self, rank: int) -> None:
+        worker: _Worker[Job] = _Worker(self._context, rank, self._num_processes, self._make_runner)
+        self._workers[worker.connection] = worker
+
+    def _receive(self, worker: _Worker[Job]) -> Iterator[Result]:
+        """Take the message of a worker, give it its next job, and yield its results."""
         try:
-            yield from _completed({pool.submit(_run_in_worker, job) for job in jobs})
-        finally:
-            pool.shutdown(cancel_futures=True)
+            answer: _Answer = worker.connection.recv()
+        except (EOFError, ConnectionError):
+            yield from self._replace(worker)
+            return
+        if answer.error is not None:
+            raise answer.error
+        worker.is_ready, worker.job = True, None
+        if self._jobs:
+            self._send(worker)
+        else:
+            self._finished.append(self._workers.pop(worker.connection))
+            worker.connection.close()  # the worker ends
+        yield from answer.results
+
+    def _send(self, worker: _Worker[Job]) -> None:
+        """Give a worker its next job. If it has just ended, the job stays in the queue and `_receive` finds the end."""
+        try:
+            worker.connection.send(self._jobs[0])
+        except ConnectionError:
+            return
+        worker.job = self._jobs.popleft()
+
+    def _replace(self, worker: _Worker[Job]) -> Iterator[Result]:
+        """Start a process in place of one that ended, and yield the failure of its job."""
+        del self._workers[worker.connection]
+        ending = worker.end()
+        if not worker.is_ready:
+            self._num_lost_starts += 1
+        if self._num_lost_starts > self._num_processes:
+            raise UserError(
+                f"{self._num_lost_starts} processes of `--devices {self._num_processes}` ended before their first job, "
+                f"the last one with {ending}; use fewer processes."
+            )
+        if self._jobs:
+            self._start(worker.rank)
+        if worker.job is not None:
+            yield self._failed(worker.job, f"its process ended with {ending}")
 
 
-def _completed(futures: set[Future[list[Result]]]) -> Iterator[Result]:
-    failure: BaseException | None = None
-    for future in as_completed(futures):
-        futures.discard(future)  # masks of many sequences are large
-        if future.cancelled():
-            continue
-        error = future.exception()
-        if error is None:
-            yield from future.result()
-        elif failure is None:
-            failure = error
-            for other in futures:
-                other.cancel()
-    if failure is not None:
-        raise failure
-
-
-class _Worker(NamedTuple):
-    make_runner: Callable[[str], Runner[Any, Any]]
-    device: str
-
-
-_worker: list[_Worker] = []
-"""Arguments of this worker process."""
-
-
-def _start_worker(
-    make_runner: Callable[[str], Runner[Any, Any]], ranks: multiprocessing.Queue[int], threads: int
+def _work(
+    make_runner: Callable[[str], Runner[Any, Any]], connection: Connection, rank: int, num_processes: int
 ) -> None:
+    """Execute the jobs that arrive, until the connection is closed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    end_with_parent(parent.pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
+    threads = max(1, (os.cpu_count() or 1) // num_processes)
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     num_cards = torch.cuda.device_count()
-    _worker.append(_Worker(make_runner, f"cuda:{ranks.get() % num_cards}" if num_cards else "cpu"))
+    try:
+        runner = make_runner(f"cuda:{rank % num_cards}" if num_cards else "cpu")
+        connection.send(_Answer([]))
+        while True:
+            connection.send(_Answer(list(runner.run_all([connection.recv()]))))
+    except (EOFError, ConnectionError):  # no job is left
+        return
+    except Exception as error:
+        connection.send(_Answer([], _portable(error)))
 
 
-@functools.cache
-def _worker_runner() -> Runner[Any, Any]:
-    return _worker[0].make_runner(_worker[0].device)
+def _portable(error: Exception) -> Exception:
+    """Return an exception that can be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(describe_exception(error))
+    return error
 
 
-def _run_in_worker(job: Any) -> list[Any]:
-    return list(_worker_runner().run_all([job]))
+def end_with_parent(parent: int | None = None) -> None:
+    """Let this process end when its parent has ended, also by a kill.
+
+    Args:
+        parent: Identifier of the parent process. None selects the current one.
+    """
+    expected = os.getppid() if parent is None else parent
+
+    def watch() -> None:
+        while os.getppid() == expected:
+            time.sleep(_PARENT_INTERVAL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()

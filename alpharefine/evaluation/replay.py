@@ -6,7 +6,7 @@ sequences.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +19,7 @@ import numpy as np
 from alpharefine.boxes import is_valid
 from alpharefine.checkpoints.loading import LoadedCheckpoint
 from alpharefine.data.images import read_image
-from alpharefine.errors import UserError
+from alpharefine.errors import SequenceError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.run import (
     TIME_COLUMNS,
@@ -27,7 +27,9 @@ from alpharefine.evaluation.run import (
     encode_mask,
     load_refiner,
     mask_region,
+    outcome_of,
     require_overlap,
+    require_size,
 )
 from alpharefine.evaluation.settings import RefinementSettings
 from alpharefine.inference.refiner import Refinement, Template
@@ -54,15 +56,28 @@ class ReplayJob(NamedTuple):
 
 
 class ReplayResult(NamedTuple):
-    """Refined boxes of one sequence.
+    """Refined boxes of one sequence, or the error that ended it.
 
     Attributes:
         sequence_name: Name of the sequence.
-        results: Boxes, times and masks by tracker; the time of shared work is divided among the trackers.
+        results: Boxes, times and masks by tracker; the time of shared work is divided among the trackers. Empty if the
+            sequence failed.
+        error: Error that ended the sequence. None if it succeeded.
     """
 
     sequence_name: str
     results: Mapping[str, SequenceResult]
+    error: SequenceError | None = None
+
+
+def failed_replay(job: ReplayJob, reason: str) -> ReplayResult:
+    """Return the result of a job that failed.
+
+    Args:
+        job: Job.
+        reason: Reason of the failure.
+    """
+    return ReplayResult(job.sequence.name, {}, SequenceError(reason))
 
 
 def unrefined(boxes_xywh: np.ndarray) -> SequenceResult:
@@ -71,7 +86,8 @@ def unrefined(boxes_xywh: np.ndarray) -> SequenceResult:
     Args:
         boxes_xywh: ``(N, 4)`` boxes in image pixels.
     """
-    return SequenceResult(boxes_xywh, np.zeros((len(boxes_xywh), len(TIME_COLUMNS))))
+    counts = {"frames": len(boxes_xywh) - 1, "invalid_box": int((~is_valid(boxes_xywh[1:])).sum())}
+    return SequenceResult(boxes_xywh, np.zeros((len(boxes_xywh), len(TIME_COLUMNS))), counts=counts)
 
 
 class ReplayRunner:
@@ -102,63 +118,71 @@ class ReplayRunner:
     def run_all(self, jobs: Iterable[ReplayJob]) -> Iterator[ReplayResult]:
         """Refine the boxes of jobs and yield each result, in the order of the jobs.
 
+        An exception ends its sequence and not the others; an exception of a batch ends the sequences in it.
+
         Args:
             jobs: Sequences and boxes.
-
-        Raises:
-            UserError: If a frame does not decode or a first box lies outside of its frame, after the earlier jobs have
-                been yielded.
         """
         running: deque[_Running] = deque()
         waiting: list[_Box] = []
-        failure: UserError | None = None
         for job in jobs:
             running.append(_Running(job, self._mask_threshold))
             try:
                 for boxes in self._boxes(job.sequence, running[-1]):
                     waiting += boxes
                     while len(waiting) >= self._batch_size:
-                        self._refine(waiting[: self._batch_size])
-                        del waiting[: self._batch_size]
-            except UserError as error:
-                failure = error
-                broken = running.pop()
-                waiting = [box for box in waiting if box.running is not broken]
-                break
-            while running and running[0].num_open == 0:
+                        waiting = self._refine(waiting)
+                    if running[-1].error is not None:
+                        break
+            except (Exception, SystemExit) as error:
+                running[-1].fail(error)
+            waiting = [box for box in waiting if box.running.error is None]
+            while running and running[0].is_finished:
                 yield running.popleft().result()
-        if waiting:
-            self._refine(waiting)
+        while waiting:
+            waiting = self._refine(waiting)
         yield from (sequence.result() for sequence in running)
-        if failure is not None:
-            raise failure
 
     def _boxes(self, sequence: EvaluationSequence, running: _Running) -> Iterator[list[_Box]]:
         """Yield the boxes to refine, frame by frame."""
         assert sequence.frame_paths is not None
         frames = _decoded(sequence.frame_paths)
         first, decode_ms = next(frames)
+        first_size = first.shape
         require_overlap(sequence.name, sequence.truth.boxes_xywh[0], first)
         start = perf_counter()
         template = self.refiner.encode_template(first, sequence.truth.boxes_xywh[0])
         running.add_times(0, decode_ms, 1e3 * (perf_counter() - start))
         for t, (frame, decode_ms) in enumerate(frames, start=1):
+            require_size(sequence.frame_paths[t], frame, first_size)
             running.add_times(t, decode_ms)
             yield running.boxes(t, frame, template)
 
-    def _refine(self, boxes: list[_Box]) -> None:
+    def _refine(self, waiting: list[_Box]) -> list[_Box]:
+        """Refine one batch of boxes, and return the others. Those of failed sequences are dropped."""
+        boxes, others = waiting[: self._batch_size], waiting[self._batch_size :]
         start = perf_counter()
+        try:
+            refinements = self._refinements(boxes)
+        except Exception as error:
+            for box in boxes:
+                box.running.fail(error)
+            return [box for box in others if box.running.error is None]
+        refine_ms = 1e3 * (perf_counter() - start) / len(boxes)
+        for box, refinement in zip(boxes, refinements, strict=True):
+            box.running.keep(box, refinement, refine_ms)
+        return others
+
+    def _refinements(self, boxes: list[_Box]) -> list[Refinement]:
         refinements = self.refiner.refine_many(
             [box.frame for box in boxes],
             [box.box_xywh for box in boxes],
             [box.template for box in boxes],
             mask=self._draws_from_masks,
         )
-        if self._mask_threshold is not None and not self._draws_from_masks:
-            refinements = self._with_masks(boxes, refinements)
-        refine_ms = 1e3 * (perf_counter() - start) / len(boxes)
-        for box, refinement in zip(boxes, refinements, strict=True):
-            box.running.keep(box, refinement, refine_ms)
+        if self._mask_threshold is None or self._draws_from_masks:
+            return refinements
+        return self._with_masks(boxes, refinements)
 
     def _with_masks(self, boxes: list[_Box], refinements: list[Refinement]) -> list[Refinement]:
         """Add masks of the windows around the refined boxes."""
@@ -178,13 +202,30 @@ class _Running:
     """A sequence in progress, whose boxes are replaced by refined ones as these arrive."""
 
     def __init__(self, job: ReplayJob, mask_threshold: float | None) -> None:
-        self._name = job.sequence.name
+        self._job = job
         self._results = {tracker: unrefined(boxes_xywh.copy()) for tracker, boxes_xywh in job.boxes_xywh.items()}
         self._masks: dict[str, list[bytes]] = {
             tracker: [b""] * (len(boxes_xywh) - 1) for tracker, boxes_xywh in job.boxes_xywh.items()
         }
+        self._counts: dict[str, Counter[str]] = {
+            tracker: Counter(result.counts) for tracker, result in self._results.items()
+        }
         self._mask_threshold = mask_threshold
-        self.num_open = 0
+        self._num_open = 0
+        self.error: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """True if no box of the frames that were read is open, or the sequence has failed."""
+        return self._num_open == 0 or self.error is not None
+
+    def fail(self, error: BaseException) -> None:
+        """Record the description of the exception that ended the sequence.
+
+        Args:
+            error: Exception. Only the first one is kept.
+        """
+        self.error = self.error or describe_exception(error)
 
     def boxes(self, frame_index: int, frame: np.ndarray, template: Template) -> list[_Box]:
         """Return the boxes to refine in a frame and count them as open.
@@ -201,7 +242,7 @@ class _Running:
                 boxes.append(_Box(self, tracker, frame_index, frame, box_xywh, template))
             else:
                 self._keep_mask(tracker, frame_index, None, frame)
-        self.num_open += len(boxes)
+        self._num_open += len(boxes)
         return boxes
 
     def keep(self, box: _Box, refinement: Refinement, refine_ms: float) -> None:
@@ -215,9 +256,10 @@ class _Running:
         result = self._results[box.tracker]
         if refinement.refined:
             result.boxes_xywh[box.frame_index] = refinement.box_xywh
+        self._counts[box.tracker][outcome_of(refinement)] += 1
         result.times_ms[box.frame_index, _REFINE] = refine_ms
         self._keep_mask(box.tracker, box.frame_index, refinement.mask if refinement.refined else None, box.frame)
-        self.num_open -= 1
+        self._num_open -= 1
 
     def _keep_mask(self, tracker: str, frame_index: int, mask: np.ndarray | None, frame: np.ndarray) -> None:
         if self._mask_threshold is not None:
@@ -236,12 +278,19 @@ class _Running:
             result.times_ms[frame_index, _REFINE] += template_ms / len(self._results)
 
     def result(self) -> ReplayResult:
-        """Return the refined boxes of the sequence."""
-        assert self.num_open == 0
-        if self._mask_threshold is None:
-            return ReplayResult(self._name, self._results)
-        results = {tracker: replace(result, masks=self._masks[tracker]) for tracker, result in self._results.items()}
-        return ReplayResult(self._name, results)
+        """Return the refined boxes of the sequence, or its error."""
+        if self.error is not None:
+            return failed_replay(self._job, self.error)
+        assert self._num_open == 0
+        results = {
+            tracker: replace(
+                result,
+                counts=dict(self._counts[tracker]),
+                masks=None if self._mask_threshold is None else self._masks[tracker],
+            )
+            for tracker, result in self._results.items()
+        }
+        return ReplayResult(self._job.sequence.name, results)
 
 
 class _Box(NamedTuple):

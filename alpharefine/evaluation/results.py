@@ -9,6 +9,7 @@ Layout, version 1; `docs/evaluation.md` describes each file::
         settings.json                  settings that determine the boxes
         <sequence>.txt                 x,y,w,h per frame; a file that exists is complete
         times/<sequence>.txt           milliseconds per frame: decoding, base tracker, refinement
+        counts/<sequence>.json         number of frames: refined, and not refined by reason
         masks/<sequence>/%08d.png      with `--save_masks`, from 00000002.png
         curves.npz                     curves of every sequence
         submission.zip                 for data sets with an evaluation server
@@ -25,25 +26,29 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import yaml
 from filelock import FileLock
 
+from alpharefine.data.archives import MAX_FILE_SIZE
 from alpharefine.data.text import format_rows, read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import EvaluationConfig
+from alpharefine.evaluation.failures import FrameCounts
 from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult
 from alpharefine.evaluation.settings import RUNS, RunSettings
 from alpharefine.trackers import find_tracker
+from alpharefine.trackers.result_files import require_rows, require_xywh
 
 VERSION = 1
 """Version of the layout and of `metrics.json`."""
 
 CONFIG_FILE, METRICS_FILE, SETTINGS_FILE, CURVES_FILE = "config.yaml", "metrics.json", "settings.json", "curves.npz"
 _LOCK_FILE = ".lock"
+_MAX_TIME_MS = 1e9
 
 
 class RunFolder:
@@ -113,11 +118,11 @@ class RunFolder:
             ) from error
 
     def write(self, name: str, result: SequenceResult) -> None:
-        """Write the masks, the times and then the boxes of a sequence.
+        """Write the masks, the times, the counts and then the boxes of a sequence.
 
         Args:
             name: Name of the sequence.
-            result: Boxes, times and masks.
+            result: Boxes, times, counts and masks.
 
         Raises:
             UserError: If a file cannot be written, or another command has overwritten the run.
@@ -130,6 +135,7 @@ class RunFolder:
             if result.masks is not None:
                 self._write_masks(self.path / "masks" / name, result.masks)
             write_whole(self.path / "times" / f"{name}.txt", format_rows(result.times_ms.round(3)))
+            write_whole(self.path / "counts" / f"{name}.json", json.dumps(result.counts))
             write_whole(self.boxes_path(name), format_rows(result.boxes_xywh))
 
     def _lock(self) -> FileLock:
@@ -139,7 +145,8 @@ class RunFolder:
         """Create the folder beside its place and move it there, so that it is never seen incomplete."""
         run_id = uuid.uuid4().hex
         new, old = (self.path.with_name(f".{self.path.name}-{run_id}-{age}") for age in ("new", "old"))
-        (new / "times").mkdir(parents=True)
+        for folder in ("times", "counts"):
+            (new / folder).mkdir(parents=True)
         settings = _plain(asdict(self.settings))
         content = {"version": VERSION, "id": run_id, "stamp": self._stamp, "settings": settings}
         write_whole(new / SETTINGS_FILE, json.dumps(content, indent=1))
@@ -173,7 +180,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         UserError: If it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    part = path.with_name(f".{uuid.uuid4().hex}")  # shorter than any name that a disk accepts
     try:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
@@ -247,30 +254,77 @@ def done_sequences(folder: Path) -> set[str]:
     Args:
         folder: Folder of the run.
     """
-    return {path.stem for path in folder.glob("*.txt")}
+    return {path.stem for path in folder.glob("*.txt") if path.is_file()}
 
 
-def read_times(folder: Path, name: str) -> np.ndarray:
-    """Read the milliseconds per frame of a sequence.
+class StoredResult(NamedTuple):
+    """Files of one sequence of one run.
+
+    Attributes:
+        boxes_xywh: Boxes, ``(N, 4)`` as written.
+        times_ms: Milliseconds per frame, ``(N, 3)`` with the columns `TIME_COLUMNS`.
+        counts: Number of frames by key of `alpharefine.evaluation.failures.FRAME_COUNTS`.
+    """
+
+    boxes_xywh: np.ndarray
+    times_ms: np.ndarray
+    counts: FrameCounts
+
+
+def read_result(folder: Path, name: str, truth_xywh: np.ndarray) -> StoredResult:
+    """Read the files of one sequence of one run.
 
     Args:
         folder: Folder of the run.
         name: Name of the sequence.
+        truth_xywh: Ground truth, ``(N, 4)``; its first row is the initial box of the tracker.
 
-    Returns:
-        Milliseconds, ``(N, 3)`` with the columns `TIME_COLUMNS`.
+    Raises:
+        UserError: If a file is missing, malformed, too large or shorter than the sequence, or the boxes have another
+            format than x, y, width, height.
     """
-    return read_rows(folder / "times" / f"{name}.txt", len(TIME_COLUMNS))
+    boxes_path, times_path = folder / f"{name}.txt", folder / "times" / f"{name}.txt"
+    boxes_xywh = require_rows(_read_rows(boxes_path, 4), len(truth_xywh), str(boxes_path))
+    require_xywh(boxes_xywh[0], truth_xywh[0], str(boxes_path))
+    times_ms = require_rows(_read_rows(times_path, len(TIME_COLUMNS)), len(truth_xywh), str(times_path))
+    if not ((times_ms >= 0) & (times_ms < _MAX_TIME_MS)).all():
+        raise UserError(f"{times_path} must hold milliseconds, finite and not negative; run the sequence again.")
+    return StoredResult(boxes_xywh, times_ms, _read_counts(folder / "counts" / f"{name}.json"))
 
 
-def median_times(folder: Path, names: Iterable[str]) -> dict[str, float]:
+def _read_rows(path: Path, columns: int) -> np.ndarray:
+    _require_small(path)
+    return read_rows(path, columns)
+
+
+def _require_small(path: Path) -> None:
+    if path.is_file() and path.stat().st_size > MAX_FILE_SIZE:
+        raise UserError(f"{path} is larger than {MAX_FILE_SIZE >> 20} MiB, which no result is; remove it.")
+
+
+def _read_counts(path: Path) -> FrameCounts:
+    """Read the counts of a sequence; none if the file is missing, because boxes may come from elsewhere."""
+    _require_small(path)
+    if not path.is_file():
+        return {}
+    try:
+        counts = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        counts = None
+    valid = isinstance(counts, dict) and all(type(number) is int and number >= 0 for number in counts.values())
+    if not valid:
+        raise UserError(f"{path} must hold numbers of frames; remove it, and run the sequence again.")
+    return dict(counts)
+
+
+def median_times(times_ms: Iterable[np.ndarray]) -> dict[str, float]:
     """Return the median milliseconds per frame by column, without first frames, which include initialization.
 
     Args:
-        folder: Folder of the run.
-        names: Names of the sequences.
+        times_ms: Milliseconds of each sequence, ``(N, 3)`` with the columns `TIME_COLUMNS`.
     """
-    times = np.concatenate([read_times(folder, name)[1:] for name in names])
+    every = [times[1:] for times in times_ms]
+    times = np.concatenate([np.zeros((0, len(TIME_COLUMNS))), *every])
     medians = np.median(times, axis=0) if len(times) else np.zeros(len(TIME_COLUMNS))
     return dict(zip(TIME_COLUMNS, medians.round(3).tolist(), strict=True))
 
@@ -283,20 +337,23 @@ def _require_writable(path: Path) -> None:
 
 def _read_settings(path: Path) -> dict[str, Any] | None:
     """Read the settings of the run in a folder. Return None if the folder is missing or empty."""
+    file = path / SETTINGS_FILE
+    settings: Any = None
     try:
-        settings = json.loads((path / SETTINGS_FILE).read_text())
+        if file.is_file() or not file.exists():
+            settings = json.loads(file.read_text())
     except FileNotFoundError:
         if not path.is_dir() or not any(path.iterdir()):
             return None
-        settings = None
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict) or settings.get("version") != VERSION or "stamp" not in settings:
+    except (ValueError, RecursionError):
+        pass
+    is_ours = isinstance(settings, dict) and settings.get("version") == VERSION and isinstance(settings.get("id"), str)
+    if not is_ours or not all(isinstance(settings.get(part), dict) for part in ("stamp", "settings")):
         raise UserError(
             f"{path} is not empty and holds no run of `evaluate` of layout version {VERSION}; give another "
             "`--output_dir`."
         )
-    return settings
+    return dict(settings)
 
 
 def _require_same_settings(path: Path, existing: dict[str, object], current: dict[str, object]) -> None:

@@ -27,7 +27,8 @@ from alpharefine.metrics import (
     got10k_overlaps,
     one_pass_curves,
 )
-from alpharefine.metrics.functional import GOT10K_THRESHOLDS, count_greater
+from alpharefine.metrics.functional import GOT10K_THRESHOLDS, count_greater, score_frames
+from alpharefine.trackers.result_files import require_xywh
 
 ONE_PASS_KEYS = ("success_auc", "precision_20", "norm_precision_20")
 GOT10K_KEYS = ("ao", "sr_50", "sr_75")
@@ -93,7 +94,7 @@ def score_run(
 
     Raises:
         UserError: If the data set defines no scores, there is no sequence, a sequence occurs twice, a result is missing
-            or too short, or the protocol does not allow a box.
+            or too short or not in the format x, y, width, height, or the protocol does not allow a box.
     """
     if scoring not in ("one_pass", "got10k"):
         raise UserError(
@@ -103,9 +104,33 @@ def score_run(
     chosen = list(sequences)
     _require_once([sequence.name for sequence in chosen])
     _require_all([sequence.name for sequence in chosen if sequence.name not in boxes], "the results")
+    for sequence in chosen:
+        if len(boxes[sequence.name]):
+            require_xywh(boxes[sequence.name][0], sequence.truth.boxes_xywh[0], f"The result of {sequence.name}")
     if scoring == "got10k":
         return _score_got10k(boxes, chosen)
     return _score_one_pass(boxes, chosen, protocol)
+
+
+def check_scorable(
+    boxes_xywh: np.ndarray, sequence: EvaluationSequence, scoring: Scoring, protocol: Protocol = "lasot"
+) -> None:
+    """Check that the result of one sequence can be scored. A data set without scores accepts every result.
+
+    Args:
+        boxes_xywh: ``(N, 4)`` result boxes.
+        sequence: Sequence to score.
+        scoring: Scores that the data set defines.
+        protocol: Scoring conventions of ``one_pass``; not used by ``got10k``.
+
+    Raises:
+        UserError: If the result is too short, no frame of the sequence counts, or the protocol does not allow a box.
+    """
+    truth = sequence.truth
+    if scoring == "one_pass":
+        score_frames(boxes_xywh, truth.boxes_xywh, truth.absent, protocol)
+    elif scoring == "got10k":
+        got10k_overlaps(boxes_xywh, truth.boxes_xywh, truth.absent, truth.image_size)
 
 
 def _score_one_pass(

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+import os
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from alpharefine.errors import UserError
+from alpharefine.errors import SequenceError, UserError, describe_exception
 from alpharefine.evaluation.config import EvaluationConfig
 from alpharefine.evaluation.datasets.base import EvaluationDataset, EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.execute import Write, run_replays, run_tracker
-from alpharefine.evaluation.launch import Failures, Launch, is_launched, join_launch
+from alpharefine.evaluation.failures import NO_FILE, Failure, add_counts, summarize, unique
+from alpharefine.evaluation.launch import Launch, is_launched, join_launch
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison, RunMetrics, TrackerMetrics
 from alpharefine.evaluation.plan import TrackerRuns, default_output_dir, plan_runs
 from alpharefine.evaluation.results import (
     CURVES_FILE,
     METRICS_FILE,
     RunFolder,
+    StoredResult,
     done_sequences,
     median_times,
+    read_result,
     read_run_settings,
-    read_times,
     run_folders,
     save_config,
     write_whole,
 )
 from alpharefine.evaluation.run import SequenceResult, require_frames
-from alpharefine.evaluation.score import read_results, score_run
+from alpharefine.evaluation.score import check_scorable, score_run
 from alpharefine.evaluation.settings import ResolvedRuns, resolve_runs
 from alpharefine.options import Protocol
+
+_MAX_NAME_BYTES = 240
+"""Longest name of a sequence that leaves room for a suffix in the 255 bytes of a file name."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +50,30 @@ class ResultsSet:
     Attributes:
         output_dir: Results folder.
         dataset: Evaluation data set.
-        sequences: Sequences of each tracker by name; a tracker may lack some of the data set.
+        sequences: Sequences of each tracker by name that all of its runs have; a tracker may lack some.
         runs: Names of the runs of each tracker by name.
+        chosen: Names of all chosen sequences.
+        failures: Sequences without a result.
     """
 
     output_dir: Path
     dataset: EvaluationDataset
     sequences: dict[str, list[EvaluationSequence]]
     runs: dict[str, list[str]]
+    chosen: list[str]
+    failures: list[Failure]
 
 
 class RunOutcome(NamedTuple):
     """Outcome of the run stage.
 
     Attributes:
-        results: Results to score.
-        failures: Names of failed sequences by run.
+        results: Results to score, and the sequences that failed.
         is_last: True if all other processes of the launch have finished. The last process scores.
         checkpoint: Description of the checkpoint in one or more lines. Empty without a checkpoint.
     """
 
     results: ResultsSet
-    failures: Failures
     is_last: bool
     checkpoint: str
 
@@ -72,18 +81,18 @@ class RunOutcome(NamedTuple):
 def run(config: EvaluationConfig) -> RunOutcome:
     """Run a base tracker or replay published boxes, with or without refinement, and write boxes and times.
 
-    Sequences that are complete in the results folder are skipped. Under torchrun or SLURM the sequences are
-    distributed over the processes.
+    Sequences that are complete in the results folder are skipped. A sequence that fails does not stop the others.
+    Under torchrun or SLURM the sequences are distributed over the processes.
 
     Args:
         config: Configuration of the evaluation.
 
     Raises:
-        UserError: If a file is missing, options are incompatible, or an error affects more than one sequence.
+        UserError: If a file is missing, options are incompatible, or an error affects all sequences.
     """
     dataset = open_dataset(config.dataset)
     _check_output(config, dataset)
-    sequences = [dataset.load(name) for name in dataset.names]
+    sequences, failures = load_sequences(dataset, dataset.names)
     resolved = resolve_runs(config)
     output_dir = default_output_dir(config)
     if resolved.checkpoint is not None or resolved.entry.needs_frames:
@@ -91,23 +100,56 @@ def run(config: EvaluationConfig) -> RunOutcome:
             sequences, "A refiner" if resolved.checkpoint is not None else f"--tracker {config.tracker.name}"
         )
     plan = functools.partial(plan_runs, config, resolved, sequences, output_dir)
-    launch = _join(config, plan) if is_launched() else None
+    launch = _join(config, plan, output_dir) if is_launched() else None
+    for failure in failures if launch is None or launch.rank == 0 else ():
+        sys.stderr.write(f"Sequence {failure.sequence} failed: {failure.reason}\n")
     trackers = plan(overwrite=config.run.overwrite and launch is None)
+    failures += [
+        Failure(sequence.name, NO_FILE, tracker.name)
+        for tracker in trackers
+        for sequence in sequences
+        if sequence.name not in {each.name for each in tracker.sequences}
+    ]
     write = _make_writer(config, output_dir)
     if resolved.entry.replays:
-        run_replays(trackers, resolved, config.run.devices, launch, write)
-        failures: Failures = {}
+        failures += run_replays(trackers, resolved, config.run.devices, launch, write)
     else:
         (tracker,) = trackers
-        failures = run_tracker(tracker, resolved, config.run.devices, launch, write)
+        failures += run_tracker(tracker, resolved, config.run.devices, launch, write)
     merged = failures if launch is None else launch.finish(output_dir, failures)
     results = ResultsSet(
         output_dir,
         dataset,
-        {tracker.name: tracker.sequences for tracker in trackers},
+        {tracker.name: tracker.done() for tracker in trackers},
         {tracker.name: list(tracker.folders) for tracker in trackers},
+        list(dataset.names),
+        merged or [],
     )
-    return RunOutcome(results, merged or {}, merged is not None, _describe(config, resolved))
+    return RunOutcome(results, merged is not None, _describe(config, resolved))
+
+
+def load_sequences(dataset: EvaluationDataset, names: Iterable[str]) -> tuple[list[EvaluationSequence], list[Failure]]:
+    """Read sequences, and list those that cannot be read.
+
+    Args:
+        dataset: Evaluation data set.
+        names: Names of the sequences.
+
+    Raises:
+        UserError: If none can be read.
+    """
+    sequences: list[EvaluationSequence] = []
+    failures: list[Failure] = []
+    for name in names:
+        try:
+            if len(os.fsencode(name)) > _MAX_NAME_BYTES:
+                raise SequenceError(f"Sequence {name}: a name must have at most {_MAX_NAME_BYTES} bytes; rename it.")
+            sequences.append(dataset.load(name))
+        except (UserError, OSError) as error:
+            failures.append(Failure(name, describe_exception(error)))
+    if not sequences:
+        raise UserError(failures[0].reason)
+    return sequences, failures
 
 
 def _make_writer(config: EvaluationConfig, output_dir: Path) -> Write:
@@ -132,7 +174,7 @@ def _describe(config: EvaluationConfig, resolved: ResolvedRuns) -> str:
     return f"{config.refiner.ckpt}: {loaded.description}; {loaded.network.config}\n{doubts}"
 
 
-def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]]) -> Launch:
+def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]], output_dir: Path) -> Launch:
     if config.run.devices > 1:
         raise UserError(
             "`--devices` is not possible under torchrun or SLURM: the launcher sets the number of processes."
@@ -147,11 +189,14 @@ def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]]) 
                     costs[sequence.name] = costs.get(sequence.name, 0) + len(sequence)
         return costs
 
-    return join_launch(make_costs)
+    return join_launch(make_costs, output_dir)
 
 
 def score(results: ResultsSet, protocol: Protocol | Literal["auto"] = "auto", compare: bool = False) -> Metrics:
     """Score the boxes of a results folder; write `metrics.json` and the curves, or the submission archives.
+
+    A sequence whose files are missing, malformed or too short in a run is left out of all runs of that tracker, and
+    listed in the failures.
 
     Args:
         results: Results to score.
@@ -159,30 +204,68 @@ def score(results: ResultsSet, protocol: Protocol | Literal["auto"] = "auto", co
         compare: Add published scores.
 
     Raises:
-        UserError: If a result is missing, malformed or too short.
+        UserError: If no tracker has a result that can be scored.
     """
     dataset, folders = results.dataset, run_folders(results.output_dir)
     chosen = dataset.default_protocol if protocol == "auto" else protocol
-    trackers = {}
+    trackers, scored, failures = {}, {}, list(results.failures)
     for name, sequences in results.sequences.items():
-        paths = {run: folders[name][run] for run in results.runs[name]}
+        paths = {run: folders[name][run] for run in results.runs[name] if run in folders.get(name, {})}
+        stored, lacking = _read_runs(name, paths, sequences, dataset, chosen)
+        failures += lacking
+        present = [sequence for sequence in sequences if sequence.name in stored]
+        if not present:
+            continue
+        scored[name] = present
         trackers[name] = TrackerMetrics(
-            {run: _score_run(path, dataset, chosen, sequences) for run, path in paths.items()},
+            {
+                run: _score_run(path, dataset, chosen, present, {s: stored[s][run] for s in stored})
+                for run, path in paths.items()
+            },
             {run: read_run_settings(path) for run, path in paths.items()},
         )
-    lengths = {sequence.name: len(sequence) for each in results.sequences.values() for sequence in each}
+    failures = unique(failures)
+    if not trackers:
+        raise UserError(f"No sequence in {results.output_dir} can be scored. {summarize(failures, results.chosen)}")
+    lengths = {sequence.name: len(sequence) for each in scored.values() for sequence in each}
     metrics = Metrics(
         dataset=dataset.config.name,
         split=dataset.split,
         scoring=dataset.scoring,
         protocol=chosen if dataset.scoring == "one_pass" else None,
-        sequences=list(dataset.names),
+        sequences=results.chosen,
+        num_sequences=len(lengths),
         num_frames=sum(lengths.values()),
         trackers=trackers,
-        published=_compare(results, chosen) if compare else None,
+        published=_compare(dataset, scored, chosen) if compare else None,
+        failures=failures,
     )
     write_whole(results.output_dir / METRICS_FILE, metrics.to_json())
     return metrics
+
+
+def _read_runs(
+    tracker: str,
+    paths: Mapping[str, Path],
+    sequences: list[EvaluationSequence],
+    dataset: EvaluationDataset,
+    protocol: Protocol,
+) -> tuple[dict[str, dict[str, StoredResult]], list[Failure]]:
+    """Read the results of a tracker by sequence and run, of the sequences that can be scored in all runs."""
+    stored: dict[str, dict[str, StoredResult]] = {}
+    failures: list[Failure] = []
+    for sequence in sequences:
+        runs: dict[str, StoredResult] = {}
+        for run, path in paths.items():
+            try:
+                runs[run] = read_result(path, sequence.name, sequence.truth.boxes_xywh)
+                check_scorable(runs[run].boxes_xywh, sequence, dataset.scoring, protocol)
+            except UserError as error:
+                failures.append(Failure(sequence.name, str(error), tracker, run))
+                break
+        else:
+            stored[sequence.name] = runs
+    return stored, failures
 
 
 def _check_output(config: EvaluationConfig, dataset: EvaluationDataset) -> None:
@@ -196,66 +279,84 @@ def _check_output(config: EvaluationConfig, dataset: EvaluationDataset) -> None:
         )
 
 
-def _compare(results: ResultsSet, protocol: Protocol) -> PublishedComparison:
+def _compare(
+    dataset: EvaluationDataset, scored: Mapping[str, list[EvaluationSequence]], protocol: Protocol
+) -> PublishedComparison:
     """Collect published scores. The tracker with the fewest sequences decides whether they are comparable."""
-    published = results.dataset.published
+    published = dataset.published
     assert published is not None
-    fewest = min(results.sequences.values(), key=len)
+    fewest = min(scored.values(), key=len)
     why_not = published.why_incomparable([s.name for s in fewest], sum(map(len, fewest)), protocol)
     return PublishedComparison(published.rows, why_not)
 
 
 def _score_run(
-    folder: Path, dataset: EvaluationDataset, protocol: Protocol, sequences: list[EvaluationSequence]
+    folder: Path,
+    dataset: EvaluationDataset,
+    protocol: Protocol,
+    sequences: list[EvaluationSequence],
+    stored: Mapping[str, StoredResult],
 ) -> RunMetrics:
-    names = [sequence.name for sequence in sequences]
-    boxes_xywh, median_ms = read_results(folder, names), median_times(folder, names)
+    boxes_xywh = {name: result.boxes_xywh for name, result in stored.items()}
+    median_ms = median_times(result.times_ms for result in stored.values())
+    counts = add_counts(result.counts for result in stored.values())
     if dataset.scoring == "none":
-        return RunMetrics(None, median_ms)
+        return RunMetrics(None, median_ms, counts)
     if dataset.scoring == "server":
-        if set(dataset.official_names()) - set(names):
-            return RunMetrics(None, median_ms)  # a part of the split, which the server does not accept
+        if set(dataset.official_names()) - set(stored):
+            return RunMetrics(None, median_ms, counts)  # a part of the split, which the server does not accept
         archive = folder / "submission.zip"
-        dataset.pack(boxes_xywh, {name: read_times(folder, name).sum(axis=1) for name in names}, archive)
-        return RunMetrics(None, median_ms, str(archive))
+        dataset.pack(boxes_xywh, {name: result.times_ms.sum(axis=1) for name, result in stored.items()}, archive)
+        return RunMetrics(None, median_ms, counts, str(archive))
     scored = score_run(boxes_xywh, sequences, dataset.scoring, protocol)
     arrays: dict[str, Any] = {"names": np.array(list(scored.sequences)), **scored.sequence_curves}
     part = folder / f".{CURVES_FILE}"
     with part.open("wb") as file:
         np.savez_compressed(file, **arrays)
     part.replace(folder / CURVES_FILE)
-    return RunMetrics(scored, median_ms)
+    return RunMetrics(scored, median_ms, counts)
 
 
-def score_folder(config: EvaluationConfig, output_dir: Path) -> Metrics:
+def score_folder(config: EvaluationConfig, output_dir: Path, planned: Collection[str] = ()) -> Metrics:
     """Score all complete sequences of all trackers in a results folder.
 
     Args:
         config: Configuration saved in the folder, with changes; `dataset.sequences` restricts the sequences.
         output_dir: Results folder.
+        planned: Names of the sequences of the last `evaluate`; those without a result are listed. Empty for all
+            sequences of the split.
 
     Raises:
         UserError: If the folder holds no run, or none of the sequences is complete.
     """
     folders = run_folders(output_dir)
     done = {name: set.intersection(*map(done_sequences, runs.values())) for name, runs in folders.items()}
-    everywhere = set.union(*done.values())
-    names = config.dataset.sequences or tuple(_in_official_order(config, everywhere))
+    everywhere = set.union(*(done_sequences(path) for runs in folders.values() for path in runs.values()))
+    names = config.dataset.sequences or tuple(_in_official_order(config, everywhere, planned))
     dataset = open_dataset(replace(config.dataset, sequences=names))
     _check_output(config, dataset)
-    incomplete = [name for name in config.dataset.sequences if name not in everywhere]
+    incomplete = [name for name in config.dataset.sequences if not any(name in each for each in done.values())]
     if incomplete:
         raise UserError(f"`--sequences`: {incomplete[0]} is not complete in {output_dir}; run `evaluate` first.")
-    loaded = {name: dataset.load(name) for name in dataset.names if name in everywhere}
-    if not loaded:
+    present = [name for name in dataset.names if any(name in each for each in done.values())]
+    if not present:
         raise UserError(f"{output_dir} has no complete sequence; run `evaluate` first.")
-    sequences = {name: [loaded[s] for s in loaded if s in complete] for name, complete in done.items()}
-    sequences = {name: chosen for name, chosen in sequences.items() if chosen}
-    results = ResultsSet(output_dir, dataset, sequences, {name: list(folders[name]) for name in sequences})
+    loaded, failures = load_sequences(dataset, present)
+    failures += [
+        Failure(name, NO_FILE, tracker)
+        for tracker, complete in done.items()
+        for name in dataset.names
+        if name not in complete
+    ]
+    sequences = {name: [s for s in loaded if s.name in complete] for name, complete in done.items()}
+    runs = {name: list(folders[name]) for name in sequences}
+    results = ResultsSet(output_dir, dataset, sequences, runs, list(dataset.names), failures)
     return score(results, config.output.protocol, config.output.compare)
 
 
-def _in_official_order(config: EvaluationConfig, names: Collection[str]) -> list[str]:
-    """Order names as in the split of the data set; names that are not in it come last."""
-    official = [name for name in open_dataset(replace(config.dataset, sequences=())).names if name in names]
-    return official + sorted(set(names) - set(official))
+def _in_official_order(config: EvaluationConfig, found: Collection[str], planned: Collection[str]) -> list[str]:
+    """Order the found and the planned names as in the split of the data set; names that are not in it come last."""
+    split = open_dataset(replace(config.dataset, sequences=())).names
+    wanted = {*found, *(planned or split)}
+    official = [name for name in split if name in wanted]
+    return official + sorted(wanted - set(official))

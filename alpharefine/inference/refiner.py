@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.masks import MASK_THRESHOLD, mask_to_box
 from alpharefine.models import AlphaRefineNet, HeadName
 from alpharefine.options import BoxSource, ComputePrecision, GeometryName
+
+RefinementFailure = Literal["outside", "not_finite", "not_found"]
+"""Reason why a box was not refined: its search region lies outside the image, the prediction is not finite, or the
+predicted mask or box is empty."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Refinement:
         refined: True if the box was refined. False if the search region lies outside the image, the mask is too small,
             or the prediction is not finite: `raw_box_xywh` is then the given box, and `box_xywh` the given box after
             clipping. Also False if the clipped box has corners out of order.
+        failure: Reason why the box was not refined. None if it was.
     """
 
     box_xywh: np.ndarray
@@ -56,6 +61,7 @@ class Refinement:
     mask: np.ndarray | None
     score: float
     refined: bool
+    failure: RefinementFailure | None = None
 
 
 class Refiner:
@@ -375,19 +381,28 @@ class Refiner:
         mask = None if prediction.crop_mask is None else window.paste(prediction.crop_mask, image_size)
         if prediction.crop_xyxy is not None and prediction.peak is not None:
             raw_xywh, score = xyxy_to_xywh(window.to_image(prediction.crop_xyxy)), float(prediction.peak)
+            is_finite = np.isfinite(raw_xywh).all() and np.isfinite(score)
         else:
             assert mask is not None
+            assert prediction.crop_mask is not None
             inside = mask[mask > self._mask_threshold]
             found = mask_to_box(mask, self._mask_threshold)
             raw_xywh = box_xywh if found is None else found
             score = float(inside.mean()) if found is not None else 0.0
-        refined = window.overlaps(image_size) and score > 0
-        if not refined:
+            is_finite = np.isfinite(prediction.crop_mask).all()
+        failure: RefinementFailure | None = None
+        if not window.overlaps(image_size):
+            failure = "outside"
+        elif not is_finite:
+            failure = "not_finite"
+        elif score <= 0:
+            failure = "not_found"
+        if failure is not None:
             raw_xywh, score = box_xywh, 0.0
         clipped_xywh = xyxy_to_xywh(self._geometry.clip(xywh_to_xyxy(raw_xywh), image_size))
-        if not is_valid(clipped_xywh):  # the original's clipping leaves corners out of order
-            refined = False
-        return Refinement(clipped_xywh, raw_xywh, mask if with_mask else None, score, refined)
+        if failure is None and not is_valid(clipped_xywh):  # the original's clipping leaves corners out of order
+            failure = "not_found"
+        return Refinement(clipped_xywh, raw_xywh, mask if with_mask else None, score, failure is None, failure)
 
 
 class _Prediction(NamedTuple):

@@ -1,7 +1,11 @@
-"""Text of an evaluation: the number of sequences, the table, and what is missing from it."""
+"""Text of an evaluation: the number of sequences, the table, the frames that were not refined, and the failures."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
+from alpharefine.errors import UserError
+from alpharefine.evaluation.failures import FRAME_COUNTS, NOT_REFINED, Failure, summarize
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison
 from alpharefine.report.tables import (
     format_attributes,
@@ -24,15 +28,17 @@ def format_summary(metrics: Metrics) -> str:
     protocol = metrics.protocol or "lasot"  # not used by scores without protocols
     convention = "" if metrics.protocol is None else f", protocol {metrics.protocol}"
     scores = {name: tracker.scores for name, tracker in metrics.trackers.items()}
-    scored = {name for runs in scores.values() for run in runs.values() for name in run.sequences}
-    num_scored = len(scored) or len(metrics.sequences)
-    header = f"{num_scored} sequences, {metrics.num_frames} frames{convention}"
+    num_chosen = len(metrics.sequences)
+    part = "" if metrics.num_sequences == num_chosen else f" of {num_chosen}"
+    header = f"{metrics.num_sequences}{part} sequences, {metrics.num_frames} frames{convention}"
+    notes = [*format_counts(metrics), *list_failures(metrics.failures, metrics.sequences)]
     if metrics.scoring == "none":
-        return f"{header}\nno scores: the data set has no ground truth after the first frame"
+        return "\n".join([header, "no scores: the data set has no ground truth after the first frame", *notes])
     if metrics.scoring == "server":
         archives = [run.submission for tracker in metrics.trackers.values() for run in tracker.runs.values()]
         lines = [f"submission archive for the evaluation server: {archive}" for archive in archives if archive]
-        return "\n".join([header, *(lines or ["no submission archive: it requires all sequences of the split"])])
+        lines = lines or ["no submission archive: it requires all sequences of the split"]
+        return "\n".join([header, *lines, *notes])
     missing = missing_sequences(scores, metrics.sequences)
     if len(scores) == 1 and not missing:
         (runs,) = scores.values()
@@ -40,7 +46,76 @@ def format_summary(metrics: Metrics) -> str:
     else:
         table = format_trackers(scores, protocol)
     published = [] if metrics.published is None else [format_published(metrics.published)]
-    return "\n".join([header, table, *missing, *published])
+    # The lines of the missing sequences name those without a file.
+    failures = [failure for failure in metrics.failures if failure.tracker not in scores or not failure.is_absent]
+    notes = [*format_counts(metrics), *list_failures(failures, metrics.sequences)]
+    return "\n".join([header, table, *missing, *published, *notes])
+
+
+def format_counts(metrics: Metrics) -> list[str]:
+    """List the runs with frames that were not refined, or with tracker boxes that are not finite or not positive.
+
+    Args:
+        metrics: Numbers of the evaluation.
+
+    Returns:
+        One line a run with the number of frames by reason; none for a run without such frames.
+    """
+    lines = []
+    for tracker, numbers in metrics.trackers.items():
+        for run, run_metrics in numbers.runs.items():
+            counts = run_metrics.counts
+            reasons = [f"{counts[key]} {FRAME_COUNTS[key]}" for key in NOT_REFINED if counts.get(key)]
+            if not reasons:
+                continue
+            num_refined, num_frames = counts.get("refined", 0), counts.get("frames", 0)
+            what = f"{num_refined} of {num_frames} frames refined; " if run == "refined" else ""
+            lines.append(f"{tracker}, {run}: {what}{', '.join(reasons)}")
+    return lines
+
+
+def list_failures(failures: Iterable[Failure], chosen: Collection[str]) -> list[str]:
+    """List the sequences without a result, those with the same reason in one line.
+
+    Args:
+        failures: Sequences without a result.
+        chosen: Names of all chosen sequences.
+
+    Returns:
+        A heading and one line a reason; empty if there are none.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for failure in failures:
+        where = ", ".join(filter(None, (failure.tracker, failure.run)))
+        groups.setdefault((where, failure.line), []).append(failure.sequence)
+    if not groups:
+        return []
+    lines = ["failed:"]
+    for (where, reason), names in groups.items():
+        who = f"all {len(names)} sequences" if len(names) == len(chosen) > 1 else ", ".join(names)
+        lines.append(f"  {who}{f' ({where})' if where else ''}: {reason}")
+    return lines
+
+
+def require_complete(metrics: Metrics, remedy: str) -> None:
+    """Check that the scores of an evaluation are those of all chosen sequences, and of refined boxes.
+
+    Args:
+        metrics: Numbers of the evaluation.
+        remedy: Second sentence of the message.
+
+    Raises:
+        UserError: If a tracker lacks a sequence, or if no frame was refined because the predictions are not finite.
+    """
+    for tracker, numbers in metrics.trackers.items():
+        counts = numbers.runs["refined"].counts if "refined" in numbers.runs else {}
+        if counts.get("not_finite") and not counts.get("refined"):
+            raise UserError(
+                f"{tracker}: no frame was refined, because the predictions of the network are not finite; use another "
+                "checkpoint, or `--precision 32`."
+            )
+    if not metrics.is_complete:
+        raise UserError(f"{summarize(metrics.failures, metrics.sequences)} {remedy}")
 
 
 def format_published(comparison: PublishedComparison) -> str:

@@ -131,7 +131,7 @@ def missing_sequences(trackers: Mapping[str, Mapping[str, RunScore]], names: Seq
         names: Names of all sequences.
 
     Returns:
-        One line a tracker and a closing remark; empty if all trackers were scored on all sequences.
+        One line a tracker, and a closing remark if there are several; empty if all were scored on all sequences.
     """
     lines = []
     for tracker, runs in trackers.items():
@@ -140,7 +140,7 @@ def missing_sequences(trackers: Mapping[str, Mapping[str, RunScore]], names: Seq
         if missing:
             some = ", ".join(missing[:_NUM_NAMED]) + (", ..." if len(missing) > _NUM_NAMED else "")
             lines.append(f"{tracker} has no results of {len(missing)} of the {len(names)} sequences: {some}")
-    if lines:
+    if lines and len(trackers) > 1:
         lines.append(
             "Rows over different sequences are not comparable; `--sequences` selects some that all trackers have."
         )

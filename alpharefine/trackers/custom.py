@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from alpharefine.errors import UserError
+from alpharefine.errors import UserError, describe_exception
 from alpharefine.trackers.base import Track, Tracker, TrackState
 from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 
 _METHODS = ("initialize", "track", "set_box")
+_MAX_QUOTED = 200  # characters of an answer in a message
 
 
 class CheckedTracker(Tracker):
@@ -68,7 +69,8 @@ class CheckedTracker(Tracker):
     def _wrong(self, answer: object) -> str:
         return (
             f"--tracker {self._name}: `track` must return a `Track` or a tuple (box_xywh of 4 numbers, score, state) "
-            f"with a state of {', '.join(TrackState)}; got {answer!r}. Correct the class."
+            f"with a state of {', '.join(TrackState)}; got {' '.join(repr(answer).split())[:_MAX_QUOTED]}. Correct the "
+            "class."
         )
 
 
@@ -85,7 +87,7 @@ def load(request: TrackerRequest) -> LoadedTracker:
     tracker_class = _import_class(request.name)
     try:
         inspect.signature(tracker_class).bind(*request.weights)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"--tracker {request.name}: `{tracker_class.__name__}` cannot be made from {len(request.weights)} files "
             f"({error}); it is called with the paths of --tracker_weights, one argument each."
@@ -115,6 +117,10 @@ def _import_class(name: str) -> type[Any]:
         raise UserError(
             f"--tracker {name}: `{module_name}` cannot be imported ({error}); give package.module:Class, with the "
             "package installed or in the current folder."
+        ) from error
+    except (Exception, SystemExit) as error:  # whatever the module does while it is imported
+        raise UserError(
+            f"--tracker {name}: `{module_name}` fails while it is imported: {describe_exception(error)}; correct it."
         ) from error
     tracker_class = getattr(module, class_name, None)
     if not isinstance(tracker_class, type):

@@ -212,6 +212,11 @@ class TrackerEntry:
     derive: Callable[[TrackerEntry], TrackerEntry | None] | None = None
 
     @property
+    def may_change_frames(self) -> bool:
+        """True if code outside of this package runs on the frames, which could draw on them."""
+        return self.code_files is not no_code_files and not self.opens_files
+
+    @property
     def is_family(self) -> bool:
         """True if `name` is the prefix of a family of trackers."""
         return self.name.endswith(":")

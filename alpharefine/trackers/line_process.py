@@ -15,17 +15,27 @@ _KEPT_LINES = 12
 _KEPT_LENGTH = 300  # characters per line
 _CHUNK = 1 << 16
 _LAST_WORDS_S = 1.0  # seconds in which the output of a killed program is still read
+_MAX_MESSAGE = 1 << 20  # bytes of one message
+_DRAIN_S = 0.05  # seconds in which available output is read before a program is killed
+_MAX_MESSAGES = 1000  # that wait for a request
+_GUARD = ("/bin/sh", "-c", 'read -r line; kill -9 "-$0"')
+"""Program that kills a process group when its standard input is closed, such as by a kill of this process."""
 
 
 class ProgramEndedError(Exception):
     """The program has closed its output."""
 
 
+class TooMuchOutputError(Exception):
+    """The program has sent many messages that nobody asked for, or a message without an end."""
+
+
 class LineProcess:
     """Running program.
 
     Lines on the program's standard output that start with the prefix are messages. All other lines, on either stream,
-    are kept as its last output. The program leads a process group of its own, so that its child processes end with it.
+    are kept as its last output, in bounded memory. The program leads a process group of its own, so that its child
+    processes end with it. The group is also killed if this process ends without a call of `end`, such as by a kill.
 
     Args:
         command: Words of the command line.
@@ -45,6 +55,13 @@ class LineProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
+            start_new_session=True,
+        )
+        self._guard = subprocess.Popen(
+            (*_GUARD, str(self._process.pid)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         assert self._process.stdin is not None
@@ -78,6 +95,8 @@ class LineProcess:
         Raises:
             ProgramEndedError: If the program ends before it answers.
             TimeoutError: If the program does not answer in time.
+            TooMuchOutputError: If the program sends more messages than anybody could have asked for, or one that is
+                longer than any message.
         """
         deadline, unsent = monotonic() + limit_s, memoryview(text.encode())
         if unsent:
@@ -112,29 +131,40 @@ class LineProcess:
         assert pipes[0] is not None
         pipes[0].close()
         deadline = monotonic() + grace_s
-        self._listen(grace_s)
-        try:
+        self._listen(max(grace_s, _DRAIN_S))
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - monotonic()))
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):  # nothing is left of the group
             os.killpg(self._process.pid, signal.SIGKILL)
             self._listen(_LAST_WORDS_S)
+        self._end_guard()
         self._selector.close()
         for pipe in pipes:
             assert pipe is not None
             pipe.close()
         return self._process.wait()
 
+    def _end_guard(self) -> None:
+        self._guard.kill()
+        self._guard.wait()
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+
     def _listen(self, limit_s: float) -> None:
         """Read until both streams are closed or the time limit is reached."""
         deadline = monotonic() + limit_s
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, TooMuchOutputError):
             while self._partial:
                 self._wait(deadline)
 
     def _wait(self, deadline: float) -> set[int]:
-        """Read available output, and return the streams that were ready."""
-        ready = {int(key.fd) for key, _ in self._selector.select(max(0.0, deadline - monotonic()))}
-        if not ready:
+        """Read available output, and return the streams that were ready.
+
+        The time limit holds for a program that always has output, too.
+        """
+        left_s = deadline - monotonic()
+        ready = {int(key.fd) for key, _ in self._selector.select(max(0.0, left_s))}
+        if not ready or left_s <= 0:
             raise TimeoutError
         for pipe in ready & set(self._partial):
             self._read(pipe)
@@ -144,7 +174,10 @@ class LineProcess:
         chunk = os.read(pipe, _CHUNK)
         *lines, rest = (self._partial[pipe] + chunk).split(b"\n")
         if chunk:
-            self._partial[pipe] = rest
+            is_message = pipe == self._stdout and rest.startswith(self._prefix.encode())
+            if is_message and len(rest) > _MAX_MESSAGE:
+                raise TooMuchOutputError
+            self._partial[pipe] = rest if is_message else rest[: 4 * _KEPT_LENGTH]  # a character has up to 4 bytes
         else:
             del self._partial[pipe]
             self._selector.unregister(pipe)
@@ -154,6 +187,8 @@ class LineProcess:
 
     def _take(self, pipe: int, line: str) -> None:
         if pipe == self._stdout and line.startswith(self._prefix):
+            if len(self._messages) == _MAX_MESSAGES:
+                raise TooMuchOutputError
             self._messages.append(line)
         elif line:
             self._output.append(line[:_KEPT_LENGTH])

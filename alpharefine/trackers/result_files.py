@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -33,6 +33,9 @@ from alpharefine.errors import UserError
 _RUN_OF_SEQUENCE = re.compile(r"(?P<sequence>.+)_(?P<run>\d{3})")
 _TIMES = "times"
 """Folder in which this project and got10k-toolkit store times, in files with the same names as those of boxes."""
+
+_MAX_READ, _MAX_KEPT = 2**32, 2**30
+"""Size limits in bytes of the text in a folder of results, and of that which is kept in memory."""
 
 _EXPERIMENTS = ("baseline", "longterm")
 """Folders of VOT between that of a tracker and those of its sequences."""
@@ -66,16 +69,21 @@ class PublishedResults:
             Boxes as in the file, ``(num_frames, 4)`` float64 in image pixels.
 
         Raises:
-            UserError: If the file is malformed or has fewer rows than the sequence has frames.
+            UserError: If the file is damaged or malformed, has fewer rows than the sequence has frames, or holds boxes
+                in another format than x, y, width, height.
         """
         file = self.files[sequence_name]
+        if file.fault:
+            raise UserError(file.fault)
         text = decode_text(file.content, file.place)
         first_row, _, others = text.partition("\n")
         if first_row.strip() == "1":  # VOT's mark of the initialization
             rows = np.concatenate([[first_xywh], parse_rows(others, file.place, first_row=2)])
         else:
             rows = parse_rows(text, file.place)
-        return require_rows(rows, num_frames, file.place)
+        rows = require_rows(rows, num_frames, file.place)
+        require_xywh(rows[0], first_xywh, file.place)
+        return rows
 
 
 def require_rows(rows: np.ndarray, num_frames: int, place: str) -> np.ndarray:
@@ -97,6 +105,75 @@ def require_rows(rows: np.ndarray, num_frames: int, place: str) -> np.ndarray:
     return rows[:num_frames]
 
 
+_CONVENTIONS: dict[str, Callable[[float, float, float, float], tuple[float, float, float, float]]] = {
+    "x1,y1,x2,y2": lambda a, b, c, d: (a, b, c - a, d - b),
+    "center x,center y,width,height": lambda a, b, c, d: (a - c / 2, b - d / 2, c, d),
+    "y,x,height,width": lambda a, b, c, d: (b, a, d, c),
+    "y1,x1,y2,x2": lambda a, b, c, d: (b, a, d - b, c - a),
+}
+"""Other formats of a box, as functions to x, y, width, height."""
+
+_TOLERANCE = 1.5
+"""Pixels that a row of the given box may differ from it: an offset of 1, and rounding."""
+
+_NORMALIZED_TOLERANCE = 0.02
+"""Ratio of the image size that a normalized row may differ from the given box, because of rounding."""
+
+
+def require_xywh(row: np.ndarray, first_xywh: np.ndarray, place: str) -> None:
+    """Check that the first row of a result, which is the given box in every toolkit, is not in another format.
+
+    A row that no format explains is accepted: some toolkits write the tracker's own box.
+
+    Args:
+        row: First row of the result, ``(4,)``.
+        first_xywh: Initial box of the tracker, ``(4,)`` in image pixels.
+        place: Path of the file, for the message.
+
+    Raises:
+        UserError: If another format than x, y, width, height gives the initial box.
+    """
+    fault = _other_convention(np.asarray(row, np.float64), np.asarray(first_xywh, np.float64))
+    if fault is not None:
+        got, given = (",".join(f"{value:g}" for value in box) for box in (row, first_xywh))
+        raise UserError(
+            f"{place} must hold x,y,width,height in pixels, but its first row {got} is the given box {given} as "
+            f"{fault}; convert the file."
+        )
+
+
+def _other_convention(row: np.ndarray, given_xywh: np.ndarray) -> str | None:
+    """Return the format in which a row is the given box; None if it is x, y, width, height, or no format fits."""
+    if not (np.isfinite(row).all() and np.isfinite(given_xywh).all()):
+        return None
+    distance = np.abs(row - given_xywh).max()
+    if distance <= _TOLERANCE:
+        return None
+    for name, convert in _CONVENTIONS.items():
+        other = np.abs(np.array(convert(*row.tolist())) - given_xywh).max()
+        if other <= _TOLERANCE and 4 * other < distance:
+            return name
+    if not (np.abs(row) <= 1.5).all() or (given_xywh[2:] < 4).any():
+        return None
+    readings = {"x,y,width,height": lambda *values: values, **_CONVENTIONS}
+    for name, convert in readings.items():
+        if _is_scaled(np.array(convert(*row.tolist())), given_xywh):
+            return f"{name}, normalized by the image size"
+    return None
+
+
+def _is_scaled(normalized_xywh: np.ndarray, given_xywh: np.ndarray) -> bool:
+    """Return True if a box is another box divided by a width and a height that are those of an image."""
+    if (normalized_xywh[2:] <= 0).any():
+        return False
+    size = given_xywh[2:] / normalized_xywh[2:]
+    fits = np.abs(normalized_xywh[:2] * size - given_xywh[:2]) <= np.maximum(_TOLERANCE, _NORMALIZED_TOLERANCE * size)
+    return bool(fits.all() and (size >= 0.9 * given_xywh[2:]).all() and (size <= _MAX_IMAGE_SIDE).all())
+
+
+_MAX_IMAGE_SIDE = 20_000
+
+
 def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> PublishedResults | None:
     """Return the results of the tracker whose folder is given.
 
@@ -108,7 +185,7 @@ def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> Publis
         Results; None if the folder has no file of any requested sequence.
 
     Raises:
-        UserError: If a file is damaged, or a sequence has two files.
+        UserError: If a sequence has two files.
     """
     files: dict[str, TextFile] = {}
     for name, suffix in product(sequence_names, TEXT_SUFFIXES):
@@ -137,11 +214,26 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
             f"--results_dir {results_dir} is not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); "
             "--tracker replay reads result files from it."
         )
+    requested = frozenset(sequence_names)
     groups: dict[_Group, dict[str, TextFile]] = defaultdict(dict)
+    digests: dict[_Group, dict[str, bytes]] = defaultdict(dict)
+    num_read, num_kept = 0, 0
     for file in text_files(results_dir):
-        if _TIMES not in file.folders:
-            group, sequence_name = _group(file)
-            _add(groups[group], sequence_name, file)
+        if _TIMES in file.folders:
+            continue
+        group, sequence_name = _group(file)
+        num_read += len(file.content)
+        digests[group][sequence_name] = hashlib.sha256(file.content).digest()
+        if sequence_name in requested:
+            num_kept += len(file.content)
+        else:
+            file = file._replace(content=b"")
+        if num_read > _MAX_READ or num_kept > _MAX_KEPT:
+            raise UserError(
+                f"--results_dir {results_dir} unpacks to more than {_MAX_READ >> 30} GiB of text, or more than "
+                f"{_MAX_KEPT >> 30} GiB for the {len(requested)} sequences; give a folder with fewer trackers."
+            )
+        _add(groups[group], sequence_name, file)
     groups = {group: files for group, files in groups.items() if any(name in files for name in sequence_names)}
     if not groups:
         raise UserError(
@@ -154,7 +246,7 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
             names[group],
             str(Path(results_dir, *group.folders)),
             {name: files[name] for name in sequence_names if name in files},
-            _digest(files),
+            _digest(digests[group]),
         )
         for group, files in groups.items()
     ]
@@ -224,8 +316,9 @@ def _name(group: _Group, groups: list[_Group], here: str, with_archive: bool) ->
     return folder_name("_".join([*folders, *([group.run] if num_runs > 1 else [])]))
 
 
-def _digest(files: Mapping[str, TextFile]) -> str:
+def _digest(digests: Mapping[str, bytes]) -> str:
+    """Return the digest of the files of a tracker from the digest of each file by name of the sequence."""
     digest = hashlib.sha256()
-    for name, file in sorted(files.items()):
-        digest.update(f"{name}|{len(file.content)}|".encode() + file.content)
+    for name, content in sorted(digests.items()):
+        digest.update(f"{name}|".encode() + content)
     return digest.hexdigest()

@@ -20,7 +20,7 @@ from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.trackers.base import Track, Tracker, TrackState
 from alpharefine.trackers.entry import LoadedTracker, TimeLimits, TrackedSequence, TrackerRequest
-from alpharefine.trackers.line_process import LineProcess, ProgramEndedError
+from alpharefine.trackers.line_process import LineProcess, ProgramEndedError, TooMuchOutputError
 from alpharefine.trackers.trax_messages import (
     PREFIX,
     Message,
@@ -37,6 +37,7 @@ from alpharefine.trackers.trax_messages import (
 _SCHEME = "cmd:"
 _SEPARATE_FRAME_VERSION = 4  # from this version on, `initialize` has the region only and a `frame` message follows
 _QUIT_GRACE_S = 5.0
+_MAX_QUOTED = 120  # characters of the program's text in a message
 _CRASH_GRACE_S = 2.0  # between the end of the program's output and the end of the program
 
 
@@ -98,7 +99,8 @@ class TraxTracker(Tracker):
         try:
             box_xywh = parse_region(state.arguments[0])
         except (ValueError, IndexError) as error:
-            raise self._failure(f"answered {state.arguments} ({error}); it must send rectangles or polygons") from error
+            fault = f"answered {_short(state.arguments)} ({_short(error)})"
+            raise self._failure(f"{fault}; it must send rectangles or polygons") from error
         found = box_xywh is not None
         if box_xywh is not None:
             self._last_xywh = box_xywh
@@ -119,7 +121,9 @@ class TraxTracker(Tracker):
             return format_rectangle(box_xywh)
         if "polygon" in regions:
             return format_polygon(box_xywh)
-        raise self._failure(f"takes the target as {' or '.join(regions)} only; it must take rectangles or polygons")
+        raise self._failure(
+            f"takes the target as {_short(' or '.join(regions))} only; it must take rectangles or polygons"
+        )
 
     def _image(self, frame: np.ndarray) -> str:
         path = None if self._frame_paths is None else self._frame_paths[self._index]
@@ -129,9 +133,9 @@ class TraxTracker(Tracker):
             return image_of_pixels(read_image(path) if path is not None and not frame.size else frame)
         if path is not None and {"data", "buffer"} & set(self._formats):
             return image_of_file(path)
+        offered = _short(" or ".join(self._formats))
         raise self._failure(
-            f"takes images as {' or '.join(self._formats)} only; it must take paths, or memory if the sequence has no "
-            "files"
+            f"takes images as {offered} only; it must take paths, or memory if the sequence has no files"
         )
 
     def _ask(self, request: str, expected: str, limit_s: float) -> Message:
@@ -140,15 +144,19 @@ class TraxTracker(Tracker):
             answer = parse_message(self._process.exchange(request, limit_s))
         except ProgramEndedError:
             raise self._failure("ended", ended=True) from None
+        except TooMuchOutputError:
+            raise self._failure("sent messages without an end; it must send one answer to each request") from None
         except TimeoutError:
             limit = f"`--frame_limit {self._limits.frame_s:g}`"
             if self._index == 0:
                 limit = f"`--startup_limit {self._limits.startup_s:g}`"
             raise self._failure(f"did not answer in time ({limit}, seconds)") from None
         if answer.name == "quit":
-            raise self._failure(f"gave up ({answer.properties.get('trax.reason') or 'without a reason'})", ended=True)
+            raise self._failure(
+                f"gave up ({_short(answer.properties.get('trax.reason') or 'without a reason')})", ended=True
+            )
         if answer.name != expected:
-            raise self._failure(f"sent {answer.name!r} in place of {expected!r}")
+            raise self._failure(f"sent {_short(answer.name)!r} in place of {expected!r}")
         return answer
 
     def _failure(self, event: str, ended: bool = False) -> SequenceError:
@@ -229,6 +237,12 @@ def _confidence(state: Message) -> float:
         return float(state.properties.get("confidence", "nan"))
     except ValueError:
         return float("nan")
+
+
+def _short(value: object) -> str:
+    """Return a text of the program in a length that fits into a message."""
+    text = str(value)
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
 
 
 def _described(status: int) -> str:

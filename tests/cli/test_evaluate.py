@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ from alpharefine.cli import evaluate, report, score
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
+from alpharefine.inference.backend import CropPredictions
+from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.metrics import PROTOCOLS
 from alpharefine.trackers import Track, TrackState
 from tests.cli.results import files_in, metrics_in, runs_in, tracker_in
@@ -79,7 +82,7 @@ def test_a_tracker_alone(root: Path, names: list[str], tmp_path: Path, capsys: p
     out = tmp_path / "out"
     run("--tracker", "oracle", "--data_root", root, "--output_dir", out)
     runs = ["settings.json", *(f"{folder}{name}.txt" for folder in ("", "times/") for name in names)]
-    runs = [*runs, "curves.npz"]
+    runs = [*runs, *(f"counts/{name}.json" for name in names), "curves.npz"]
     assert files_in(out) == sorted(["config.yaml", "metrics.json", *(f"oracle/base/{file}" for file in runs)])
     for name in names:
         truth = read_rows(folder_of(root, name) / "groundtruth.txt")
@@ -285,16 +288,15 @@ def test_published_boxes_of_lasot(shared: Path, tmp_path: Path, tracker: str) ->
 # ---- going on ------------------------------------------------------------------------------------------------------
 
 
-def test_a_crash_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names: list[str], tmp_path: Path) -> None:
+def test_a_failure_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("--tracker", SURE, "--data_root", root, "--output_dir", out)
     frame = folder_of(root, names[1]) / "img" / "00000004.jpg"
     picture = frame.read_bytes()
     frame.write_bytes(picture[:20])
-    with pytest.raises(UserError, match=r"00000004\.jpg: cannot decode this image"):
+    with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[1]}\)\. .* Run the same command again"):
         run(*arguments)
-    done = ["base/settings.json", f"base/{names[0]}.txt", f"base/times/{names[0]}.txt"]
-    assert files_in(tracker_in(out)) == sorted(done)
+    assert [path.stem for path in sorted((tracker_in(out) / "base").glob("*.txt"))] == sorted([names[0], names[2]])
     first = (tracker_in(out) / "base" / f"{names[0]}.txt").stat()
 
     frame.write_bytes(picture)
@@ -338,20 +340,127 @@ def test_trackers_share_a_results_folder(
     assert sum(line.startswith(names[0]) for line in lines) == 2
 
 
-def test_scoring_a_folder_after_a_failure(root: Path, names: list[str], tmp_path: Path) -> None:
+def test_scoring_a_folder_after_a_failure(
+    root: Path, names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     (folder_of(root, names[1]) / "img" / "00000004.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match="00000004"):
+    with pytest.raises(UserError, match=f"1 of 3 sequences failed .{names[1]}"):
         run("--tracker", SURE, "--data_root", root, "--output_dir", out)
-    score.main([str(out)])
-    assert list(runs_in(out)["base"]["sequences"]) == names[:1]
+    capsys.readouterr()
+    with pytest.raises(UserError, match=f"1 of 3 sequences failed .{names[1]}"):
+        score.main([str(out)])
+    printed = capsys.readouterr().out
+    assert "2 of 3 sequences, 12 frames" in printed
+    assert re.search(rf"has no results of 1 of the 3 sequences: {names[1]}$", printed, re.MULTILINE)
+    assert list(runs_in(out)["base"]["sequences"]) == [names[0], names[2]]
     with pytest.raises(UserError, match=f"`--sequences`: {names[1]} is not complete"):
         score.main([str(out), "--sequences", f"{names[0]},{names[1]}"])
     with pytest.raises(UserError, match="`--ckpt` has no effect in this command"):
         score.main([str(out), "--ckpt", "a"])
     before = metrics_in(out)
-    score.main([str(out), "--protocol", "pysot"])
+    score.main([str(out), "--protocol", "pysot", "--sequences", names[0]])
     assert (before["protocol"], metrics_in(out)["protocol"]) == ("lasot", "pysot")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        pytest.param("{name}.txt", "1,2,3,4\n", "has 1 rows, the sequence has 6 frames", id="short"),
+        pytest.param("times/{name}.txt", "1,2,nan\n" * 6, "must hold milliseconds", id="times"),
+        pytest.param("{name}.txt", "0.1,0.1,0.2,0.2\n" * 5 + "x\n", "row 6", id="word"),
+    ],
+)
+def test_a_damaged_result_is_left_out_of_the_table(
+    root: Path,
+    names: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    content: str,
+    reason: str,
+) -> None:
+    out = tmp_path / "out"
+    for tracker in ("oracle", "oracle-size"):
+        run("--tracker", tracker, "--data_root", root, "--output_dir", out)
+    (out / "oracle" / "base" / file.format(name=names[1])).write_text(content)
+    capsys.readouterr()
+    with pytest.raises(UserError, match=f"1 of 3 sequences failed .{names[1]}"):
+        score.main([str(out)])
+    printed = capsys.readouterr().out
+    assert re.search(r"^oracle +2 +\d", printed, re.MULTILINE)
+    assert re.search(r"^oracle-size +3 +\d", printed, re.MULTILINE)
+    assert f"oracle has no results of 1 of the 3 sequences: {names[1]}" in printed
+    assert re.search(rf"^  {names[1]} \(oracle, base\): .*{reason}", printed, re.MULTILINE)
+    metrics = metrics_in(out)
+    assert not metrics["complete"]
+    assert [failure["tracker"] for failure in metrics["failures"]] == ["oracle"]
+    report.main([str(out)])
+    assert capsys.readouterr().out.splitlines()[1:] == printed.splitlines()[:-1]
+
+
+class Stubborn(Sure):
+    """Fails in every sequence."""
+
+    def track(self, _frame: np.ndarray) -> Track:
+        raise ValueError("always the same")
+
+
+def test_a_tracker_that_fails_everywhere(
+    root: Path, names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"^All 3 sequences failed in the same way: ValueError: always the same \("):
+        run("--tracker", f"{__name__}:Stubborn", "--data_root", root, "--output_dir", tmp_path / "out")
+    captured = capsys.readouterr()
+    assert re.search(r"^failed:\n  all 3 sequences \(.*, base\): ValueError: always the same", captured.out)
+    assert captured.err.count("failed: ValueError") == 3
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_predictions_that_are_not_finite_are_no_gain_of_zero(
+    root: Path,
+    names: list[str],
+    tmp_path: Path,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predict = TorchBackend.predict
+
+    def broken(self: TorchBackend, *arguments: Any) -> CropPredictions:
+        return CropPredictions(*(None if x is None else np.full_like(x, np.nan) for x in predict(self, *arguments)))
+
+    monkeypatch.setattr(TorchBackend, "predict", broken)
+    for box_from in ("corner", "mask"):
+        out = tmp_path / box_from
+        with pytest.raises(UserError, match=r"oracle: no frame was refined, because the predictions .* not finite"):
+            run("--tracker", "oracle", "--baseline", "--data_root", root, "--ckpt", checkpoint, "--output_dir", out,
+                "--box_from", box_from)  # fmt: skip
+        assert "oracle, refined: 0 of 15 frames refined; 15 predictions not finite" in capsys.readouterr().out
+        assert runs_in(out)["refined"]["counts"] == {"frames": 15, "not_finite": 15}
+        assert np.isfinite(read_rows(tracker_in(out) / "refined" / f"{names[0]}.txt")).all()
+
+
+class Lost(Sure):
+    """Has no box in its second frame."""
+
+    def track(self, frame: np.ndarray) -> Track:
+        track = super().track(frame)
+        return track._replace(box_xywh=np.full(4, np.nan)) if self.index == 2 else track
+
+
+def test_boxes_that_are_not_finite_are_counted(
+    root: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run("--tracker", f"{__name__}:Lost", "--baseline", "--data_root", root, "--ckpt", checkpoint, "--output_dir", out)
+    printed = capsys.readouterr().out
+    assert re.search(r", base: 3 tracker boxes not finite or not positive$", printed, re.MULTILINE)
+    assert re.search(r", refined: \d+ of 15 frames refined; 3 tracker boxes not finite", printed)
+    assert runs_in(out)["base"]["counts"] == {"frames": 15, "invalid_box": 3}
+    # The counts are those of the files, also if nothing is left to run.
+    run("--tracker", f"{__name__}:Lost", "--baseline", "--data_root", root, "--ckpt", checkpoint, "--output_dir", out)
+    assert "base: 3 tracker boxes not finite" in capsys.readouterr().out
 
 
 def test_a_refined_run_with_other_settings_is_refused_before_the_base_run(

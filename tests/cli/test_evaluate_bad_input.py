@@ -1,4 +1,4 @@
-"""What a user can get wrong: each is told in one line, with exit code 2, and leaves nothing behind."""
+"""Wrong input: each error is one line with exit code 2. What is wrong for all sequences leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from alpharefine.cli import evaluate
 from alpharefine.cli.command import run_command
+from tests.cli.results import metrics_in, runs_in
 
 Change = Callable[[Path], object]  # of the folder that holds `lasot`, `results` and `ckpt`
 REPLAY = ("--tracker", "replay", "--data_root", "lasot")
@@ -63,19 +64,6 @@ def nothing(_: Path) -> None:
         ),
         pytest.param(
             nothing, (*KNOWN, "--sequences", " ,"), "`--sequences` requires at least one value", id="no names"
-        ),
-        pytest.param(row(3, "1,2,3"), KNOWN, r"groundtruth.txt, row 4: .* 4 numbers, got '1,2,3'", id="three numbers"),
-        pytest.param(row(0, "1,2,-3,4"), KNOWN, r"no target .*1,2,-3,4", id="negative size"),
-        pytest.param(row(0, "0,0,0,0"), KNOWN, r"no target .*0,0,0,0", id="no target"),
-        pytest.param(row(0, "64,9,9,9"), REFINED, r"first box .* outside .* 64x48 px", id="target outside"),
-        pytest.param(
-            lambda root: first(root, "img/00000002.jpg").unlink(),
-            KNOWN,
-            "5 frames, 6 groundtruth_rows",
-            id="a frame less",
-        ),
-        pytest.param(
-            lambda root: first(root, "img/00000001.jpg").write_text("x"), REFINED, "00000001.jpg", id="no picture"
         ),
         pytest.param(
             lambda root: (root / "ckpt").unlink(),
@@ -222,3 +210,92 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(
     assert re.match(f"error: .*{message}", lines[0]), lines[0]
     assert captured.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        pytest.param(row(3, "1,2,3"), KNOWN, r"groundtruth.txt, row 4: .* 4 numbers, got '1,2,3'", id="three numbers"),
+        pytest.param(row(0, "1,2,-3,4"), KNOWN, r"no target .*1,2,-3,4", id="negative size"),
+        pytest.param(row(0, "0,0,0,0"), KNOWN, r"no target .*0,0,0,0", id="no target"),
+        pytest.param(row(0, "64,9,9,9"), REFINED, r"first box .* outside .* 64x48 px", id="target outside"),
+        pytest.param(
+            lambda root: first(root, "img/00000002.jpg").unlink(),
+            KNOWN,
+            "5 frames, 6 groundtruth_rows",
+            id="a frame less",
+        ),
+        pytest.param(
+            lambda root: first(root, "img/00000001.jpg").write_text("x"), REFINED, "00000001.jpg", id="no picture"
+        ),
+    ],
+)
+def test_a_broken_sequence_is_told_and_the_others_go_on(
+    lasot_root: Path,
+    tmp_path: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: Change,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(lasot_root, "lasot")
+    shutil.copy(checkpoint, "ckpt")
+    change(tmp_path)
+    name, *others = Path("lasot/testing_set.txt").read_text().split()
+    assert run_command(lambda: evaluate.main([*arguments, "--output_dir", "out"])) == 2
+    captured = capsys.readouterr()
+    assert re.search(rf"Sequence {name} failed: .*{message}", captured.err)
+    assert f"error: 1 of 3 sequences failed ({name})." in captured.err
+    assert "2 of 3 sequences, 12 frames" in captured.out
+    assert re.search(rf"^failed:\n  {name}.*: .*{message}", captured.out, re.MULTILINE)
+    metrics = metrics_in(Path("out"))
+    assert not metrics["complete"]
+    assert [failure["sequence"] for failure in metrics["failures"]] == [name]
+    for run in runs_in(Path("out")).values():
+        assert list(run["sequences"]) == others
+
+    # Alone, it is one line.
+    shutil.rmtree("out")
+    given = [*arguments, "--output_dir", "out", "--sequences", name]
+    assert run_command(lambda: evaluate.main(given)) == 2
+    captured = capsys.readouterr()
+    assert re.search(rf"^error: .*{message}", captured.err, re.MULTILINE)
+    assert not Path("out").exists()
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param((*KNOWN, "--output_dir", LONG), id="output"),
+        pytest.param(("--tracker", LONG, *KNOWN[2:]), id="tracker"),
+        pytest.param(("--tracker", f"{LONG}:{LONG}", *KNOWN[2:]), id="class"),
+        pytest.param(("--tracker", "oracle", "--data_root", LONG), id="root"),
+        pytest.param((*KNOWN, "--ckpt", LONG), id="checkpoint"),
+        pytest.param((*KNOWN, "--split", LONG), id="split"),
+        pytest.param((*KNOWN, "--sequences", LONG), id="sequence"),
+        pytest.param((*KNOWN, "--annotations_dir", LONG), id="annotations"),
+        pytest.param(("--tracker", "replay", "--data_root", "lasot", "--results_dir", LONG), id="results"),
+        pytest.param((*KNOWN, "--config", LONG), id="config"),
+        pytest.param(("--tracker", f"cmd:{LONG}", *KNOWN[2:]), id="command"),
+    ],
+)
+def test_a_name_that_is_too_long_is_told_in_one_line(
+    lasot_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(lasot_root, "lasot")
+    assert run_command(lambda: evaluate.main(arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+    assert LONG in error

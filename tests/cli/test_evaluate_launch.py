@@ -13,7 +13,8 @@ import pytest
 
 from alpharefine.cli import evaluate, score
 from alpharefine.errors import UserError
-from alpharefine.evaluation.launch import Failures, Launch, Plan, is_launched, share_out
+from alpharefine.evaluation.failures import Failure
+from alpharefine.evaluation.launch import Launch, Plan, is_launched, remove_killed_launches, share_out
 from tests.cli.results import files_in, metrics_in, runs_in
 
 ROOT = Path(__file__).parents[2]
@@ -122,15 +123,42 @@ def test_one_of_the_processes_that_finish_at_once_is_the_last(tmp_path: Path) ->
         plan = Plan(f"launch{attempt}", [[] for _ in range(num_processes)])
         barrier = threading.Barrier(num_processes)
 
-        def finish(rank: int, plan: Plan = plan, barrier: threading.Barrier = barrier) -> Failures | None:
+        def finish(rank: int, plan: Plan = plan, barrier: threading.Barrier = barrier) -> list[Failure] | None:
             barrier.wait()
-            return Launch(rank, num_processes, "cpu", plan).finish(tmp_path, {"base": [f"s-{rank}"]})
+            return Launch(rank, num_processes, "cpu", plan).finish(
+                tmp_path, [Failure(f"s-{rank}", "broken", "mil", "base"), Failure("shared", "unreadable")]
+            )
 
         with ThreadPoolExecutor(num_processes) as pool:
             merged = [found for found in pool.map(finish, range(num_processes)) if found is not None]
         assert len(merged) == 1
-        assert sorted(merged[0]["base"]) == [f"s-{rank}" for rank in range(num_processes)]
+        expected = ["shared", *(f"s-{rank}" for rank in range(num_processes))]
+        assert sorted(failure.sequence for failure in merged[0]) == sorted(expected)
     assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_killed_launches_are_removed(tmp_path: Path) -> None:
+    for name in (".launch-killed", ".launch-killed-finished", ".launch-alive", ".launch-just-begun", "mil"):
+        (tmp_path / name).mkdir()
+    for folder, ranks in ((".launch-killed", 2), (".launch-killed-finished", 2), (".launch-alive", 2), ("mil", 1)):
+        for rank in range(ranks):
+            (tmp_path / folder / f"{rank}.lock").touch()
+    (tmp_path / ".launch-killed" / "0.json").write_text("[]")
+    program = f"""
+import time
+from filelock import FileLock
+FileLock({str(tmp_path / ".launch-alive" / "1.lock")!r}).acquire()
+print(flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as living:
+        assert living.stdout is not None
+        living.stdout.readline()
+        remove_killed_launches(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".launch-alive", ".launch-just-begun", "mil"]
+        living.kill()
+    remove_killed_launches(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".launch-just-begun", "mil"]
 
 
 def test_sequences_are_shared_out_evenly() -> None:

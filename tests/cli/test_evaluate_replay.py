@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ def test_all_trackers_in_one_call(
 ) -> None:
     out = tmp_path / "out"
     command = ("--tracker", "replay", "--results_dir", published, "--data_root", root, "--output_dir", out)
-    run(*command, "--ckpt", checkpoint)
+    with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[2]}\)"):
+        run(*command, "--ckpt", checkpoint)
     captured = capsys.readouterr()
     rows, metrics = rows_of(captured.out), metrics_in(out)
     assert "3 sequences, 18 frames, protocol lasot" in captured.out
@@ -83,7 +85,8 @@ def test_all_trackers_in_one_call(
     # Once more: what is done is not done again. One more tracker: that one alone is run.
     before = times_of(out)
     shutil.copytree(published / "near", published / "another")
-    run(*command, "--ckpt", checkpoint)
+    with pytest.raises(UserError, match="1 of 3 sequences failed"):
+        run(*command, "--ckpt", checkpoint)
     assert {path: time for path, time in times_of(out).items() if path in before} == before
     assert list(rows_of(capsys.readouterr().out)) == ["another", "far", "near", "packed"]
     np.testing.assert_allclose(
@@ -126,7 +129,8 @@ def test_trackers_with_fewer_sequences_do_not_stand_beside_published_scores(
     monkeypatch.setattr(LaSOTDataset, "published", scores)
     command = ("--tracker", "replay", "--results_dir", published, "--data_root", root, "--compare")
     for tracker, comparable in (("far", False), ("near", True)):
-        run(*command, "--output_dir", tmp_path / tracker)
+        with nullcontext() if comparable else pytest.raises(UserError, match="1 of 3 sequences failed"):
+            run(*command, "--output_dir", tmp_path / tracker)
         assert (metrics_in(tmp_path / tracker)["published"]["why_incomparable"] is None) is comparable
         shutil.rmtree(published / "far", ignore_errors=True)
 
@@ -138,7 +142,8 @@ def test_one_folder_gives_what_it_gave_and_what_it_gives_among_others(
     run(*command, "--results_dir", published / "near", "--output_dir", tmp_path / "alone")
     assert re.search(r"^gain +[+-]", capsys.readouterr().out, flags=re.MULTILINE)
     assert set(metrics_in(tmp_path / "alone")["trackers"]["near"]["runs"]) == {"base", "refined"}
-    run(*command, "--results_dir", published, "--output_dir", tmp_path / "many")
+    with pytest.raises(UserError, match="1 of 3 sequences failed"):
+        run(*command, "--results_dir", published, "--output_dir", tmp_path / "many")
     for name in names:
         for run_name in ("base", "refined"):
             alone, many = (tmp_path / path / run_name / f"{name}.txt" for path in ("alone/near", "many/near"))
@@ -160,9 +165,91 @@ def test_an_archive_alone_and_published_scores(
     assert [row["success_auc"] for row in metrics["published"]["scores"]][:2] == [65.4, 64.8]
 
 
-def test_the_folder_of_one_tracker_that_lacks_a_sequence(root: Path, names: list[str], published: Path) -> None:
-    with pytest.raises(UserError, match=rf"far has no {names[2]}\.txt; .* with `--sequences`"):
-        run("--tracker", "replay", "--results_dir", published / "far", "--data_root", root)
+def test_the_folder_of_one_tracker_that_lacks_a_sequence(
+    root: Path, names: list[str], published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[2]}\)"):
+        run("--tracker", "replay", "--results_dir", published / "far", "--data_root", root, "--output_dir", tmp_path)
+    printed = capsys.readouterr().out
+    assert "2 of 3 sequences, 12 frames" in printed
+    assert f"far has no results of 1 of the 3 sequences: {names[2]}" in printed
+    assert list(metrics_in(tmp_path)["trackers"]["far"]["runs"]["base"]["sequences"]) == names[:2]
+
+
+def converted(rows: np.ndarray, convention: str) -> np.ndarray:
+    x, y, w, h = rows.T
+    columns = {
+        "xyxy": (x, y, x + w, y + h),
+        "inclusive": (x, y, x + w - 1, y + h - 1),
+        "center": (x + w / 2, y + h / 2, w, h),
+        "normalized": (x / 64, y / 48, w / 64, h / 48),
+        "short": (x, y, w, h),
+        "text": (x, y, w, h),
+    }
+    return np.stack(columns[convention], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("convention", "reason"),
+    [
+        ("xyxy", "as x1,y1,x2,y2"),
+        ("inclusive", "as x1,y1,x2,y2"),
+        ("center", "as center x,center y,width,height"),
+        ("normalized", "normalized by the image size"),
+        ("short", "has 5 rows, the sequence has 6 frames"),
+        ("text", "row 7"),
+    ],
+)
+@pytest.mark.parametrize("refined", [False, True])
+def test_a_file_of_another_kind_is_lacking_for_its_tracker(
+    root: Path,
+    names: list[str],
+    published: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    convention: str,
+    reason: str,
+    refined: bool,
+) -> None:
+    shutil.rmtree(published / "far")
+    path = published / "near" / f"{names[1]}.txt"
+    rows = converted(read_rows(path), convention)
+    np.savetxt(path, rows[:5] if convention == "short" else rows, fmt="%.6f", delimiter=",")
+    if convention == "text":
+        path.write_text(path.read_text() + "the end\n")
+    with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[1]}\)"):
+        run("--tracker", "replay", "--results_dir", published, "--data_root", root, "--output_dir", tmp_path / "out",
+            *(("--ckpt", checkpoint) if refined else ()))  # fmt: skip
+    printed = capsys.readouterr().out
+    assert re.search(rf"^  {names[1]} \(near\): .*{reason}", printed, re.MULTILINE)
+    assert re.search(r"^near +2 +\d", printed, re.MULTILINE)
+    assert re.search(r"^packed +3 +\d", printed, re.MULTILINE)
+    assert "Rows over different sequences are not comparable" in printed
+
+
+def test_an_unreadable_frame_does_not_stop_the_others(
+    root: Path,
+    names: list[str],
+    published: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.rmtree(published / "far")
+    frame = root / names[0].rpartition("-")[0] / names[0] / "img" / "00000004.jpg"
+    whole = frame.read_bytes()
+    frame.write_bytes(b"no picture")
+    command = ("--tracker", "replay", "--results_dir", published, "--data_root", root, "--ckpt", checkpoint,
+               "--output_dir", tmp_path / "out")  # fmt: skip
+    with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[0]}\)"):
+        run(*command)
+    printed = capsys.readouterr().out
+    assert re.search(rf"^  {names[0]} \(refined\): .*00000004\.jpg", printed, re.MULTILINE)
+    assert "2 of 3 sequences, 12 frames" in printed
+    frame.write_bytes(whole)
+    run(*command)
+    assert metrics_in(tmp_path / "out")["complete"]
 
 
 @pytest.mark.slow
@@ -170,6 +257,7 @@ def test_the_folder_of_one_tracker_that_lacks_a_sequence(root: Path, names: list
 def test_two_processes_write_the_same_boxes(
     root: Path, names: list[str], published: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
+    shutil.rmtree(published / "far")
     for devices in (1, 2):
         run("--tracker", "replay", "--results_dir", published, "--data_root", root, "--ckpt", checkpoint,
             "--output_dir", tmp_path / str(devices), "--devices", devices)  # fmt: skip
@@ -189,8 +277,9 @@ def test_the_trackers_of_the_real_results(
     rows = rows_of(text)
     assert list(rows) == ["ATOM", "MDNet", "SiamFC", "SiamRPN++"]
     assert all(row[0] == 2 and len(row) == 10 for row in rows.values())
-    run("--tracker", "replay", "--results_dir", shared / "data/lasot_results", "--data_root", shared / "data/lasot",
-        "--output_dir", tmp_path / "base")  # fmt: skip
+    with pytest.raises(UserError, match="Sequences without a result, of 9: DiMP50 8, MDNet 1, SiamFC 1"):
+        run("--tracker", "replay", "--results_dir", shared / "data/lasot_results",
+            "--data_root", shared / "data/lasot", "--output_dir", tmp_path / "base")  # fmt: skip
     text = capsys.readouterr().out
     assert {name: row[0] for name, row in rows_of(text).items()} == {
         **{"ATOM": 9, "DiMP50": 1, "MDNet": 8, "SiamFC": 8, "SiamRPN++": 9}

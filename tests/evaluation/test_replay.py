@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -14,7 +16,6 @@ import pytest
 from alpharefine import Refinement
 from alpharefine.boxes import is_valid
 from alpharefine.data.images import read_image
-from alpharefine.errors import UserError
 from alpharefine.evaluation import replay
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.base import EvaluationSequence
@@ -22,6 +23,7 @@ from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.replay import ReplayJob, ReplayRunner
 from alpharefine.evaluation.run import load_refiner, mask_region
 from alpharefine.evaluation.settings import RefinementSettings
+from alpharefine.inference.refiner import Template
 from tests.evaluation.settings import run_settings
 
 
@@ -97,8 +99,8 @@ def test_batches_give_the_boxes_of_one_by_one(
     done = list(ReplayRunner(chosen, "cpu", batch_size=batch_size).run_all(jobs))
     assert [result.sequence_name for result in done] == [job.sequence.name for job in jobs]
     assert [list(result.results) for result in done] == [list(job.boxes_xywh) for job in jobs]
-    for job, (_, results) in zip(jobs, done, strict=True):
-        for tracker, result in results.items():
+    for job, done_job in zip(jobs, done, strict=True):
+        for tracker, result in done_job.results.items():
             boxes_xywh, masks = one_by_one(chosen, job.sequence, job.boxes_xywh[tracker])
             np.testing.assert_allclose(result.boxes_xywh, boxes_xywh, rtol=0, atol=2e-3)
             assert result.times_ms.shape == (len(boxes_xywh), 3)
@@ -151,22 +153,99 @@ def test_the_network_sees_full_batches(
     assert sizes == [7] * (num_boxes // 7) + [num_boxes % 7] * (num_boxes % 7 > 0)
 
 
-def test_jobs_before_a_broken_one_are_yielded(jobs: list[ReplayJob], checkpoint: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "00000004.jpg"
-    broken.write_bytes(b"no picture")
+def with_frame(job: ReplayJob, index: int, path: Path) -> ReplayJob:
+    assert job.sequence.frame_paths is not None
+    paths = [*job.sequence.frame_paths[:index], path, *job.sequence.frame_paths[index + 1 :]]
+    return job._replace(sequence=replace(job.sequence, frame_paths=paths))
+
+
+class Downward:
+    """A refiner that moves boxes down by two pixels, and fails in the batches of `failing`."""
+
+    failing: ClassVar[Collection[int]] = ()
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def encode_template(self, _frame: np.ndarray, _box_xywh: np.ndarray) -> Template:
+        return Template(None)
+
+    def refine_many(
+        self, _frames: list[np.ndarray], boxes_xywh: list[np.ndarray], _templates: list[Template], mask: bool = False
+    ) -> list[Refinement]:
+        assert not mask
+        self.count += 1
+        if self.count in self.failing:
+            raise RuntimeError("out of memory")
+        moved = [box_xywh + np.array([0, 2.0, 0, 0]) for box_xywh in boxes_xywh]
+        return [Refinement(box_xywh, box_xywh, None, 0.5, True) for box_xywh in moved]
+
+
+@pytest.fixture
+def downward(monkeypatch: pytest.MonkeyPatch) -> RefinementSettings:
+    """Settings of runs with the quick refiner `Downward`."""
+    monkeypatch.setattr(replay, "load_refiner", lambda *_: Downward())
+    return settings(Path("absent"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize(
+    ("index", "content", "message"),
+    [
+        pytest.param(3, b"no picture", "00000004", id="no picture"),
+        pytest.param(0, b"no picture", "00000001", id="first"),
+        pytest.param(5, None, "00000006.png has 64x40 px, the first frame of its sequence has 64x48", id="size"),
+    ],
+)
+def test_a_broken_frame_ends_its_sequence_alone(
+    jobs: list[ReplayJob],
+    downward: RefinementSettings,
+    tmp_path: Path,
+    batch_size: int,
+    index: int,
+    content: bytes | None,
+    message: str,
+) -> None:
+    broken = tmp_path / f"{index + 1:08d}.png"
+    broken.write_bytes(cv2.imencode(".png", np.zeros((40, 64, 3)))[1].tobytes() if content is None else content)
+    runner = ReplayRunner(downward, "cpu", batch_size=batch_size)
+    whole = {result.sequence_name: result.results for result in runner.run_all(jobs)}
     first, second, third = jobs
-    assert second.sequence.frame_paths is not None
-    paths = [*second.sequence.frame_paths[:3], broken, *second.sequence.frame_paths[4:]]
-    second = second._replace(sequence=replace(second.sequence, frame_paths=paths))
-    results = ReplayRunner(settings(checkpoint), "cpu").run_all([first, second, third])
-    assert next(results).sequence_name == first.sequence.name
-    with pytest.raises(UserError, match="00000004"):
-        next(results)
+    one, two, three = runner.run_all([first, with_frame(second, index, broken), third])
+    assert (two.sequence_name, two.results) == (second.sequence.name, {})
+    assert message in str(two.error)
+    for result in (one, three):
+        assert result.error is None
+        for tracker, found in result.results.items():
+            np.testing.assert_array_equal(found.boxes_xywh, whole[result.sequence_name][tracker].boxes_xywh)
 
 
-def test_a_first_box_outside_of_the_picture(jobs: list[ReplayJob], checkpoint: Path) -> None:
+@pytest.mark.parametrize(
+    ("failing", "failed"), [((1,), [True, False, False]), ((2,), [True, True, False]), ((3,), [False, True, True])]
+)
+def test_an_error_of_a_batch_ends_the_sequences_in_it(
+    jobs: list[ReplayJob],
+    downward: RefinementSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: Collection[int],
+    failed: list[bool],
+) -> None:
+    monkeypatch.setattr(Downward, "failing", failing)
+    results = list(ReplayRunner(downward, "cpu", batch_size=7).run_all(jobs))  # of 8, 8 and 5 boxes
+    assert [result.sequence_name for result in results] == [job.sequence.name for job in jobs]
+    assert [result.error is not None for result in results] == failed
+    assert all("RuntimeError: out of memory" in str(result.error) for result in results if result.error is not None)
+
+
+def test_frames_are_counted(jobs: list[ReplayJob], downward: RefinementSettings) -> None:
+    done = next(ReplayRunner(downward, "cpu").run_all(jobs))
+    assert done.results["near"].counts == {"frames": 5, "refined": 5, "invalid_box": 0}
+    assert done.results["far"].counts == {"frames": 5, "refined": 3, "invalid_box": 2}
+
+
+def test_a_first_box_outside_of_the_picture(jobs: list[ReplayJob], downward: RefinementSettings) -> None:
     sequence = jobs[0].sequence
     outside = replace(sequence.truth, boxes_xywh=sequence.truth.boxes_xywh + np.array([1000, 0, 0, 0]))
     job = jobs[0]._replace(sequence=replace(sequence, truth=outside))
-    with pytest.raises(UserError, match=r"its first box .* lies outside"):
-        list(ReplayRunner(settings(checkpoint), "cpu").run_all([job]))
+    (result,) = ReplayRunner(downward, "cpu").run_all([job])
+    assert re.search(r"its first box .* lies outside", str(result.error))

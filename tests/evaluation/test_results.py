@@ -13,13 +13,20 @@ import pytest
 
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
-from alpharefine.evaluation.results import RunFolder, read_times, write_whole
+from alpharefine.evaluation.results import RunFolder, median_times, read_result, write_whole
 from alpharefine.evaluation.run import SequenceResult
 from alpharefine.evaluation.settings import RunSettings
 from tests.evaluation.settings import run_settings
 
 SETTINGS = run_settings("oracle", data_root=Path("data"))
-RESULT = SequenceResult(np.array([[1.5, 2, 3, 4], [0.1 + 0.2, 1e-17, np.nan, 1e9]]), np.array([[1.0, 2, 3], [4, 5, 6]]))
+RESULT = SequenceResult(
+    np.array([[1.5, 2, 3, 4], [0.1 + 0.2, 1e-17, np.nan, 1e9]]),
+    np.array([[1.0, 2, 3], [4, 5, 6]]),
+    counts={"frames": 1, "invalid_box": 1},
+)
+FILES_OF_TWO = [
+    *("a-1.txt", "a-2.txt", "counts/a-1.json", "counts/a-2.json", "settings.json", "times/a-1.txt", "times/a-2.txt")
+]
 
 
 def files_in(folder: Path) -> list[str]:
@@ -34,8 +41,11 @@ def test_boxes_and_times_come_back_as_they_were(tmp_path: Path) -> None:
     assert folder.is_done("a-1")
     assert not folder.is_done("a-2")
     np.testing.assert_array_equal(read_rows(folder.boxes_path("a-1")), RESULT.boxes_xywh)
-    np.testing.assert_array_equal(read_times(folder.path, "a-1"), RESULT.times_ms)
-    assert files_in(folder.path) == ["a-1.txt", "settings.json", "times/a-1.txt"]
+    stored = read_result(folder.path, "a-1", RESULT.boxes_xywh)
+    np.testing.assert_array_equal(stored.boxes_xywh, RESULT.boxes_xywh)
+    np.testing.assert_array_equal(stored.times_ms, RESULT.times_ms)
+    assert stored.counts == RESULT.counts
+    assert files_in(folder.path) == ["a-1.txt", "counts/a-1.json", "settings.json", "times/a-1.txt"]
     settings = json.loads((folder.path / "settings.json").read_text())
     assert (settings["version"], settings["stamp"]["tracker"]) == (1, "oracle")
     assert settings["stamp"]["data_root"] == settings["settings"]["dataset"]["root"] == str(Path("data").resolve())
@@ -60,7 +70,7 @@ def test_two_commands_at_once_leave_each_other_alone(tmp_path: Path) -> None:
     other.write("a-2", RESULT)
     with pytest.raises(UserError, match="holds a run with other settings"):
         third.write("a-3", RESULT)
-    assert files_in(tmp_path / "base") == ["a-1.txt", "a-2.txt", "settings.json", "times/a-1.txt", "times/a-2.txt"]
+    assert files_in(tmp_path / "base") == FILES_OF_TWO
 
 
 def test_the_same_settings_go_on(tmp_path: Path) -> None:
@@ -68,7 +78,7 @@ def test_the_same_settings_go_on(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "base", SETTINGS)
     assert folder.is_done("a-1")
     folder.write("a-2", RESULT)
-    assert files_in(tmp_path / "base") == ["a-1.txt", "a-2.txt", "settings.json", "times/a-1.txt", "times/a-2.txt"]
+    assert files_in(tmp_path / "base") == FILES_OF_TWO
 
 
 @pytest.mark.parametrize(
@@ -127,7 +137,7 @@ def test_a_run_that_was_overwritten_is_not_continued(tmp_path: Path) -> None:
     RunFolder(tmp_path / "base", SETTINGS, overwrite=True).write("a-2", RESULT)
     with pytest.raises(UserError, match="was overwritten by another command"):
         one.write("a-3", RESULT)
-    assert files_in(tmp_path / "base") == ["a-2.txt", "settings.json", "times/a-2.txt"]
+    assert files_in(tmp_path / "base") == ["a-2.txt", "counts/a-2.json", "settings.json", "times/a-2.txt"]
 
 
 def test_commands_that_start_at_the_same_moment_keep_each_others_boxes(tmp_path: Path) -> None:
@@ -182,7 +192,7 @@ def test_overwriting_discards_everything_with_the_first_result(tmp_path: Path) -
     assert RunFolder(tmp_path / "base", SETTINGS).is_done("a-1"), "nothing is lost yet"
     new.write("a-2", RESULT)
     assert (new.is_done("a-1"), new.is_done("a-2")) == (False, True)
-    assert files_in(tmp_path / "base") == ["a-2.txt", "settings.json", "times/a-2.txt"]
+    assert files_in(tmp_path / "base") == ["a-2.txt", "counts/a-2.json", "settings.json", "times/a-2.txt"]
     with pytest.raises(UserError, match="tracker: mil there, oracle now"):
         RunFolder(tmp_path / "base", SETTINGS)
 
@@ -220,3 +230,76 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
         write_whole(path, "new text")
     assert files_in(tmp_path) == ["a.txt"]
     assert path.read_text() == "old"
+
+
+# ---- damaged files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        pytest.param("a-1.txt", "1,2,3,4\n", "has 1 rows, the sequence has 2 frames", id="short"),
+        pytest.param("a-1.txt", "1,2,3\n1,2,3\n", "a-1.txt, row 1", id="three numbers"),
+        pytest.param("a-1.txt", None, "no such file", id="no boxes"),
+        pytest.param("times/a-1.txt", None, "no such file", id="no times"),
+        pytest.param("times/a-1.txt", "1,2,3\n", "has 1 rows", id="short times"),
+        pytest.param("times/a-1.txt", "1,2,3\nnan,2,3\n", "must hold milliseconds", id="times not finite"),
+        pytest.param("times/a-1.txt", "1,2,3\n-1,2,3\n", "must hold milliseconds", id="negative times"),
+        pytest.param("times/a-1.txt", "1,2,3\n1e308,2,3\n", "must hold milliseconds", id="endless times"),
+        pytest.param("times/a-1.txt", "\x00\x01", "times/a-1.txt", id="times that are no text"),
+        pytest.param("counts/a-1.json", "[1]", "must hold numbers of frames", id="counts in a list"),
+        pytest.param("counts/a-1.json", "{", "must hold numbers of frames", id="half of the counts"),
+        pytest.param("counts/a-1.json", '{"frames": "many"}', "must hold numbers of frames", id="counts in words"),
+        pytest.param("counts/a-1.json", "[" * 100_000, "must hold numbers of frames", id="nested counts"),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, file: str, content: str | None, message: str) -> None:
+    folder = RunFolder(tmp_path / "base", SETTINGS)
+    folder.write("a-1", RESULT)
+    if content is None:
+        (folder.path / file).unlink()
+    else:
+        (folder.path / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_result(folder.path, "a-1", RESULT.boxes_xywh)
+
+
+def test_a_file_without_an_end_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "base", SETTINGS)
+    folder.write("a-1", RESULT)
+    for file in ("a-1.txt", "times/a-1.txt", "counts/a-1.json"):
+        whole = (folder.path / file).read_bytes()
+        with (folder.path / file).open("r+b") as opened:
+            opened.truncate(1 << 40)
+        with pytest.raises(UserError, match=rf"{file} is larger than 64 MiB"):
+            read_result(folder.path, "a-1", RESULT.boxes_xywh)
+        (folder.path / file).write_bytes(whole)
+
+
+def test_boxes_from_elsewhere_have_no_counts(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "base", SETTINGS)
+    folder.write("a-1", RESULT)
+    (folder.path / "counts" / "a-1.json").unlink()
+    assert read_result(folder.path, "a-1", RESULT.boxes_xywh).counts == {}
+
+
+def test_a_long_name_is_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "base", SETTINGS)
+    folder.write("a" * 240, RESULT)
+    assert folder.is_done("a" * 240)
+
+
+def test_the_median_leaves_out_first_frames() -> None:
+    times = [np.array([[900.0, 0, 0], [1, 2, 3]]), np.array([[900.0, 0, 0], [3, 2, 1]])]
+    assert median_times(times) == {"decode": 2.0, "base": 2.0, "refine": 2.0}
+    assert median_times([]) == {"decode": 0.0, "base": 0.0, "refine": 0.0}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"version": 1, "id": 3, "stamp": {}, "settings": {}}', '{"version": 1, "id": "a", "stamp": [], "settings": {}}'],
+)
+def test_tampered_settings_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        RunFolder(tmp_path, SETTINGS)

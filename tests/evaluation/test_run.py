@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from alpharefine import Refinement
 from alpharefine.data.images import read_image
-from alpharefine.errors import UserError
+from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation import run as run_stage
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.processes import run_in_processes
-from alpharefine.evaluation.run import SequenceJob, SequenceOutcome, SequenceResult, TrackerRunner, require_frames
-from alpharefine.trackers import Track, TrackState
+from alpharefine.evaluation.run import (
+    SequenceJob,
+    SequenceOutcome,
+    SequenceResult,
+    TrackerRunner,
+    failed_job,
+    require_frames,
+)
+from alpharefine.trackers import Track, TrackState, find_tracker
 from tests.evaluation.settings import run_settings
 
 NUM_FRAMES = 6
@@ -271,27 +281,185 @@ def outcomes(
     tracker: str, sequences: Sequence[EvaluationSequence], num_processes: int = 1
 ) -> Iterator[SequenceOutcome]:
     make_runner = functools.partial(TrackerRunner, {"base": run_settings(tracker)})
-    return run_in_processes(make_runner, [SequenceJob("base", sequence) for sequence in sequences], num_processes)
+    jobs = [SequenceJob("base", sequence) for sequence in sequences]
+    return run_in_processes(make_runner, jobs, failed_job, num_processes)
 
 
-def test_sequences_before_a_broken_one_are_yielded(sequences: list[EvaluationSequence], tmp_path: Path) -> None:
+class Faulty(Recorder):
+    """Fails on its fourth call of `track` in all."""
+
+    error: ClassVar[Callable[[], BaseException]] = KeyError
+    count: ClassVar[int] = 0
+
+    def track(self, frame: np.ndarray) -> Track:
+        type(self).count += 1
+        if self.count == 4:
+            raise self.error()
+        return super().track(frame)
+
+
+def opencv_error() -> BaseException:
+    try:
+        cv2.cvtColor(np.zeros((2, 2, 7), np.uint8), cv2.COLOR_BGR2GRAY)
+    except cv2.error as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        pytest.param(lambda: KeyError("lost"), "KeyError: 'lost'", id="key"),
+        pytest.param(lambda: SystemExit(3), "SystemExit: 3", id="exit"),
+        pytest.param(opencv_error, "error: OpenCV", id="opencv"),
+        pytest.param(lambda: MemoryError(), "MemoryError", id="memory"),
+        pytest.param(lambda: UserError("wrong box"), "wrong box", id="user"),
+    ],
+)
+def test_an_exception_of_the_tracker_ends_its_sequence_alone(
+    sequences: list[EvaluationSequence], monkeypatch: pytest.MonkeyPatch, error: Any, text: str
+) -> None:
+    monkeypatch.setattr(Faulty, "error", staticmethod(error))
+    monkeypatch.setattr(Faulty, "count", 0)
+    first, *others = outcomes(f"{__name__}:Faulty", sequences)
+    assert isinstance(first.result, SequenceError)
+    assert str(first.result).startswith(text)
+    if not isinstance(error(), UserError):
+        assert re.search(r"test_run\.py, line \d+\)$", str(first.result)), "the line of the tracker"
+    assert [outcome.name for outcome in others] == [sequence.name for sequence in sequences[1:]]
+    assert all(isinstance(outcome.result, SequenceResult) for outcome in others)
+
+
+def test_an_interruption_stops(sequences: list[EvaluationSequence], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Faulty, "error", KeyboardInterrupt)
+    monkeypatch.setattr(Faulty, "count", 0)
+    with pytest.raises(KeyboardInterrupt):
+        list(outcomes(f"{__name__}:Faulty", sequences))
+
+
+def test_a_broken_frame_ends_its_sequence_alone(sequences: list[EvaluationSequence], tmp_path: Path) -> None:
     first, second, third = sequences
-    results = outcomes(TRACKER, [first, with_a_broken_frame(second, tmp_path), third])
-    assert next(results).name == first.name
-    with pytest.raises(UserError, match="00000004"):
-        next(results)
+    one, two, three = outcomes(TRACKER, [first, with_a_broken_frame(second, tmp_path), third])
+    assert isinstance(one.result, SequenceResult)
+    assert isinstance(three.result, SequenceResult)
+    assert isinstance(two.result, SequenceError)
+    assert "00000004" in str(two.result)
+
+
+def test_a_frame_of_another_size_ends_its_sequence(sequence: EvaluationSequence, tmp_path: Path) -> None:
+    assert sequence.frame_paths is not None
+    paths = list(sequence.frame_paths)
+    paths[2] = tmp_path / "00000003.png"
+    cv2.imwrite(str(paths[2]), np.zeros((40, 64, 3), np.uint8))
+    with pytest.raises(SequenceError, match=r"00000003\.png has 64x40 px, the first frame of its sequence has 64x48"):
+        run(replace(sequence, frame_paths=paths))
+
+
+class Unbuildable(Recorder):
+    """Fails before its first sequence."""
+
+    error: ClassVar[BaseException] = OSError("no weights")
+
+    def __init__(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError("no weights"), SystemExit("no weights"), cv2.error("no weights")], ids=repr)
+def test_a_tracker_that_cannot_be_built_stops_at_once(
+    sequences: list[EvaluationSequence], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(Unbuildable, "error", error)
+    with pytest.raises(UserError, match=r"Unbuildable cannot be built: \w+: no weights \(.*test_run.py, line"):
+        list(outcomes(f"{__name__}:Unbuildable", sequences))
+
+
+class Painter(Recorder):
+    """Draws on its frames, and changes every array that it gets."""
+
+    def initialize(self, frame: np.ndarray, box_xywh: np.ndarray) -> None:
+        super().initialize(frame.copy(), box_xywh.copy())
+        frame[:] = 0
+        box_xywh[:] = 0
+
+    def track(self, frame: np.ndarray) -> Track:
+        track = super().track(frame.copy())
+        cv2.rectangle(frame, (0, 0), (60, 40), (255, 0, 0), -1)
+        torch.from_numpy(frame).zero_()
+        return track
+
+    def set_box(self, box_xywh: np.ndarray) -> None:
+        super().set_box(box_xywh.copy())
+        box_xywh[:] = 0
+
+
+class Looking(Downward):
+    """A refiner that keeps what it sees."""
+
+    def initialize(self, frame: np.ndarray, _box_xywh: np.ndarray) -> None:
+        Recorder.calls.append(("seen", frame.copy()))
+
+    def refine(self, frame: np.ndarray, box_xywh: np.ndarray, mask: bool = False) -> Refinement:
+        Recorder.calls.append(("seen", frame.copy()))
+        return super().refine(frame, box_xywh, mask)
+
+
+def test_a_tracker_cannot_spoil_the_frames_of_the_refiner(
+    sequence: EvaluationSequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(sequence, ckpt="a")
+    monkeypatch.setattr(run_stage, "load_refiner", lambda *_: Looking())
+    truth = sequence.truth.boxes_xywh.copy()
+    np.testing.assert_array_equal(run(sequence, f"{__name__}:Painter", ckpt="a"), expected)
+    assert len(calls("seen")) == NUM_FRAMES
+    for seen, path in zip(calls("seen"), sequence.frame_paths or (), strict=True):
+        np.testing.assert_array_equal(seen, read_image(path))
+    np.testing.assert_array_equal(sequence.truth.boxes_xywh, truth)
+
+
+def test_frames_are_not_copied_for_the_trackers_of_this_package(sequence: EvaluationSequence) -> None:
+    run(sequence, "oracle", ckpt="a")
+    assert not find_tracker("nano").may_change_frames
+    assert find_tracker(TRACKER).may_change_frames
+
+
+@pytest.mark.parametrize(
+    ("failure", "key"), [("not_finite", "not_finite"), ("outside", "outside"), (None, "not_found")], ids=str
+)
+def test_frames_are_counted(
+    sequence: EvaluationSequence, monkeypatch: pytest.MonkeyPatch, failure: Any, key: str
+) -> None:
+    class Failing(Downward):
+        def refine(self, frame: np.ndarray, box_xywh: np.ndarray, mask: bool = False) -> Refinement:
+            refinement = super().refine(frame, box_xywh, mask)
+            return replace(refinement, failure=None if refinement.refined else failure)
+
+    monkeypatch.setattr(run_stage, "load_refiner", lambda *_: Failing())
+    monkeypatch.setattr(Downward, "limit", 13)
+    monkeypatch.setattr(Recorder, "answers", {1: [np.nan, 0, 5, 5], 2: [5, 5, 0, 9]})
+    assert result(sequence, ckpt="a").counts == {"frames": 5, "invalid_box": 2, "refined": 1, key: 2}
+    assert result(sequence).counts == {"frames": 5, "invalid_box": 2}
+
+
+def test_frames_left_out_by_the_settings_are_counted(
+    sequence: EvaluationSequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recorder, "lost", (2,))
+    monkeypatch.setattr(Recorder, "scores", (0.9, 0.9, 0.1, 0.1, 0.9))
+    counts = result(sequence, ckpt="a", when_lost="keep", min_score=0.5).counts
+    assert counts == {"frames": 5, "refined": 2, "lost": 1, "low_score": 2}
 
 
 @pytest.mark.slow
 @pytest.mark.ddp
-def test_two_processes_finish_what_they_began(sequences: list[EvaluationSequence], tmp_path: Path) -> None:
+def test_two_processes_go_on_after_a_broken_sequence(sequences: list[EvaluationSequence], tmp_path: Path) -> None:
     first, second, third = sequences
-    done: dict[str, Any] = {}
-    results = outcomes("mil", [with_a_broken_frame(first, tmp_path), second, third], num_processes=2)
-    with pytest.raises(UserError, match="00000004"):
-        done.update((outcome.name, outcome.result) for outcome in results)
-    assert first.name not in done
-    assert done[second.name].boxes_xywh.shape == (NUM_FRAMES, 4)
+    broken = with_a_broken_frame(first, tmp_path)
+    done = {outcome.name: outcome.result for outcome in outcomes("mil", [broken, second, third], num_processes=2)}
+    assert "00000004" in str(done[first.name])
+    for name in (second.name, third.name):
+        found = done[name]
+        assert isinstance(found, SequenceResult)
+        assert found.boxes_xywh.shape == (NUM_FRAMES, 4)
 
 
 @pytest.mark.slow

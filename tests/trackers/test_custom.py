@@ -142,3 +142,32 @@ def test_a_wrong_answer_is_refused(monkeypatch: pytest.MonkeyPatch, answer: Any)
 def test_what_is_no_tracker_is_refused(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_tracker(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(
+            "import sys; sys.exit(4)", r"fails while it is imported: SystemExit: 4 \(.*broken.py, line 1\)", id="exit"
+        ),
+        pytest.param("x = 1 / 0", r"fails while it is imported: ZeroDivisionError: .*broken.py, line 1", id="error"),
+        pytest.param("class Mine(:", "fails while it is imported: SyntaxError", id="syntax"),
+        pytest.param("import no_such_module_at_all", "cannot be imported", id="module"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str
+) -> None:
+    (tmp_path / "broken.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=message):
+        load_tracker("broken:Mine")
+
+
+def test_a_long_answer_is_cut_in_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scripted, "answer", (np.zeros((100, 100)), 1.0, "x" * 10_000))
+    tracker = load_tracker(NAME).open("a", np.zeros((1, 4)))
+    with pytest.raises(UserError, match="`track` must return") as error:
+        tracker.track(FRAME)
+    assert len(str(error.value)) < 700
+    assert "\n" not in str(error.value)

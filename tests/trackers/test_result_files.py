@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ import pytest
 
 from alpharefine.data import archives
 from alpharefine.errors import UserError
-from alpharefine.trackers.result_files import PublishedResults, find_results, results_of_one
+from alpharefine.trackers import result_files
+from alpharefine.trackers.result_files import PublishedResults, find_results, require_xywh, results_of_one
 
 NAMES = ["cat-1", "dog-2"]
 BOXES = np.array([[1, 2, 30, 40], [3, 4, 31, 41], [5, 6, 32, 42]], dtype=np.float64)
@@ -247,14 +249,19 @@ def test_an_archive_cut_short(tmp_path: Path) -> None:
 def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_FILE_SIZE", 20)
     for write, name in ((write_gzipped, "ATOM/cat-1.txt"), (write_folder, "ECO/cat-1.txt")):
+        (tracker,) = find_results(write(tmp_path / name[:3], {name: FLOATS}), NAMES)
         with pytest.raises(UserError, match=r"cat-1\.txt(\.gz)? is larger than"):
-            find_results(write(tmp_path / name[:3], {name: FLOATS}), NAMES)
+            tracker.boxes_xywh("cat-1", FIRST, 3)
 
 
 def test_a_file_that_is_no_gzip(tmp_path: Path) -> None:
     (tmp_path / "cat-1.txt.gz").write_text(FLOATS)
-    with pytest.raises(UserError, match=r"cat-1\.txt\.gz cannot be read"):
-        results_of_one(tmp_path, NAMES)
+    (tmp_path / "dog-2.txt").write_text(FLOATS)
+    for tracker in (results_of_one(tmp_path, NAMES), *find_results(tmp_path, NAMES)):
+        assert tracker is not None
+        np.testing.assert_allclose(tracker.boxes_xywh("dog-2", FIRST, 3), BOXES)
+        with pytest.raises(UserError, match=r"cat-1\.txt\.gz cannot be read"):
+            tracker.boxes_xywh("cat-1", FIRST, 3)
 
 
 def test_two_files_for_a_sequence(tmp_path: Path) -> None:
@@ -299,3 +306,115 @@ def test_the_published_archives(shared: Path) -> None:
     np.testing.assert_allclose(
         tracker.boxes_xywh("airplane-1", FIRST, 300), lone.boxes_xywh("airplane-1", FIRST, 300), rtol=0, atol=1e-4
     )
+
+
+# ---- other formats of boxes ----------------------------------------------------------------------------------------
+
+GIVEN = np.array([100.0, 50, 80, 60])
+
+
+def reading(name: str, box_xywh: np.ndarray, size: tuple[int, int] = (640, 480)) -> np.ndarray:
+    x, y, w, h = box_xywh.tolist()
+    base = name.removesuffix(", normalized")
+    row = {
+        "xywh": (x, y, w, h),
+        "xyxy": (x, y, x + w, y + h),
+        "xyxy inclusive": (x, y, x + w - 1, y + h - 1),
+        "center": (x + w / 2, y + h / 2, w, h),
+        "yxhw": (y, x, h, w),
+        "yxyx": (y, x, y + h, x + w),
+    }[base]
+    width, height = size
+    scale = (height, width) * 2 if base.startswith("yx") else (width, height) * 2
+    return np.array(row) / (np.array(scale) if name.endswith("normalized") else 1.0)
+
+
+OTHERS = [
+    *("xyxy", "xyxy inclusive", "center", "yxhw", "yxyx"),
+    *("xywh, normalized", "xyxy, normalized", "center, normalized", "yxyx, normalized"),
+]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("change", [0.0, 1.0, "rounded"], ids=str)
+def test_a_first_row_in_another_format_is_refused(name: str, change: float | str) -> None:
+    row = reading(name, GIVEN + 0.3)
+    if name.endswith("normalized"):
+        row = row if change == 0.0 else row.round(3)
+    else:
+        row = row.round() if change == "rounded" else row + float(change)
+    expected = {"xyxy": "x1,y1,x2,y2", "center": "center x", "yxhw": "y,x,height,width", "yxyx": "y1,x1,y2,x2"}
+    fault = "normalized" if name.endswith("normalized") else expected[name.removesuffix(" inclusive")]
+    with pytest.raises(UserError, match=rf"^here must hold x,y,width,height in pixels, .* as .*{fault}.*; convert"):
+        require_xywh(row, GIVEN, "here")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(GIVEN, id="given"),
+        pytest.param(GIVEN + np.array([1, 1, 0, 0]), id="1-based"),
+        pytest.param(GIVEN.round() - 0.5, id="rounded"),
+        pytest.param(GIVEN + np.array([9, -7, 5, 3]), id="the tracker's own"),
+        pytest.param(np.array([300.0, 300, 10, 10]), id="elsewhere"),
+        pytest.param(np.zeros(4), id="nothing"),
+        pytest.param(np.full(4, np.nan), id="not finite"),
+        pytest.param(np.array([0.0, 0, 1, 1]), id="one pixel"),
+    ],
+)
+def test_other_first_rows_are_accepted(row: np.ndarray) -> None:
+    require_xywh(row, GIVEN, "here")
+
+
+@pytest.mark.parametrize("size", [1.0, 2.0, 5.0])
+def test_rows_near_a_small_box_are_accepted(size: float) -> None:
+    given = np.array([40.0, 30, size, size])
+    for shift in np.random.default_rng(0).uniform(-1.5, 1.5, (50, 4)):
+        require_xywh(given + shift, given, "here")
+
+
+def test_results_in_another_format_are_refused(tmp_path: Path) -> None:
+    rows = np.stack([reading("xyxy", GIVEN + shift) for shift in range(3)])
+    np.savetxt(tmp_path / "cat-1.txt", rows, delimiter=",")
+    results = results_of_one(tmp_path, NAMES)
+    assert results is not None
+    with pytest.raises(UserError, match=r"cat-1\.txt must hold x,y,width,height in pixels, .* as x1,y1,x2,y2"):
+        results.boxes_xywh("cat-1", GIVEN, 3)
+
+
+# ---- resources -----------------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_among_results_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "cat-1.txt").write_text(FLOATS)
+    os.mkfifo(tmp_path / "a" / "dog-2.txt")
+    with pytest.raises(UserError, match=r"dog-2\.txt is a pipe or a device, not a file; remove it"):
+        find_results(tmp_path, NAMES)
+    results = results_of_one(tmp_path / "a", NAMES)
+    assert results is not None
+    assert list(results.files) == ["cat-1"]
+
+
+@pytest.mark.parametrize(("read", "kept"), [(1 << 20, 1 << 30), (1 << 30, 1 << 20)])
+def test_a_zip_that_unpacks_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: int, kept: int
+) -> None:
+    monkeypatch.setattr(result_files, "_MAX_READ", read)
+    monkeypatch.setattr(result_files, "_MAX_KEPT", kept)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for index in range(12):
+            archive.writestr(f"model-{index}/cat-1.txt", "0,0,0,0\n" * 20_000)
+    with pytest.raises(UserError, match="unpacks to more than"):
+        find_results(tmp_path, NAMES)
+
+
+def test_files_of_other_sequences_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("cat-1", "bird-3"):
+        (tmp_path / "a" / f"{name}.txt").write_text(FLOATS)
+    (before,) = find_results(tmp_path, NAMES)
+    assert list(before.files) == ["cat-1"]
+    (tmp_path / "a" / "bird-3.txt").write_text(INTEGERS)
+    (after,) = find_results(tmp_path, NAMES)
+    assert before.digest != after.digest, "the digest covers all files"
