@@ -26,7 +26,7 @@ from tqdm import tqdm
 from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the index format. Increase it when the arrays change, so that older indexes are ignored."""
 
 _KEPT_SECONDS = 7 * 24 * 3600
