@@ -1,10 +1,10 @@
-"""Labels of mask images: which pictures are masks of one target, which number their objects, and which are ambiguous."""
+"""Labels of mask images: which pictures mask one target, which number their objects, and which are ambiguous."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -79,20 +79,22 @@ def labels_of_picture(picture: Image.Image, path: Path) -> LabelImage:
         return _color_labels(pixels, path)
     if picture.mode.startswith("I"):
         return _deep_labels(pixels, path)
-    _refuse(path, f"a mask of mode {picture.mode} is not supported")
+    raise _ambiguous(path, f"a mask of mode {picture.mode} is not supported")
 
 
-def _refuse(path: Path, fault: str) -> NoReturn:
-    raise UserError(f"{path}: {fault}; {_SAVE_LABELS}.")
+def _ambiguous(path: Path, fault: str) -> UserError:
+    return UserError(f"{path}: {fault}; {_SAVE_LABELS}.")
 
 
 def _palette_indices(picture: Image.Image, path: Path) -> np.ndarray:
     indices = np.array(picture, dtype=np.uint8)
     colors = np.array(picture.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
-    is_black = ~colors.any(axis=1)
+    is_black = colors.max(axis=1) == 0
     used = np.unique(indices)
     if not is_black[0] and is_black[used[used < len(colors)]].any():
-        _refuse(path, f"index 0 is the background, but its color is {_text(colors[0])} and another index is black")
+        raise _ambiguous(
+            path, f"index 0 is the background, but its color is {_text(colors[0])} and another index is black"
+        )
     return indices
 
 
@@ -108,7 +110,7 @@ def _without_alpha(picture: Image.Image, path: Path) -> Image.Image:
             return shown
     if (colors == colors[0, 0]).all():
         return alpha
-    _refuse(path, "both the colors and the transparency of this mask vary")
+    raise _ambiguous(path, "both the colors and the transparency of this mask vary")
 
 
 def _gray_labels(gray: np.ndarray, path: Path) -> LabelImage:
@@ -127,15 +129,17 @@ def _gray_labels(gray: np.ndarray, path: Path) -> LabelImage:
         flat = middle & (cv2.dilate(gray, kernel) == cv2.erode(gray, kernel))
         if flat.sum() > _FLAT_SHARE * middle.sum():
             found = ", ".join(map(str, np.unique(gray[flat])[:5]))
-            _refuse(path, f"this grayscale mask has areas of middle gray ({found}), which may be labels or soft edges")
+            raise _ambiguous(
+                path, f"this grayscale mask has areas of middle gray ({found}), which may be labels or soft edges"
+            )
     return LabelImage((gray > _MID_GRAY).astype(np.uint8))
 
 
 def _deep_labels(values: np.ndarray, path: Path) -> LabelImage:
-    """Return the labels of a picture with more than 8 bits, whose levels are labels unless they span the whole range."""
+    """Return the labels of a picture with more than 8 bits. Its levels are labels, unless they span the whole range."""
     levels = np.unique(values)
     if levels[0] < 0:
-        _refuse(path, f"a label must not be negative, got {levels[0]}")
+        raise _ambiguous(path, f"a label must not be negative, got {levels[0]}")
     if levels[-1] <= _MAX_LABEL:
         small = values.astype(np.uint8)
         return _gray_labels(small, path) if levels[-1] == _MAX_LABEL else LabelImage(small)
@@ -143,7 +147,7 @@ def _deep_labels(values: np.ndarray, path: Path) -> LabelImage:
         return LabelImage((values > 0).astype(np.uint8), (int(levels[1]),) * 3)
     if levels[-1] == 65535:
         return _gray_labels((values // 257).astype(np.uint8), path)
-    _refuse(path, f"a 16-bit mask must have labels up to {_MAX_LABEL}, got {levels[-1]}")
+    raise _ambiguous(path, f"a 16-bit mask must have labels up to {_MAX_LABEL}, got {levels[-1]}")
 
 
 def _color_labels(pixels: np.ndarray, path: Path) -> LabelImage:
@@ -161,7 +165,7 @@ def _color_labels(pixels: np.ndarray, path: Path) -> LabelImage:
     if len(found) <= 2 and found[0] == 0:
         color = int(found[-1])
         return LabelImage((codes > 0).astype(np.uint8), (color >> 16, color >> 8 & 255, color & 255))
-    _refuse(path, f"this color mask has {len(found)} colors, so its objects are not known")
+    raise _ambiguous(path, f"this color mask has {len(found)} colors, so its objects are not known")
 
 
 @cache

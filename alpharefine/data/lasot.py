@@ -183,9 +183,7 @@ class LaSOT(Reader):
             if set(counts.values()) <= {len(boxes_xywh), len(frames)} and len(boxes_xywh) <= len(frames):
                 return frames, boxes_xywh, (occluded | out_of_view)[: len(boxes_xywh)]
         else:
-            note(
-                f"LaSOT: sequences in {self.root} have no full_occlusion.txt and out_of_view.txt; all boxes are visible."
-            )
+            note(f"LaSOT: sequences in {self.root} have no flags of occlusion and view; all boxes are visible.")
         if counts or len(boxes_xywh) > len(frames):
             require_equal_counts(
                 folder, first_gap(frames), frames=len(frames), groundtruth_rows=len(boxes_xywh), **counts

@@ -17,7 +17,8 @@ from alpharefine.data.frames import (
     stem_of,
     suffix_of,
 )
-from alpharefine.data.images import LabelImage, box_of_mask, read_label_image, read_labels
+from alpharefine.data.images import box_of_mask, read_label_image, read_labels
+from alpharefine.data.label_images import LabelImage
 from alpharefine.data.reader import Reader, SequenceRecord, require_folder, require_sequences
 from alpharefine.errors import UserError
 
@@ -177,7 +178,8 @@ class Saliency(Reader):
                 f"Saliency: {self.root} must contain a mask folder {' or '.join(names)}; set its name with `masks`."
             )
         self.masks = found[0]
-        self.image_suffixes, self.mask_suffixes = FRAME_SUFFIXES, _MASK_SUFFIXES
+        self.image_suffixes: tuple[str, ...] = FRAME_SUFFIXES
+        self.mask_suffixes: tuple[str, ...] = _MASK_SUFFIXES
         if self.masks == self.image_folder:
             self.image_suffixes, self.mask_suffixes = (".jpg", ".jpeg", ".bmp"), (".png",)
 

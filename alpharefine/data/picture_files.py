@@ -98,7 +98,7 @@ def _png_damage(content: bytes) -> str:
 
 
 def _bmp_damage(content: bytes) -> str:
-    """Compare the number of bytes with the size in the header; the pixels of a compressed BMP are left to the decoder."""
+    """Compare the number of bytes with the size in the header; a compressed BMP is left to the decoder."""
     if len(content) < _BMP_HEADER:
         return "the BMP header is cut"
     start, header = (int.from_bytes(content[at : at + 4], "little") for at in (10, 14))

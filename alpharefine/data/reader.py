@@ -269,5 +269,6 @@ def require_equal_counts(folder: Path, gap: str = "", **counts: int) -> None:
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise UserError(
-            f"{folder}: every frame must have one annotation, found {found}{gap}; restore the sequence from its archive."
+            f"{folder}: every frame must have one annotation, found {found}{gap}; restore the sequence from its "
+            "archive."
         )

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
-from alpharefine.evaluation.datasets.base import EvaluationDataset
+from alpharefine.evaluation.datasets.base import EvaluationDataset, any_folder
 from alpharefine.evaluation.datasets.folder import FolderDataset
 from alpharefine.evaluation.datasets.got10k import GOT10kDataset
 from alpharefine.evaluation.datasets.lasot import LaSOTDataset, LaSOTExtension
@@ -44,4 +44,28 @@ def open_dataset(config: DatasetConfig) -> EvaluationDataset:
         close = get_close_matches(config.name, DATASETS, n=1)
         remedy = f"use '{close[0]}'" if close else "use one of these"
         raise UserError(f"`--dataset` must be one of {', '.join(DATASETS)}, got '{config.name}'; {remedy}.")
-    return DATASETS[config.name](config)
+    try:
+        dataset = DATASETS[config.name](config)
+    except UserError as error:
+        hint = _other_layout(config)
+        if not hint:
+            raise
+        raise UserError(f"{error} {hint}") from error
+    hint = _other_layout(config)
+    if hint:
+        raise UserError(f"`--data_root`: {config.root} does not have the layout of `{config.name}`. {hint}")
+    return dataset
+
+
+def _other_layout(config: DatasetConfig) -> str:
+    """Return a remark that names the data sets whose layout the data root has, if it does not have the given one's."""
+    root, fits = config.root, DATASETS[config.name].fits
+    if root is None or not root.is_dir() or fits(root) or any_folder(root, fits):
+        return ""
+    others = [name for name, dataset in DATASETS.items() if _has_rule(dataset) and dataset.fits(root)]
+    named = [name for name in others if name != "folder"] or others
+    return f"It has the layout of {' and '.join(named)}: use `--dataset {named[0]}`." if named else ""
+
+
+def _has_rule(dataset: type[EvaluationDataset]) -> bool:
+    return any("fits" in vars(base) for base in dataset.mro() if base is not EvaluationDataset)
