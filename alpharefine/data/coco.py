@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import copy
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.reader import Reader, SequenceRecord, note, require_choice
+from alpharefine.data.reader import PartFiles, Reader, SequenceRecord, note, require_choice
 from alpharefine.errors import UserError
+
+
+class _Image(NamedTuple):
+    """Entry of an image, alone and by its id, and its numbered objects."""
+
+    entry: dict[str, Any]
+    entries: dict[Any, dict[str, Any]]
+    objects: list[tuple[int, dict[str, Any]]]
 
 
 class COCO(Reader):
@@ -120,6 +130,76 @@ class COCO(Reader):
                 "file."
             )
         return images, annotations
+
+    @cached_property
+    def _images(self) -> dict[str, _Image]:
+        """Images with their objects by id; the objects of unknown images are under an empty id."""
+        entries, annotations = self.content()
+        images = {str(identity): _Image(entry, {identity: entry}, []) for identity, entry in entries.items()}
+        unknown = _Image({}, {}, [])
+        for number, annotation in enumerate(annotations, start=1):
+            images.get(str(annotation.get("image_id")), unknown).objects.append((number, annotation))
+        return {**images, "": unknown} if unknown.objects else images
+
+    def parts(self) -> list[str]:
+        """Return the ids of the images, and an empty id if there are objects of unknown images.
+
+        Raises:
+            UserError: If the file is not a COCO instances file or has no object.
+        """
+        return list(self._images)
+
+    def share(self, names: list[str]) -> COCO:
+        """Return a reader of some images.
+
+        Args:
+            names: Ids of the images.
+        """
+        shared = copy(self)
+        shared.__dict__["_images"] = {name: self._images[name] for name in names}
+        return shared
+
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Parse the objects of one image.
+
+        Args:
+            name: Id of the image.
+
+        Raises:
+            UserError: If an annotation is malformed.
+        """
+        image = self._images[name]
+        return (self.parse(annotation, image.entries, number) for number, annotation in image.objects)
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the path of one image.
+
+        Args:
+            name: Id of the image.
+
+        Raises:
+            UserError: If the image has no file name.
+        """
+        entry = self._images[name].entry
+        if not name:
+            return PartFiles()
+        if "file_name" not in entry:
+            raise UserError(f"{self.annotation_file}: image {name} has no file_name; restore the file.")
+        return PartFiles([self.image_folder / self._file_name(str(entry["file_name"]))])
+
+    def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
+        """Parse every object of one image.
+
+        Args:
+            name: Id of the image.
+        """
+        records, faults = [], []
+        for number, annotation in self._images[name].objects:
+            try:
+                records.append(self.parse(annotation, self._images[name].entries, number))
+            except UserError as error:
+                faults.append(str(error))
+        return records, faults
 
     def parse(self, annotation: dict[str, Any], images: dict[Any, dict[str, Any]], number: int) -> SequenceRecord:
         """Parse the annotation of one object.

@@ -12,6 +12,7 @@ from alpharefine.boxes import is_valid
 from alpharefine.data.frames import first_gap, list_folders, list_frames
 from alpharefine.data.reader import (
     Missing,
+    PartFiles,
     Reader,
     SequenceRecord,
     existing_names,
@@ -97,6 +98,21 @@ class GOT10k(Reader):
             UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
         """
         yield self.record(name)
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the frames and text files of one sequence.
+
+        Args:
+            name: Name of the sequence.
+        """
+        folder = self.folder / name
+        boxes, cover, absence = (folder / file for file in ("groundtruth.txt", "cover.label", "absence.label"))
+        return PartFiles(
+            frames=[folder / frame for frame in list_frames(folder)],
+            rows={path: columns for path, columns in ((boxes, 4), (cover, 1)) if path.is_file()},
+            flags=[absence] if absence.is_file() else [],
+            boxes=boxes,
+        )
 
     def _split_names(self) -> list[str]:
         if self.list_file.is_file():

@@ -14,7 +14,7 @@ import numpy as np
 
 from alpharefine.boxes import is_valid
 from alpharefine.data.frames import frame_order, frame_times, is_foreign, picture_path
-from alpharefine.data.reader import Reader, SequenceRecord, require_folder, require_sequences
+from alpharefine.data.reader import PartFiles, Reader, SequenceRecord, require_folder, require_sequences
 from alpharefine.errors import UserError
 
 
@@ -63,6 +63,28 @@ class _ImageNet(Reader):
     def parts(self) -> list[str]:
         """Return the folders that directly contain annotation files, relative to that of all annotations."""
         return [str(folder.relative_to(self.annotations)) for folder in self._folders()]
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the images that have annotations in one folder.
+
+        Args:
+            name: Folder of the images, relative to that of all annotations.
+        """
+        return PartFiles([self.frame_path(name, file.stem) for file in self._files(self.annotations / name)])
+
+    def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
+        """Parse each annotation of one folder, and the sequences if all are whole.
+
+        Args:
+            name: Folder of the images, relative to that of all annotations.
+        """
+        faults = []
+        for file in self._files(self.annotations / name):
+            try:
+                self._objects(file)
+            except UserError as error:
+                faults.append(str(error))
+        return ([], faults) if faults else super().inspect(name)
 
     def options(self) -> dict[str, object]:
         """Return the interpretation of the boxes."""

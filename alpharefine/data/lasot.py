@@ -13,6 +13,7 @@ from alpharefine.boxes import is_valid
 from alpharefine.data.frames import first_gap, list_folders, list_frames
 from alpharefine.data.reader import (
     Missing,
+    PartFiles,
     Reader,
     SequenceRecord,
     existing_names,
@@ -101,6 +102,32 @@ class LaSOT(Reader):
             UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
         """
         yield self.record(name)
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the frames and text files of one sequence.
+
+        Args:
+            name: Name of the sequence.
+        """
+        folder = self.folder(name)
+        boxes = folder / "groundtruth.txt"
+        flags = (folder / "full_occlusion.txt", folder / "out_of_view.txt")
+        return PartFiles(
+            frames=[folder / "img" / frame for frame in self.frame_names(name)],
+            rows={boxes: 4} if boxes.is_file() else {},
+            flags=[path for path in flags if path.is_file()],
+            boxes=boxes,
+        )
+
+    def present_names(self) -> list[str]:
+        """Return the names of all sequences in the root, of any split."""
+        names = {
+            name: None
+            for top in list_folders(self.root)
+            for name in ([top] if _is_sequence(self.root / top) else list_folders(self.root / top))
+            if _is_sequence(self.root / top) or _is_sequence(self.root / top / name)
+        }
+        return list(names)
 
     def _split_names(self) -> list[str]:
         if self.split_file.is_file():

@@ -19,7 +19,7 @@ from alpharefine.data.frames import (
 )
 from alpharefine.data.images import box_of_mask, read_label_image, read_labels
 from alpharefine.data.label_images import LabelImage
-from alpharefine.data.reader import Reader, SequenceRecord, require_folder, require_sequences
+from alpharefine.data.reader import PartFiles, Reader, SequenceRecord, require_folder, require_sequences
 from alpharefine.errors import UserError
 
 MASK_FOLDERS = ("gt", "ground_truth_mask", "masks")
@@ -79,6 +79,17 @@ class MaskVideo(Reader):
             UserError: If a mask is damaged or ambiguous, or has no frame.
         """
         return self._objects(name)
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the frames and masks of one video.
+
+        Args:
+            name: Name of the video.
+        """
+        frames, masks = self.frames / name, self.masks / name
+        return PartFiles(
+            frames=[frames / file for file in list_frames(frames)], masks=[masks / file for file in list_frames(masks)]
+        )
 
     def options(self) -> dict[str, object]:
         """Return the minimum area."""
@@ -237,6 +248,15 @@ class Saliency(Reader):
             raise self._no_mask(name)
         mask = read_label_image(path) > 0
         yield SequenceRecord(name, [name], box_of_mask(mask)[None], np.array([mask.sum() >= self.min_area]))
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return an image and its mask.
+
+        Args:
+            name: File name of the image without suffix.
+        """
+        mask = self.mask_path(name, name)
+        return PartFiles([self.frame_path(name, name)], [mask] if mask.is_file() else [])
 
     def _no_mask(self, stem: str) -> UserError:
         return UserError(

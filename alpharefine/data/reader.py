@@ -51,6 +51,25 @@ class SequenceRecord:
             object.__setattr__(self, "times", np.arange(len(self.frame_names), dtype=np.int32))
 
 
+@dataclass(frozen=True)
+class PartFiles:
+    """Files of one part of a data set.
+
+    Attributes:
+        frames: Paths of the images.
+        masks: Paths of the mask images.
+        rows: Number of columns of each text file of rows.
+        flags: Paths of the text files of flags.
+        boxes: Path of the file whose rows are the boxes of the frames, to name a row.
+    """
+
+    frames: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+    rows: dict[Path, int] = field(default_factory=dict)
+    flags: list[Path] = field(default_factory=list)
+    boxes: Path | None = None
+
+
 class Reader(ABC):
     """Abstract base class of the data set readers. Each reads one data set in its official layout.
 
@@ -97,6 +116,39 @@ class Reader(ABC):
             UserError: If a file is missing or malformed.
         """
         return self.records()
+
+    def share(self, names: list[str]) -> Reader:  # noqa: ARG002 - overridden by readers that hold their annotations
+        """Return a reader of some parts that can be sent to another process quickly.
+
+        Args:
+            names: Names of the parts.
+        """
+        return self
+
+    def part_files(self, name: str) -> PartFiles:  # noqa: ARG002 - overridden by readers that know their files
+        """Return the files of one part, for a check of each of them.
+
+        Args:
+            name: Name of the part.
+
+        Raises:
+            UserError: If a folder is missing or has no pictures.
+        """
+        return PartFiles()
+
+    def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
+        """Parse one part as far as possible.
+
+        Args:
+            name: Name of the part.
+
+        Returns:
+            Tuple of the sequences and the messages of all errors.
+        """
+        try:
+            return list(self.part(name)), []
+        except UserError as error:
+            return [], [str(error)]
 
     @abstractmethod
     def options(self) -> dict[str, object]:

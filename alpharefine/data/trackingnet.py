@@ -19,6 +19,7 @@ from alpharefine.data.frames import (
 )
 from alpharefine.data.reader import (
     Missing,
+    PartFiles,
     Reader,
     SequenceRecord,
     existing_names,
@@ -93,6 +94,15 @@ class TrackingNet(Reader):
         yield SequenceRecord(
             name, [stem_of(file) for file in files], boxes_xywh, is_valid(boxes_xywh), frame_times(files)
         )
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the frames and the annotation file of one sequence.
+
+        Args:
+            name: Name of the sequence.
+        """
+        folder, boxes = self._frames(name), self.annotation_file(name)
+        return PartFiles([folder / frame for frame in list_frames(folder)], rows={boxes: 4}, boxes=boxes)
 
     def options(self) -> dict[str, object]:
         """Return the names of the sequences."""
