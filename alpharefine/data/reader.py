@@ -137,7 +137,7 @@ class Reader(ABC):
         return PartFiles()
 
     def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
-        """Parse one part as far as possible.
+        """Parse one part and collect its errors instead of stopping at the first.
 
         Args:
             name: Name of the part.
