@@ -73,19 +73,21 @@ class COCO(Reader):
         self._is_export = annotations is not None or images is not None
         for path in (self.image_folder, self.annotation_file):
             if not path.exists():
+                exports = [f"`annotations: {one}`, `images: {other}`" for one, other in coco_files(self.root)]
+                found = f" (found: {'; '.join(exports)})" if exports else ""
                 raise UserError(
                     f"COCO: {path} does not exist; check the data root and `year` (2014 or 2017), or give the export "
-                    "of a labeling tool by the options `annotations` and `images`."
+                    f"of a labeling tool by the options `annotations` and `images`{found}."
                 )
 
     @classmethod
     def fits(cls, root: Path) -> bool:
-        """Return True if a folder holds ``annotations/instances_*.json``.
+        """Return True if a folder holds annotation files of COCO or of a labeling tool, see `coco_files`.
 
         Args:
             root: Path of an existing folder.
         """
-        return any((root / "annotations").glob("instances_*.json"))
+        return bool(coco_files(root))
 
     def options(self) -> dict[str, object]:
         """Return the paths of the annotation file and the images, and the use of masks."""
@@ -288,6 +290,27 @@ def _runs(segmentation: list[list[float]] | dict[str, Any], height: int, width: 
         return compressed
     run_length.decode(segmentation)  # raises an error if the runs do not match the image size
     return segmentation
+
+
+def coco_files(root: Path) -> list[tuple[str, str]]:
+    """Return the annotation files in a folder and the image folder of each, both relative to the folder.
+
+    Known are the layouts of COCO, CVAT (``annotations/instances_*.json``), Label Studio (``result.json``) and Roboflow
+    (``<split>/_annotations.coco.json``).
+
+    Args:
+        root: Path of an existing folder.
+    """
+    found = []
+    for file in sorted((root / "annotations").glob("instances_*.json")):
+        name = file.stem.removeprefix("instances_")
+        images = next((folder for folder in (name, f"images/{name}", "images") if (root / folder).is_dir()), name)
+        found.append((f"annotations/{file.name}", images))
+    if (root / "result.json").is_file() and (root / "images").is_dir():
+        found.append(("result.json", "images"))
+    for file in sorted(root.glob("*/_annotations.coco.json")):
+        found.append((f"{file.parent.name}/{file.name}", file.parent.name))
+    return found
 
 
 def decode_mask(counts: bytes, image_size: tuple[int, int]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alpharefine.data.coco import COCO
+from alpharefine.data.coco import COCO, coco_files
 from alpharefine.data.frames import list_folders
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.imagenet import ImageNetDET, ImageNetVID
@@ -59,9 +59,5 @@ def open_all(kind: str, root: Path) -> list[Reader]:
         lasot.names = list(dict.fromkeys([*listed, *lasot.present_names()]))
         return [lasot]
     if issubclass(reader, COCO):
-        files = sorted((root / "annotations").glob("instances_*.json")) or [root / "annotations" / "instances_*.json"]
-        return [
-            COCO(root, annotations=f"annotations/{file.name}", images=file.stem.removeprefix("instances_"))
-            for file in files
-        ]
+        return [COCO(root, annotations=file, images=images) for file, images in coco_files(root)] or [COCO(root)]
     return [reader(root)]

@@ -111,8 +111,9 @@ class MaskVideo(Reader):
         masks = self.masks / video
         files = list_frames(masks)
         stems = [stem_of(file) for file in files]
+        frames = {stem_of(file) for file in list_frames(self.frames / video)}
         for file, stem in zip(files, stems, strict=True):
-            if not self.frame_path(video, stem).is_file():
+            if stem not in frames:
                 raise UserError(
                     f"{masks}: mask {file} has no frame {self.frame_path(video, stem)}; restore the frame, or remove "
                     "the mask."

@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
@@ -192,12 +193,12 @@ Named = TypeVar("Named", str, Path)
 
 
 def note(message: str) -> None:
-    """Print a remark on stderr, once per process.
+    """Print a remark on stderr, once. Processes that another one started print nothing.
 
     Args:
         message: One line.
     """
-    if message not in _NOTED:
+    if message not in _NOTED and parent_process() is None:
         _NOTED.add(message)
         _LOGGER.warning("%s", message)
 

@@ -14,6 +14,7 @@ from alpharefine.cli.main import main
 from alpharefine.data.kinds import READERS, detect_kinds
 from alpharefine.errors import UserError
 from alpharefine.synthetic.benchmarks import write_videos
+from tests.data.test_partial import write_export
 
 
 def check(capsys: pytest.CaptureFixture[str], *arguments: str, processes: int = 1) -> tuple[list[str], str]:
@@ -185,3 +186,22 @@ def test_the_kinds_are_those_of_training() -> None:
     from datamodules.pairs import _READERS
 
     assert READERS == _READERS
+
+
+@pytest.mark.parametrize(
+    ("file", "image"),
+    [
+        ("result.json", "images/a.png"),
+        ("annotations/instances_default.json", "images/a.png"),
+        ("train/_annotations.coco.json", "train/a.png"),
+    ],
+    ids=["Label Studio", "CVAT", "Roboflow"],
+)
+def test_exports_of_labeling_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, image: str) -> None:
+    write_export(tmp_path, file, image, segmentation=[])
+    lines, message = check(capsys, str(tmp_path))
+    assert (message, lines[0][:11]) == ("", "No defects ")
+    cut(tmp_path / image)
+    lines, message = check(capsys, str(tmp_path))
+    assert len(lines) == 1
+    assert lines[0].startswith(str(tmp_path / image))

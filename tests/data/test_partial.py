@@ -18,6 +18,7 @@ from alpharefine.boxes import is_valid
 from alpharefine.data.coco import COCO, decode_mask
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.imagenet import ImageNetVID
+from alpharefine.data.index import open_index
 from alpharefine.data.lasot import LaSOT
 from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.reader import Reader
@@ -321,3 +322,12 @@ def test_a_missing_export_is_named(tmp_path: Path) -> None:
         UserError, match=re.escape("or give the export of a labeling tool by the options `annotations`")
     ):
         COCO(tmp_path)
+
+
+def test_boxes_in_parts_of_the_frame_are_refused(tmp_path: Path) -> None:
+    reader = lasot(tmp_path, ".jpg")
+    (tmp_path / "cat-1" / "groundtruth.txt").write_text("0.1,0.2,0.3,0.4\n" * len(NUMBERS))
+    with pytest.raises(
+        UserError, match="boxes must be x,y,w,h in pixels, but all 6 of sequence cat-1 are between 0 and"
+    ):
+        open_index(reader, tmp_path / "cache")

@@ -47,24 +47,27 @@ def open_dataset(config: DatasetConfig) -> EvaluationDataset:
     try:
         dataset = DATASETS[config.name](config)
     except UserError as error:
-        hint = _other_layout(config)
-        if not hint:
+        others = _other_layouts(config)
+        if not others:
             raise
-        raise UserError(f"{error} {hint}") from error
-    hint = _other_layout(config)
-    if hint:
-        raise UserError(f"`--data_root`: {config.root} does not have the layout of `{config.name}`. {hint}")
+        raise UserError(f"{error} {_hint(others)}") from error
+    others = [name for name in _other_layouts(config) if name != "folder"]
+    if others:
+        raise UserError(f"`--data_root`: {config.root} does not have the layout of `{config.name}`. {_hint(others)}")
     return dataset
 
 
-def _other_layout(config: DatasetConfig) -> str:
-    """Return a remark that names the data sets whose layout the data root has, if it does not have the given one's."""
+def _hint(others: list[str]) -> str:
+    return f"It has the layout of {' and '.join(others)}: use `--dataset {others[0]}`."
+
+
+def _other_layouts(config: DatasetConfig) -> list[str]:
+    """Return the names of the data sets whose layout the data root has, if it does not have the given one's."""
     root, fits = config.root, DATASETS[config.name].fits
     if root is None or not root.is_dir() or fits(root) or any_folder(root, fits):
-        return ""
-    others = [name for name, dataset in DATASETS.items() if _has_rule(dataset) and dataset.fits(root)]
-    named = [name for name in others if name != "folder"] or others
-    return f"It has the layout of {' and '.join(named)}: use `--dataset {named[0]}`." if named else ""
+        return []
+    found = [name for name, dataset in DATASETS.items() if _has_rule(dataset) and dataset.fits(root)]
+    return [name for name in found if name != "folder"] or found
 
 
 def _has_rule(dataset: type[EvaluationDataset]) -> bool:
