@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "evaluate": "Run a base tracker with and without refinement, and score it.",
     "score": "Score the boxes of a results folder.",
     "report": "Print the scores of one or more results folders.",
+    "check": "Read a whole data root and list every defect with file and row.",
     "convert": "Convert a checkpoint to a .safetensors file.",
 }
 

@@ -8,6 +8,7 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
@@ -20,6 +21,12 @@ TEXT_SUFFIXES = (".txt", ".txt.gz")
 
 MAX_FILE_SIZE = 2**26
 """Size limit of an unpacked text file in bytes; a million rows of boxes are smaller."""
+
+MAX_ARCHIVE_SIZE = 2**30
+"""Size limit of all unpacked text files of one archive in bytes; the boxes of 50 trackers on LaSOT are smaller."""
+
+_FOREIGN_ARCHIVES = (".rar", ".7z", ".zst", ".gz", ".xz", ".bz2")
+"""Suffixes of files that must be unpacked by another program."""
 
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
@@ -98,12 +105,43 @@ def text_files(place: Path) -> Iterator[TextFile]:
         for path in (folder / file for file in sorted(files) if not _is_hidden((file,))):
             if not path.exists():
                 raise UserError(f"{path} is a link to a file that is not there; restore or remove it.")
-            if not path.is_file() and (is_archive(path) or path.name.endswith(TEXT_SUFFIXES)):
+            if not path.is_file() and (is_archive(path) or _is_text(path.name)):
                 raise UserError(f"{path} is a pipe or a device, not a file; remove it.")
             if is_archive(path):
                 yield from _in_archive(path, (*folders, archive_stem(path)))
-            elif path.name.endswith(TEXT_SUFFIXES):
+            elif _is_text(path.name):
                 yield read_text_file(path, folders)
+
+
+def contents_of(place: Path) -> str:
+    """Describe the files of a folder or archive, for messages that say that nothing was found in it.
+
+    Args:
+        place: Path of the folder or archive.
+
+    Returns:
+        Numbers of files by suffix, and the names of files that must be unpacked first; ``nothing`` if it is empty.
+    """
+    names = sorted(_names_in(place))
+    packed = [name for name in names if name.lower().endswith(_FOREIGN_ARCHIVES) and not _is_text(name)]
+    packed = [name for name in packed if not is_archive(Path(name))]
+    counts = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names if name not in packed)
+    found = [f"{name} (unpack it)" for name in packed[:3]]
+    found += [f"{count} file{'s' * (count > 1)} {suffix}" for suffix, count in counts.most_common(5)]
+    return ", ".join(found) or "nothing"
+
+
+def _names_in(place: Path) -> Iterator[str]:
+    if place.is_dir():
+        for folder, below, files in os.walk(place):
+            below[:] = [name for name in below if not _is_hidden((name,))]
+            yield from (str((Path(folder) / name).relative_to(place)) for name in files if not _is_hidden((name,)))
+    elif zipfile.is_zipfile(place):
+        with zipfile.ZipFile(place) as archive:
+            yield from (member.filename.replace("\\", "/") for member in archive.infolist() if not member.is_dir())
+    elif tarfile.is_tarfile(place):
+        with tarfile.open(place) as tar:
+            yield from (member.name for member in tar if member.isfile())
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -119,6 +157,8 @@ def read_text_file(path: Path, folders: tuple[str, ...] = ()) -> TextFile:
     """
     content, fault = b"", ""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise UserError(f"{path} is not a regular file; remove it.")
         with path.open("rb") as file:
             content = _content(file, str(path))
     except (UserError, OSError) as error:
@@ -127,14 +167,21 @@ def read_text_file(path: Path, folders: tuple[str, ...] = ()) -> TextFile:
 
 
 def _in_archive(path: Path, folders: tuple[str, ...]) -> Iterator[TextFile]:
+    size = 0
     try:
         members = _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
         for name, file in members:
             parts = PurePosixPath(name).parts
-            if not _is_hidden(parts) and name.endswith(TEXT_SUFFIXES):
+            if not _is_hidden(parts) and _is_text(name):
                 place = f"{path}/{name}"
-                stem = _stem(parts[-1], TEXT_SUFFIXES)
-                yield TextFile((*folders, *parts[:-1]), len(folders), stem, place, _content(file, place))
+                content = _content(file, place)
+                size += len(content)
+                if size > MAX_ARCHIVE_SIZE:
+                    raise UserError(
+                        f"{path} has more than {MAX_ARCHIVE_SIZE >> 20} MiB of text, which no archive of boxes has; "
+                        "remove it, or unpack and give what is needed of it."
+                    )
+                yield TextFile((*folders, *parts[:-1]), len(folders), _stem(parts[-1], TEXT_SUFFIXES), place, content)
     except _DAMAGED as error:
         raise UserError(
             f"{path} cannot be unpacked ({_reason(error)}); get it again, or unpack it yourself."
@@ -144,9 +191,9 @@ def _in_archive(path: Path, folders: tuple[str, ...]) -> Iterator[TextFile]:
 def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if not member.is_dir() and member.filename.endswith(TEXT_SUFFIXES):
+            if not member.is_dir() and _is_text(member.filename):
                 with archive.open(member) as file:
-                    yield member.filename, file
+                    yield member.filename.replace("\\", "/"), file  # some programs on Windows write backslashes
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -160,7 +207,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _content(file: IO[bytes], place: str) -> bytes:
     """Read and unpack a file up to the size limit."""
     try:
-        if place.endswith(".gz"):
+        if place.lower().endswith(".gz"):
             with gzip.open(file) as unpacked:
                 content = unpacked.read(MAX_FILE_SIZE + 1)
         else:
@@ -175,6 +222,10 @@ def _content(file: IO[bytes], place: str) -> bytes:
 def _reason(error: Exception) -> str:
     """Return the first line of an error message."""
     return str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith(TEXT_SUFFIXES)
 
 
 def _stem(name: str, suffixes: tuple[str, ...]) -> str:

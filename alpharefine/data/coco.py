@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from copy import copy
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.reader import Reader, SequenceRecord, require_choice
+from alpharefine.data.reader import PartFiles, Reader, SequenceRecord, note, require_choice
 from alpharefine.errors import UserError
+
+
+class _Image(NamedTuple):
+    """Entry of an image, alone and by its id, and its numbered objects."""
+
+    entry: dict[str, Any]
+    entries: dict[Any, dict[str, Any]]
+    objects: list[tuple[int, dict[str, Any]]]
 
 
 class COCO(Reader):
     """COCO reader for ``<root>/annotations/instances_<split><year>.json`` and images ``<root>/<split><year>/``.
 
-    Each annotated object is a sequence of one frame, with its box and mask. Crowd annotations are omitted.
+    Each annotated object is a sequence of one frame, with its box and mask. Crowd annotations are omitted. If masks are
+    used, an object without a mask is not visible.
+
+    The files that labeling tools export are read with `annotations` and `images`. An image is found by its
+    ``file_name``, or by the last part of it, because some tools write the path on the machine that the labels were made
+    on.
 
     Args:
         root: Folder of the data set.
         split: ``train`` or ``val``.
         year: 2014 or 2017.
         masks: Use the masks.
+        annotations: Path of the annotation file, relative to the root, in place of that of COCO's split.
+        images: Folder of the images, relative to the root, in place of that of COCO's split. With `annotations`, the
+            default is the folder of the annotation file.
 
     Raises:
         UserError: If a file or folder does not exist, or the split or year is unknown.
@@ -38,32 +56,73 @@ class COCO(Reader):
         split: Literal["train", "val"] = "train",
         year: Literal[2014, 2017] = 2017,
         masks: bool = True,
+        annotations: str | None = None,
+        images: str | None = None,
     ) -> None:
         require_choice("COCO", "split", split, ("train", "val"))
         require_choice("COCO", "year", year, (2014, 2017))
-        super().__init__(root)
+        file = annotations or f"annotations/instances_{split}{year}.json"
+        super().__init__(root, lambda path: (path / file).is_file())
         self.has_masks = masks
+        self.annotation_file = self.root / file
         self.image_folder = self.root / f"{split}{year}"
-        self.annotation_file = self.root / "annotations" / f"instances_{split}{year}.json"
+        if images is not None:
+            self.image_folder = self.root / images
+        elif annotations is not None:
+            self.image_folder = self.annotation_file.parent
+        self._is_export = annotations is not None or images is not None
         for path in (self.image_folder, self.annotation_file):
             if not path.exists():
-                raise UserError(f"COCO: {path} does not exist; check the data root and `year` (2014 or 2017).")
+                exports = [f"`annotations: {one}`, `images: {other}`" for one, other in coco_files(self.root)]
+                found = f" (found: {'; '.join(exports)})" if exports else ""
+                raise UserError(
+                    f"COCO: {path} does not exist; check the data root and `year` (2014 or 2017), or give the export "
+                    f"of a labeling tool by the options `annotations` and `images`{found}."
+                )
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds annotation files of COCO or of a labeling tool, see `coco_files`.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return bool(coco_files(root))
 
     def options(self) -> dict[str, object]:
-        """Return the name of the annotation file."""
-        return {"annotations": self.annotation_file.name}
+        """Return the paths of the annotation file and the images, and the use of masks."""
+        paths = (str(path.relative_to(self.root)) for path in (self.annotation_file, self.image_folder))
+        return {"annotations": next(paths), "images": next(paths), "masks": self.has_masks}
 
     def watched(self) -> Iterator[Path]:
         """Yield the annotation file and the image folder."""
         yield from (self.annotation_file, self.image_folder)
 
     def records(self) -> Iterator[SequenceRecord]:
-        """Parse the annotation file."""
+        """Parse the annotation file.
+
+        Raises:
+            UserError: If the file is malformed, or has no object.
+        """
+        images, annotations = self.content()
+        if self.has_masks and not any(annotation.get("segmentation") for annotation in annotations):
+            note(
+                f"COCO: no object in {self.annotation_file} has a mask; set the option `masks: false` to use the boxes."
+            )
+        for number, annotation in enumerate(annotations, start=1):
+            yield self.parse(annotation, images, number)
+
+    def content(self) -> tuple[dict[Any, dict[str, Any]], list[dict[str, Any]]]:
+        """Return the entries of the annotation file: images by id, and objects that are not crowds.
+
+        Raises:
+            UserError: If the file is not a COCO instances file or has no object.
+        """
         try:
-            content = json.loads(self.annotation_file.read_text(encoding="utf-8"))
+            content = json.loads(self.annotation_file.read_text(encoding="utf-8-sig"))
             images = {image["id"]: image for image in content["images"]}
-            annotations = [a for a in content["annotations"] if not a["iscrowd"]]
-        except (ValueError, KeyError, TypeError) as error:
+            annotations = [a for a in content["annotations"] if not a.get("iscrowd")]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{self.annotation_file} is not a COCO instances file ({error!r}); restore it from its archive."
             ) from error
@@ -72,15 +131,108 @@ class COCO(Reader):
                 f"{self.annotation_file} must contain at least one object that is not a crowd, found none; restore the "
                 "file."
             )
+        return images, annotations
+
+    @cached_property
+    def _images(self) -> dict[str, _Image]:
+        """Images with their objects by id; the objects of unknown images are under an empty id."""
+        entries, annotations = self.content()
+        images = {str(identity): _Image(entry, {identity: entry}, []) for identity, entry in entries.items()}
+        unknown = _Image({}, {}, [])
         for number, annotation in enumerate(annotations, start=1):
+            images.get(str(annotation.get("image_id")), unknown).objects.append((number, annotation))
+        return {**images, "": unknown} if unknown.objects else images
+
+    def parts(self) -> list[str]:
+        """Return the ids of the images, and an empty id if there are objects of unknown images.
+
+        Raises:
+            UserError: If the file is not a COCO instances file or has no object.
+        """
+        return list(self._images)
+
+    def share(self, names: list[str]) -> COCO:
+        """Return a reader of some images.
+
+        Args:
+            names: Ids of the images.
+        """
+        shared = copy(self)
+        shared.__dict__["_images"] = {name: self._images[name] for name in names}
+        return shared
+
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Parse the objects of one image.
+
+        Args:
+            name: Id of the image.
+
+        Raises:
+            UserError: If an annotation is malformed.
+        """
+        image = self._images[name]
+        return (self.parse(annotation, image.entries, number) for number, annotation in image.objects)
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the path of one image.
+
+        Args:
+            name: Id of the image.
+
+        Raises:
+            UserError: If the image has no file name.
+        """
+        entry = self._images[name].entry
+        if not name:
+            return PartFiles()
+        if "file_name" not in entry:
+            raise UserError(f"{self.annotation_file}: image {name} has no file_name; restore the file.")
+        return PartFiles([self.image_folder / self._file_name(str(entry["file_name"]))])
+
+    def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
+        """Parse every object of one image.
+
+        Args:
+            name: Id of the image.
+        """
+        records, faults = [], []
+        for number, annotation in self._images[name].objects:
             try:
-                record = _record(annotation, images[annotation["image_id"]])
-            except (ValueError, KeyError, TypeError) as error:
-                label = annotation.get("id", f"number {number}, which has no id,")
-                raise UserError(
-                    f"{self.annotation_file}: annotation {label} is malformed ({error!r}); restore the file."
-                ) from error
-            yield record
+                records.append(self.parse(annotation, self._images[name].entries, number))
+            except UserError as error:
+                faults.append(str(error))
+        return records, faults
+
+    def parse(self, annotation: dict[str, Any], images: dict[Any, dict[str, Any]], number: int) -> SequenceRecord:
+        """Parse the annotation of one object.
+
+        Args:
+            annotation: Entry of the annotation file.
+            images: Entries of the images by id.
+            number: Number of the annotation, which names it if it has no id.
+
+        Raises:
+            UserError: If the annotation is malformed.
+        """
+        try:
+            image = images[annotation["image_id"]]
+            name = str(annotation.get("id", f"number {number}"))
+            return _record(annotation, image, name, self._file_name(str(image["file_name"])), self.has_masks)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            label = annotation.get("id", f"number {number}, which has no id,")
+            raise UserError(
+                f"{self.annotation_file}: annotation {label} is malformed ({error!r}); restore the file."
+            ) from error
+
+    def _file_name(self, file_name: str) -> str:
+        """Return the path of an image, relative to the image folder."""
+        if not self._is_export:
+            return file_name
+        path = PurePosixPath(file_name.replace("\\", "/"))
+        for candidate in (path, PurePosixPath(*path.parts[1:]), path.name):
+            if (self.image_folder / candidate).is_file():
+                return str(candidate)
+        return str(path.name)
 
     def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the file name identifies the image
         """Return the path of an image.
@@ -92,17 +244,21 @@ class COCO(Reader):
         return self.image_folder / frame_name
 
 
-def _record(annotation: dict[str, Any], image: dict[str, Any]) -> SequenceRecord:
+def _record(
+    annotation: dict[str, Any], image: dict[str, Any], name: str, file_name: str, has_mask: bool
+) -> SequenceRecord:
     """Parse one annotation. An object with an empty mask is not visible."""
     from pycocotools import mask as run_length
 
-    height, width = int(image["height"]), int(image["width"])
-    runs = _runs(annotation["segmentation"], height, width)
-    counts: str | bytes = runs["counts"]
     box_xywh = np.array([annotation["bbox"]], dtype=np.float64).reshape(1, 4)
+    if not has_mask:
+        return SequenceRecord(name, [file_name], box_xywh, is_valid(box_xywh))
+    height, width = int(image["height"]), int(image["width"])
+    runs = _runs(annotation.get("segmentation") or [], height, width)
+    counts: str | bytes = runs["counts"]
     return SequenceRecord(
-        name=str(annotation["id"]),
-        frame_names=[str(image["file_name"])],
+        name=name,
+        frame_names=[file_name],
         boxes_xywh=box_xywh,
         visible=is_valid(box_xywh) & bool(run_length.area(runs)),
         masks=[counts.encode() if isinstance(counts, str) else counts],
@@ -134,6 +290,27 @@ def _runs(segmentation: list[list[float]] | dict[str, Any], height: int, width: 
         return compressed
     run_length.decode(segmentation)  # raises an error if the runs do not match the image size
     return segmentation
+
+
+def coco_files(root: Path) -> list[tuple[str, str]]:
+    """Return the annotation files in a folder and the image folder of each, both relative to the folder.
+
+    Known are the layouts of COCO, CVAT (``annotations/instances_*.json``), Label Studio (``result.json``) and Roboflow
+    (``<split>/_annotations.coco.json``).
+
+    Args:
+        root: Path of an existing folder.
+    """
+    found = []
+    for file in sorted((root / "annotations").glob("instances_*.json")):
+        name = file.stem.removeprefix("instances_")
+        images = next((folder for folder in (name, f"images/{name}", "images") if (root / folder).is_dir()), name)
+        found.append((f"annotations/{file.name}", images))
+    if (root / "result.json").is_file() and (root / "images").is_dir():
+        found.append(("result.json", "images"))
+    for file in sorted(root.glob("*/_annotations.coco.json")):
+        found.append((f"{file.parent.name}/{file.name}", file.parent.name))
+    return found
 
 
 def decode_mask(counts: bytes, image_size: tuple[int, int]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
@@ -12,7 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.reader import Reader, SequenceRecord, require_folder, require_sequences
+from alpharefine.data.frames import frame_order, frame_times, is_foreign, picture_path
+from alpharefine.data.reader import PartFiles, Reader, SequenceRecord, require_folder, require_sequences
 from alpharefine.errors import UserError
 
 
@@ -49,14 +51,62 @@ class _ImageNet(Reader):
         self.annotations = require_folder(self.root / "Annotations" / self.subset / "train", type(self).__name__)
         self.image_folder = require_folder(self.root / "Data" / self.subset / "train", type(self).__name__)
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds the annotations or images of the data set.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return any((root / kind / cls.subset / "train").is_dir() for kind in ("Annotations", "Data"))
+
+    def parts(self) -> list[str]:
+        """Return the folders that directly contain annotation files, relative to that of all annotations."""
+        return [str(folder.relative_to(self.annotations)) for folder in self._folders()]
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the images that have annotations in one folder.
+
+        Args:
+            name: Folder of the images, relative to that of all annotations.
+        """
+        return PartFiles([self.frame_path(name, file.stem) for file in self._files(self.annotations / name)])
+
+    def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
+        """Parse each annotation of one folder, and the sequences if all are whole.
+
+        Args:
+            name: Folder of the images, relative to that of all annotations.
+        """
+        faults = []
+        for file in self._files(self.annotations / name):
+            try:
+                self._objects(file)
+            except UserError as error:
+                faults.append(str(error))
+        return ([], faults) if faults else super().inspect(name)
+
     def options(self) -> dict[str, object]:
         """Return the interpretation of the boxes."""
         return {"inclusive": self.inclusive}
 
     def _folders(self) -> list[Path]:
         """Return the folders that directly contain annotation files."""
-        walked = os.walk(self.annotations)
-        return sorted(Path(folder) for folder, _, files in walked if any(file.endswith(".xml") for file in files))
+        folders = (Path(folder) for folder, _, files in os.walk(self.annotations) if any(map(_is_annotation, files)))
+        found = sorted(f for f in folders if not any(map(is_foreign, f.relative_to(self.annotations).parts)))
+        return require_sequences(found, self.annotations)
+
+    def _files(self, folder: Path) -> list[Path]:
+        """Return the annotation files of a folder in temporal order.
+
+        Raises:
+            UserError: If two names hold the same number.
+        """
+        names = sorted(filter(_is_annotation, os.listdir(folder)), key=frame_order)  # noqa: PTH208 - quick
+        for name, after in pairwise(names if self.is_video else []):
+            if frame_order(name) == frame_order(after):
+                raise UserError(f"{folder}: annotations {name} and {after} have the same number; remove one of them.")
+        return [folder / name for name in names]
 
     def watched(self) -> Iterator[Path]:
         """Yield the annotation folders. The files are not included, as there are about a million of them."""
@@ -69,7 +119,10 @@ class _ImageNet(Reader):
             name: Folder of the image, relative to the training images.
             frame_name: File name of the image without suffix.
         """
-        return self.image_folder / name / f"{frame_name}.JPEG"
+        folder = self.image_folder / name
+        official = folder / f"{frame_name}.JPEG"
+        found = official if official.is_file() else picture_path(folder, frame_name)
+        return found if found.is_file() else official
 
     def _objects(self, path: Path) -> list[_Object]:
         """Parse one annotation file."""
@@ -93,6 +146,10 @@ class _ImageNet(Reader):
         return text
 
 
+def _is_annotation(name: str) -> bool:
+    return name.lower().endswith(".xml") and not is_foreign(name)
+
+
 def _is_smaller_than_image(annotated: _Object) -> bool:
     return bool(annotated.box_xywh[2:].prod() < annotated.image_area)
 
@@ -113,11 +170,20 @@ class ImageNetVID(_ImageNet):
 
     def records(self) -> Iterator[SequenceRecord]:
         """Parse all videos."""
-        for folder in require_sequences(self._folders(), self.annotations):
-            yield from self._tracks(folder)
+        for name in self.parts():
+            yield from self.part(name)
 
-    def _tracks(self, folder: Path) -> Iterator[SequenceRecord]:
-        files = sorted(folder.glob("*.xml"))
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Parse one video.
+
+        Args:
+            name: Folder of the video, relative to that of all annotations.
+
+        Raises:
+            UserError: If an annotation is malformed, or two have the same number.
+        """
+        files = self._files(self.annotations / name)
+        times = frame_times([file.name for file in files])
         frames = [{each.track: each for each in self._objects(file)} for file in files]
         for track in sorted({track for frame in frames for track in frame}):
             first = next(i for i, frame in enumerate(frames) if track in frame)
@@ -127,9 +193,8 @@ class ImageNetVID(_ImageNet):
                 continue
             boxes_xywh = np.stack([each.box_xywh for each in seen])
             visible = is_valid(boxes_xywh) & ~np.array([each.occluded for each in seen])
-            times = np.arange(first, end, dtype=np.int32)
-            name = str(folder.relative_to(self.annotations))
-            yield SequenceRecord(name, [file.stem for file in files[first:end]], boxes_xywh, visible, times, track + 1)
+            stems = [file.stem for file in files[first:end]]
+            yield SequenceRecord(name, stems, boxes_xywh, visible, times[first:end], track + 1)
 
 
 class ImageNetDET(_ImageNet):
@@ -148,10 +213,20 @@ class ImageNetDET(_ImageNet):
 
     def records(self) -> Iterator[SequenceRecord]:
         """Parse all images."""
-        for folder in require_sequences(self._folders(), self.annotations):
-            name = str(folder.relative_to(self.annotations))
-            for file in sorted(folder.glob("*.xml")):
-                for number, each in enumerate(self._objects(file), start=1):
-                    if _is_smaller_than_image(each):
-                        boxes_xywh = each.box_xywh[None]
-                        yield SequenceRecord(name, [file.stem], boxes_xywh, is_valid(boxes_xywh), object_id=number)
+        for name in self.parts():
+            yield from self.part(name)
+
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Parse the images of one folder.
+
+        Args:
+            name: Folder of the images, relative to that of all annotations.
+
+        Raises:
+            UserError: If an annotation is malformed, or two have the same number.
+        """
+        for file in self._files(self.annotations / name):
+            for number, each in enumerate(self._objects(file), start=1):
+                if _is_smaller_than_image(each):
+                    boxes_xywh = each.box_xywh[None]
+                    yield SequenceRecord(name, [file.stem], boxes_xywh, is_valid(boxes_xywh), object_id=number)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from alpharefine.data.label_images import LabelImage, labels_of_picture
+from alpharefine.data.picture_files import read_picture
 from alpharefine.errors import UserError
-
-_MID_GRAY = 127
 
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -27,19 +28,23 @@ def read_image(path: Path) -> np.ndarray:
         RGB image of shape ``(H, W, 3)``, uint8.
 
     Raises:
-        UserError: If the file does not exist or cannot be decoded.
+        UserError: If the file does not exist, is cut or damaged, or cannot be decoded.
     """
-    image = cv2.imread(str(path), _AS_STORED) if path.is_file() else None
+    content = np.frombuffer(read_picture(path), dtype=np.uint8)
+    try:
+        image = cv2.imdecode(content, _AS_STORED) if content.size else None
+    except cv2.error as error:  # too many pixels, or no memory for them
+        reason = " ".join(str(error.err).split())
+        raise UserError(
+            f"{path}: cannot decode this image ({reason}); restore it from the data set's archive."
+        ) from error
     if image is None:
-        fault = "cannot decode this image" if path.is_file() else "this image does not exist"
-        raise UserError(f"{path}: {fault}; restore it from the data set's archive.")
+        raise UserError(f"{path}: cannot decode this image; restore it from the data set's archive.")
     return np.asarray(image)
 
 
 def read_label_image(path: Path) -> np.ndarray:
-    """Read a mask image as labels: palette indices of a palette PNG, 0 and 1 of a grayscale or binary image.
-
-    Grayscale masks are thresholded at mid-gray, because their edges may be smoothed.
+    """Read a mask image as labels; see `read_labels`.
 
     Args:
         path: Path of the mask image.
@@ -48,22 +53,31 @@ def read_label_image(path: Path) -> np.ndarray:
         Labels of shape ``(H, W)``, uint8.
 
     Raises:
-        UserError: If the file does not exist or cannot be decoded, or if a grayscale mask has non-zero values but none
-            above mid-gray. Such values are probably labels.
+        UserError: If the file does not exist, is damaged, or its labels are ambiguous.
+    """
+    return read_labels(path).labels
+
+
+def read_labels(path: Path) -> LabelImage:
+    """Read a mask image as labels, and the color of its target.
+
+    `alpharefine.data.label_images.labels_of_picture` states which masks are read, and as which labels.
+
+    Args:
+        path: Path of the mask image.
+
+    Raises:
+        UserError: If the file does not exist, is damaged, or its labels are ambiguous.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode == "P":
-                return np.array(image, dtype=np.uint8)
-            gray = np.array(image.convert("L"))
-    except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: cannot read this mask ({error}); restore it from the data set's archive.") from error
-    if 0 < gray.max() <= _MID_GRAY:
-        raise UserError(
-            f"{path}: a grayscale mask must be brighter than {_MID_GRAY} on the target, but its maximum is "
-            f"{gray.max()}; save labels as a palette image, or the target as 255."
-        )
-    return (gray > _MID_GRAY).astype(np.uint8)
+        with Image.open(io.BytesIO(read_picture(path))) as picture:
+            picture.load()
+    except UserError:
+        raise
+    except Exception as error:  # the decoders raise errors of a dozen types
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot read this mask ({reason}); restore it from the data set's archive.") from error
+    return labels_of_picture(picture, path)
 
 
 def box_of_mask(mask: np.ndarray) -> np.ndarray:

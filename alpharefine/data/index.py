@@ -26,7 +26,7 @@ from tqdm import tqdm
 from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the index format. Increase it when the arrays change, so that older indexes are ignored."""
 
 _KEPT_SECONDS = 7 * 24 * 3600
@@ -190,7 +190,7 @@ def _flatten(reader: Reader) -> dict[str, np.ndarray]:
     if not records:
         raise UserError(f"{name}: {reader.root} must contain at least one sequence, found none; check the data root.")
     masks = [counts for record in records for counts in record.masks or ()]
-    return {
+    arrays = {
         "names": np.array([r.name for r in records]),
         "object_ids": np.array([r.object_id for r in records], dtype=np.int32),
         "starts": _starts(len(r.frame_names) for r in records),
@@ -202,6 +202,23 @@ def _flatten(reader: Reader) -> dict[str, np.ndarray]:
         "mask_starts": _starts(len(counts) for counts in masks) if masks else np.empty(0, np.int64),
         "mask_sizes": np.concatenate([r.mask_sizes for r in records]),
     }
+    _require_pixels(reader, arrays)
+    return arrays
+
+
+def _require_pixels(reader: Reader, arrays: dict[str, np.ndarray]) -> None:
+    """Refuse a data set in which all boxes of a sequence are parts of the frame instead of pixels."""
+    boxes_xywh, visible = arrays["boxes_xywh"], arrays["visible"]
+    in_unit = visible & (boxes_xywh >= 0).all(1) & (boxes_xywh <= 1).all(1) & (boxes_xywh % 1 > 0).any(1)
+    totals = np.cumsum([np.r_[0, visible], np.r_[0, in_unit]], axis=1)
+    num_visible, num_in_unit = np.diff(totals[:, arrays["starts"]], axis=1)
+    wrong = np.flatnonzero((num_visible == num_in_unit) & (num_visible > 0))
+    if wrong.size:
+        name, number = arrays["names"][wrong[0]], int(num_visible[wrong[0]])
+        raise UserError(
+            f"{type(reader).__name__}: {reader.root}: boxes must be x,y,w,h in pixels, but all {number} of sequence "
+            f"{name} are between 0 and 1; multiply them by the size of the frame."
+        )
 
 
 def _starts(lengths: Iterator[int]) -> np.ndarray:

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.frames import list_frames
-from alpharefine.data.reader import Reader, SequenceRecord, require_choice, require_equal_counts
+from alpharefine.data.frames import first_gap, list_folders, list_frames
+from alpharefine.data.reader import (
+    Missing,
+    PartFiles,
+    Reader,
+    SequenceRecord,
+    existing_names,
+    note,
+    require_choice,
+    require_equal_counts,
+)
 from alpharefine.data.text import read_flags, read_names, read_rows
 from alpharefine.errors import UserError
 
@@ -37,7 +46,7 @@ class LaSOT(Reader):
     Each sequence contains frames ``img/%08d.jpg`` starting at 1, ``groundtruth.txt`` (x,y,w,h per row),
     ``full_occlusion.txt`` and ``out_of_view.txt`` (one flag per frame). The split is read from
     ``<root>/training_set.txt`` or ``testing_set.txt`` if the file exists. Otherwise the official split of 1120 and 280
-    sequences is used.
+    sequences is used. In a sequence without both files of flags, every target with a box is visible.
 
     Box coordinates are used as stored in the files, as in the original Alpha-Refine code. They are offset by about half
     a pixel to the right and down relative to the coordinates of this library. The authors of LaSOT state that
@@ -49,17 +58,76 @@ class LaSOT(Reader):
     Args:
         root: Folder of the classes or of the sequences.
         split: ``train`` or ``test``.
+        missing: ``skip`` omits the sequences of the split that are not in the data root, such as those of classes that
+            were not downloaded, and prints their number.
 
     Raises:
         UserError: If the folder does not exist or the split is unknown.
     """
 
-    def __init__(self, root: str | Path, split: Literal["train", "test"] = "train") -> None:
+    def __init__(self, root: str | Path, split: Literal["train", "test"] = "train", missing: Missing = "error") -> None:
         require_choice("LaSOT", "split", split, ("train", "test"))
+        require_choice("LaSOT", "missing", missing, get_args(Missing))
         super().__init__(root)
         self.split = split
         self.split_file = self.root / f"{split}ing_set.txt"
-        self.names = self._split_names()
+        self.names = existing_names(
+            self._split_names(),
+            lambda name: any(folder.is_dir() for folder in self._folders(name)),
+            *(missing, f"LaSOT, split {split}"),
+        )
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds a split file of LaSOT, or folders that are named as classes or sequences.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        if any((root / f"{split}ing_set.txt").is_file() for split in ("train", "test")):
+            return True
+        return any(_is_sequence(root / name) or _is_class(root / name) for name in list_folders(root))
+
+    def parts(self) -> list[str]:
+        """Return the names of the sequences."""
+        return self.names
+
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Parse one sequence.
+
+        Args:
+            name: Name of the sequence.
+
+        Raises:
+            UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
+        """
+        yield self.record(name)
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the frames and text files of one sequence.
+
+        Args:
+            name: Name of the sequence.
+        """
+        folder = self.folder(name)
+        boxes = folder / "groundtruth.txt"
+        flags = (folder / "full_occlusion.txt", folder / "out_of_view.txt")
+        return PartFiles(
+            frames=[folder / "img" / frame for frame in self.frame_names(name)],
+            rows={boxes: 4} if boxes.is_file() else {},
+            flags=[path for path in flags if path.is_file()],
+            boxes=boxes,
+        )
+
+    def present_names(self) -> list[str]:
+        """Return the names of all sequences in the root, of any split."""
+        names = {
+            name: None
+            for top in list_folders(self.root)
+            for name in ([top] if _is_sequence(self.root / top) else list_folders(self.root / top))
+            if _is_sequence(self.root / top) or _is_sequence(self.root / top / name)
+        }
+        return list(names)
 
     def _split_names(self) -> list[str]:
         if self.split_file.is_file():
@@ -79,14 +147,16 @@ class LaSOT(Reader):
         Raises:
             UserError: If the folder does not exist.
         """
-        nested, flat = self.root / name.rpartition("-")[0] / name, self.root / name
-        for folder in (nested, flat):
+        for folder in self._folders(name):
             if folder.is_dir():
                 return folder
         raise UserError(
-            f"LaSOT: sequence {name} is not in {self.root}; add the folder {nested.relative_to(self.root)} or {name}, "
-            f"or list the available sequences in {self.split_file}."
+            f"LaSOT: sequence {name} is not in {self.root}; add the folder {name.rpartition('-')[0]}/{name} or {name}, "
+            f"or list the available sequences in {self.split_file}, or set the option `missing: skip` of training."
         )
+
+    def _folders(self, name: str) -> tuple[Path, Path]:
+        return self.root / name.rpartition("-")[0] / name, self.root / name
 
     def watched(self) -> Iterator[Path]:
         """Yield the split file, and the frame folder and text files of each sequence."""
@@ -110,6 +180,7 @@ class LaSOT(Reader):
             UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
         """
         frames, boxes_xywh, absent = self.read(name)
+        require_equal_counts(self.folder(name), first_gap(frames), frames=len(frames), groundtruth_rows=len(boxes_xywh))
         return SequenceRecord(name, frames, boxes_xywh, is_valid(boxes_xywh) & ~absent)
 
     def read(self, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -119,24 +190,32 @@ class LaSOT(Reader):
             name: Name of the sequence.
 
         Returns:
-            Tuple of the file names of the N frames, the annotated boxes of shape ``(N, 4)``, float64 xywh, and a
-            boolean array of shape ``(N,)`` that is True if the target is fully occluded or out of view.
+            Tuple of the file names of the frames, the annotated boxes of shape ``(N, 4)``, float64 xywh, and a boolean
+            array of shape ``(N,)`` that is True if the target is fully occluded or out of view. Sequences of the
+            extension subset may have more frames than boxes.
 
         Raises:
-            UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
+            UserError: If a file is missing or malformed, there are fewer frames than boxes, or the flags are neither as
+                many as the boxes nor as the frames.
         """
         folder = self.folder(name)
         frames = self.frame_names(name)
         boxes_xywh = read_rows(folder / "groundtruth.txt")
-        occluded, out_of_view = read_flags(folder / "full_occlusion.txt"), read_flags(folder / "out_of_view.txt")
-        require_equal_counts(
-            folder,
-            frames=len(frames),
-            groundtruth_rows=len(boxes_xywh),
-            full_occlusion=len(occluded),
-            out_of_view=len(out_of_view),
-        )
-        return frames, boxes_xywh, occluded | out_of_view
+        flags = [folder / "full_occlusion.txt", folder / "out_of_view.txt"]
+        absent = ~is_valid(boxes_xywh)
+        counts = {}
+        if any(path.is_file() for path in flags):
+            occluded, out_of_view = map(read_flags, flags)
+            counts = {"full_occlusion": len(occluded), "out_of_view": len(out_of_view)}
+            if set(counts.values()) <= {len(boxes_xywh), len(frames)} and len(boxes_xywh) <= len(frames):
+                return frames, boxes_xywh, (occluded | out_of_view)[: len(boxes_xywh)]
+        else:
+            note(f"LaSOT: sequences in {self.root} have no flags of occlusion and view; all boxes are visible.")
+        if counts or len(boxes_xywh) > len(frames):
+            require_equal_counts(
+                folder, first_gap(frames), frames=len(frames), groundtruth_rows=len(boxes_xywh), **counts
+            )
+        return frames, boxes_xywh, absent
 
     def frame_names(self, name: str) -> list[str]:
         """Return the file names of the frames of a sequence in temporal order.
@@ -157,3 +236,11 @@ class LaSOT(Reader):
             frame_name: File name of the frame.
         """
         return self.folder(name) / "img" / frame_name
+
+
+def _is_class(folder: Path) -> bool:
+    return any(name.startswith(f"{folder.name}-") for name in list_folders(folder))
+
+
+def _is_sequence(folder: Path) -> bool:
+    return folder.name.rpartition("-")[2].isdecimal() and (folder / "img").is_dir()

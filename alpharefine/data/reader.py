@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import parent_process
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 
+from alpharefine.data.frames import list_folders
 from alpharefine.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
+
+_NOTED: set[str] = set()
+
+Missing = Literal["error", "skip"]
+"""Treatment of listed sequences that are not in the data root."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,25 @@ class SequenceRecord:
             object.__setattr__(self, "times", np.arange(len(self.frame_names), dtype=np.int32))
 
 
+@dataclass(frozen=True)
+class PartFiles:
+    """Files of one part of a data set.
+
+    Attributes:
+        frames: Paths of the images.
+        masks: Paths of the mask images.
+        rows: Number of columns of each text file of rows.
+        flags: Paths of the text files of flags.
+        boxes: Path of the file whose rows are the boxes of the frames, to name a row.
+    """
+
+    frames: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+    rows: dict[Path, int] = field(default_factory=dict)
+    flags: list[Path] = field(default_factory=list)
+    boxes: Path | None = None
+
+
 class Reader(ABC):
     """Abstract base class of the data set readers. Each reads one data set in its official layout.
 
@@ -51,17 +80,76 @@ class Reader(ABC):
         has_masks: True if every visible frame has a mask.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the data set, or the folder that holds it and nothing else of this layout.
+        fits: Function that returns True for a folder in the layout of the data set. The default is the method `fits`.
 
     Raises:
-        UserError: If the folder does not exist.
+        UserError: If the folder does not exist, holds several data sets of this layout, or one of another layout.
     """
 
     is_video: ClassVar[bool] = True
     has_masks: bool = False
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = require_folder(root, type(self).__name__)
+    def __init__(self, root: str | Path, fits: Callable[[Path], bool] | None = None) -> None:
+        name = type(self).__name__
+        self.root = find_root(require_folder(root, name), fits or self.fits, name)
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:  # noqa: ARG003 - a reader without a rule takes any folder
+        """Return True if a folder is in the layout of the data set.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return True
+
+    def parts(self) -> list[str]:
+        """Return the names of the parts of the data set that are parsed independently of each other."""
+        return [""]
+
+    def part(self, name: str) -> Iterator[SequenceRecord]:  # noqa: ARG002 - a reader with one part ignores its name
+        """Parse one part of the data set and yield its sequences.
+
+        Args:
+            name: Name of the part.
+
+        Raises:
+            UserError: If a file is missing or malformed.
+        """
+        return self.records()
+
+    def share(self, names: list[str]) -> Reader:  # noqa: ARG002 - overridden by readers that hold their annotations
+        """Return a reader of some parts that can be sent to another process quickly.
+
+        Args:
+            names: Names of the parts.
+        """
+        return self
+
+    def part_files(self, name: str) -> PartFiles:  # noqa: ARG002 - overridden by readers that know their files
+        """Return the files of one part, for a check of each of them.
+
+        Args:
+            name: Name of the part.
+
+        Raises:
+            UserError: If a folder is missing or has no pictures.
+        """
+        return PartFiles()
+
+    def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
+        """Parse one part and collect its errors instead of stopping at the first.
+
+        Args:
+            name: Name of the part.
+
+        Returns:
+            Tuple of the sequences and the messages of all errors.
+        """
+        try:
+            return list(self.part(name)), []
+        except UserError as error:
+            return [], [str(error)]
 
     @abstractmethod
     def options(self) -> dict[str, object]:
@@ -102,6 +190,68 @@ class Reader(ABC):
 
 
 Named = TypeVar("Named", str, Path)
+
+
+def note(message: str) -> None:
+    """Print a remark on stderr, once. Processes that another one started print nothing.
+
+    Args:
+        message: One line.
+    """
+    if message not in _NOTED and parent_process() is None:
+        _NOTED.add(message)
+        _LOGGER.warning("%s", message)
+
+
+def find_root(root: Path, fits: Callable[[Path], bool], owner: str) -> Path:
+    """Return a folder, or the only folder in it that has the layout of a data set.
+
+    Archives are often unpacked into a folder of their own, so that the given root is one level too high.
+
+    Args:
+        root: Path of an existing folder.
+        fits: Function that returns True for a folder in the layout of the data set.
+        owner: Name of the data set, for messages.
+
+    Returns:
+        The folder that fits; `root` if none does.
+
+    Raises:
+        UserError: If several folders in `root` fit.
+    """
+    if fits(root):
+        return root
+    below = [root / name for name in list_folders(root) if fits(root / name)]
+    if len(below) > 1:
+        names = ", ".join(path.name for path in below[:5])
+        raise UserError(f"{owner}: {root} holds several data sets of this layout ({names}); give one of these folders.")
+    if below:
+        note(f"{owner}: using {below[0]}, the only folder in {root} with the layout of this data set.")
+        return below[0]
+    return root
+
+
+def existing_names(names: list[str], exists: Callable[[str], bool], missing: Missing, source: str) -> list[str]:
+    """Return the names of the sequences that exist.
+
+    Args:
+        names: Names of the listed sequences.
+        exists: Function that returns True if a sequence is in the data root.
+        missing: ``error`` returns all names, and the first missing one is an error when it is read. ``skip`` omits the
+            missing ones, and prints their number.
+        source: Data set and list, for the message.
+
+    Raises:
+        UserError: If no sequence exists.
+    """
+    if missing == "error":
+        return names
+    found = [name for name in names if exists(name)]
+    if not found:
+        raise UserError(f"{source}: none of the {len(names)} listed sequences exists; check the data root.")
+    if len(found) < len(names):
+        note(f"{source}: {len(names) - len(found)} of {len(names)} listed sequences are missing and skipped.")
+    return found
 
 
 def require_folder(path: str | Path, owner: str) -> Path:
@@ -158,11 +308,12 @@ def require_choice(owner: str, argument: str, value: object, choices: tuple[obje
         raise UserError(f"{owner}: `{argument}` must be one of {allowed}, got {value!r}.")
 
 
-def require_equal_counts(folder: Path, **counts: int) -> None:
+def require_equal_counts(folder: Path, gap: str = "", **counts: int) -> None:
     """Check that the numbers of frames and annotations of a sequence are equal.
 
     Args:
         folder: Folder of the sequence, for the error message.
+        gap: Description of a gap in the numbers of the frames, see `alpharefine.data.frames.first_gap`.
         counts: Number of entries, by the name of what is counted.
 
     Raises:
@@ -171,5 +322,6 @@ def require_equal_counts(folder: Path, **counts: int) -> None:
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise UserError(
-            f"{folder}: every frame must have one annotation, found {found}; restore the sequence from its archive."
+            f"{folder}: every frame must have one annotation, found {found}{gap}; restore the sequence from its "
+            "archive."
         )

@@ -16,12 +16,17 @@ from alpharefine.errors import UserError
 
 _SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 
+_BRACKETED = re.compile(r"[\[(]+([^\[\]()]*)[\])]+\s*[,;]?")
+"""A row in brackets, as Python and JSON write it."""
+
+_HEADER = re.compile(r"[#%]?\s*[\"']?[a-zA-Z_][\w\"'\s.,;:()/-]*")
+
 _GAP, _NEWLINE, _DOT, _MINUS, _ZERO, _ONE, _OTHER = b" \n.-01\xff"
 
 _PLAIN = bytes(byte if byte in b"0123456789.-\n" else _GAP if byte in b",;\t " else _OTHER for byte in range(256))
 """Translation table of rows of plain numbers: every separator within a row becomes a space."""
 
-_FLAGS = bytes(byte if byte in b"01" else _GAP if byte in b",\t\r\n " else _OTHER for byte in range(256))
+_FLAGS = bytes(byte if byte in b"01" else _GAP if byte in b",;\t\r\n " else _OTHER for byte in range(256))
 """Translation table of flags: every separator becomes a space."""
 
 _MAX_DIGITS = 15
@@ -31,10 +36,7 @@ _POWERS = np.array([float(10**power) for power in range(_MAX_DIGITS + 1)])
 
 
 def read_rows(path: Path, columns: int = 4) -> np.ndarray:
-    """Read a text file that holds the same number of numbers on each line.
-
-    Numbers are integers or decimals, including NaN and infinity, separated by commas, semicolons, tabs or spaces. Empty
-    lines at the end are ignored.
+    """Read a text file that holds the same number of numbers on each line; `parse_rows` states the grammar.
 
     Args:
         path: Path of the file.
@@ -46,40 +48,90 @@ def read_rows(path: Path, columns: int = 4) -> np.ndarray:
     Raises:
         UserError: If the file is missing, is not text, or a line does not hold `columns` numbers.
     """
-    return parse_rows(read_text(path), str(path), columns)
+    return parse_rows(read_text(path), str(path), columns, codes=False)
 
 
-def parse_rows(text: str, place: str, columns: int = 4, first_row: int = 1) -> np.ndarray:
-    r"""Parse a text that holds the same number of numbers on each line; see `read_rows`.
+def parse_rows(text: str, place: str, columns: int = 4, first_row: int = 1, codes: bool = True) -> np.ndarray:
+    r"""Parse a text that holds the same number of numbers on each line.
+
+    Numbers are integers or decimals, including NaN and infinity, separated by commas, semicolons, tabs or spaces. A row
+    may end with a separator and may be in brackets. Empty lines at the end are ignored. Where four columns are asked
+    for, they are a box:
+
+    - eight numbers are the corners of a polygon, and become its enclosing box;
+    - a single 0, 1 or 2 is a code of VOT (skipped, initialized, lost), and becomes a row of NaN.
 
     Args:
         text: Content of a file.
         place: Origin of the text, for error messages.
         columns: Number of numbers on a line.
         first_row: Number of the first line, for error messages.
+        codes: Accept VOT's codes, which only results have.
 
     Returns:
         ``(N, columns)`` float64.
 
     Raises:
-        UserError: If a line does not hold `columns` numbers.
+        UserError: If a line does not hold `columns` numbers, or all lines are codes.
 
     >>> parse_rows("1,2\n3\t4.5\n", "here", columns=2).tolist()
     [[1.0, 2.0], [3.0, 4.5]]
+    >>> parse_rows("[1, 2, 3, 4]\n10,20,40,20,40,60,10,60,\n2", "here").tolist()
+    [[1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0], [nan, nan, nan, nan]]
     """
     text = text.rstrip()
     if not text:
         return np.empty((0, columns))
+    values = _plain_rows(text, columns)
+    if values is not None:
+        return values
+    grammar = _Grammar(columns, codes)
+    rows = [grammar.row(line, f"{place}, row {number}") for number, line in enumerate(_lines(text), first_row)]
+    if grammar.num_codes == len(rows):
+        raise UserError(f"{place}: every row is one number, a code of VOT, and none is a box; give the file of boxes.")
+    return np.array(rows).reshape(-1, columns)
+
+
+def row_faults(text: str, columns: int = 4) -> dict[int, str]:
+    """Describe every line that is no row of numbers, by its number from 1.
+
+    Args:
+        text: Content of a file.
+        columns: Number of numbers on a line.
+    """
+    text = text.rstrip()
+    if not text or _plain_rows(text, columns) is not None:
+        return {}
+    grammar, faults = _Grammar(columns, codes=False), {}
+    for number, line in enumerate(_lines(text), 1):
+        try:
+            grammar.row(line, f"row {number}")
+        except UserError as error:
+            faults[number] = str(error)
+    return faults
+
+
+def _lines(text: str) -> list[str]:
+    """Split at line breaks alone; `str.splitlines` also splits at separators of other kinds."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _plain_rows(text: str, columns: int) -> np.ndarray | None:
+    """Decode rows or polygons of plain numbers, each row with a separator at its end or none; None for other texts."""
+    if text[-1] in ",;":
+        text = text[:-1].replace(f"{text[-1]}\n", "\n").replace(f"{text[-1]}\r\n", "\n")
     values = _plain_numbers(text, columns)
-    if values is None:
-        rows = enumerate(text.splitlines(), first_row)
-        values = np.array([_parse_row(line.strip(), f"{place}, row {number}", columns) for number, line in rows])
-    return values.reshape(-1, columns)
+    if values is None and columns == 4 and not ("," in text and ";" in text):
+        corners = _plain_numbers(text, 8)
+        if corners is not None:
+            corners = corners.reshape(-1, 4, 2)
+            return np.concatenate([corners.min(1), np.ptp(corners, axis=1)], axis=1)
+    return None if values is None else values.reshape(-1, columns)
 
 
 def _plain_numbers(text: str, columns: int) -> np.ndarray | None:
     """Decode rows of decimal numbers without exponents that single separators part; None for any other text."""
-    data = (text + "\n").replace("\r\n", "\n").encode().translate(_PLAIN)
+    data = (text + "\n").replace("\r\n", "\n").encode(errors="replace").translate(_PLAIN)
     if _OTHER in data:
         return None
     chars = np.frombuffer(data, dtype=np.uint8)
@@ -130,14 +182,72 @@ def _negate(values: np.ndarray, minuses: np.ndarray, ends: np.ndarray) -> np.nda
     return values
 
 
-def _parse_row(line: str, place: str, columns: int) -> list[float]:
-    try:
-        row = [float(value) for value in _SEPARATOR.split(line)]
-    except ValueError:
-        row = []
-    if len(row) != columns:
-        raise UserError(f"{place}: a row must be {columns} numbers, got {line[:80]!r}; correct the file.")
-    return row
+class _Grammar:
+    """Parser of single rows.
+
+    Args:
+        columns: Number of numbers on a line.
+        codes: Accept VOT's codes.
+
+    Attributes:
+        num_codes: Number of codes among the rows that were parsed.
+    """
+
+    def __init__(self, columns: int, codes: bool) -> None:
+        self.columns, self.codes = columns, codes
+        self.num_codes = 0
+
+    def row(self, line: str, place: str) -> list[float]:
+        """Parse one line.
+
+        Args:
+            line: Line without its break.
+            place: Origin of the line, for error messages.
+
+        Raises:
+            UserError: If the line is not a row of `columns` numbers.
+        """
+        bare = _without_brackets(line)
+        bare = bare[:-1].rstrip() if bare.endswith((",", ";")) else bare
+        try:
+            row = [float(part) for part in _SEPARATOR.split(bare)]
+        except ValueError:
+            row = []
+        if len(row) == self.columns:
+            return row
+        if self.columns == 4 and len(row) == 8 and not ("," in bare and ";" in bare):
+            return _enclosing_box(row)
+        if self.columns == 4 and len(row) == 1 and self.codes and row[0] in (0, 1, 2):
+            self.num_codes += 1
+            return [np.nan] * 4
+        numbers = "1 number" if self.columns == 1 else f"{self.columns} numbers"
+        raise UserError(f"{place}: a row must be {numbers}, got {line.strip()[:80]!r}; {self._remedy(row, bare)}.")
+
+    def _remedy(self, row: list[float], line: str) -> str:
+        if self.columns != 4:
+            return "correct the file"
+        if len(row) > 4 and "," in line and ";" in line:
+            return "numbers must have a decimal point, not a comma: correct the file"
+        if len(row) == 5:
+            cause = "the last column may be a score" if 0 <= row[-1] <= 1 else "one column may be an index or a score"
+            return f"{cause}: keep the 4 columns of the box"
+        if len(row) > 4:
+            return "keep the 4 columns of the box, without indices, labels and scores"
+        if not row and _HEADER.fullmatch(line):
+            return "this looks like a header: remove this line"
+        return "correct the file"
+
+
+def _without_brackets(text: str) -> str:
+    text = text.strip()
+    bracketed = _BRACKETED.fullmatch(text)
+    return bracketed[1].strip() if bracketed else text
+
+
+def _enclosing_box(corners: list[float]) -> list[float]:
+    """Return the xywh box around a polygon of corners x1, y1, x2, y2, ...; NaN if a corner is NaN."""
+    x, y = np.array(corners[::2]), np.array(corners[1::2])
+    return [float(value) for value in (x.min(), y.min(), x.max() - x.min(), y.max() - y.min())]
 
 
 def format_rows(rows: np.ndarray) -> str:
@@ -182,7 +292,7 @@ def decode_text(content: bytes, place: str) -> str:
 
 
 def read_flags(path: Path) -> np.ndarray:
-    """Read flags 0 and 1, separated by commas, spaces or line breaks.
+    """Read flags 0 and 1, separated by commas, semicolons, spaces or line breaks, in brackets or not.
 
     Args:
         path: Path of the file.
@@ -193,13 +303,13 @@ def read_flags(path: Path) -> np.ndarray:
     Raises:
         UserError: If the file is missing, is not text, or holds anything else.
     """
-    text = read_text(path)
-    data = text.encode().translate(_FLAGS)
+    text = _without_brackets(read_text(path))
+    data = text.encode(errors="replace").translate(_FLAGS)
     chars = np.frombuffer(data, dtype=np.uint8)
     is_flag = chars != _GAP
     if _OTHER not in data and not (is_flag[1:] & is_flag[:-1]).any():
         return np.asarray(chars[is_flag] == _ONE)
-    flags = text.replace(",", " ").split()
+    flags = text.replace(",", " ").replace(";", " ").split()
     strange = next((flag for flag in flags if flag not in ("0", "1")), None)
     if strange is not None:
         raise UserError(f"{path}: a flag must be 0 or 1, got {strange!r}; correct the file.")
@@ -215,7 +325,7 @@ def read_names(path: Path) -> list[str]:
     Raises:
         UserError: If the file is missing, is not text, or names nothing.
     """
-    names = read_text(path).split()
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise UserError(f"{path}: this list names no sequence; it must name at least one.")
     return names
@@ -232,4 +342,7 @@ def read_text(path: Path) -> str:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; restore it, or give the folder that holds it.")
-    return decode_text(path.read_bytes(), str(path))
+    try:
+        return decode_text(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the disk and its permissions.") from error

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import get_args
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.reader import Reader, SequenceRecord, require_equal_counts, require_sequences
+from alpharefine.data.frames import (
+    first_gap,
+    frame_times,
+    is_foreign,
+    list_folders,
+    list_frames,
+    name_order,
+    picture_path,
+    stem_of,
+)
+from alpharefine.data.reader import (
+    Missing,
+    PartFiles,
+    Reader,
+    SequenceRecord,
+    existing_names,
+    require_choice,
+    require_equal_counts,
+    require_sequences,
+)
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 
@@ -26,54 +44,105 @@ class TrackingNet(Reader):
     Args:
         root: Folder of the parts.
         parts: Numbers of the parts to use, 0 to 11. All existing parts are used by default.
+        missing: ``skip`` omits the annotated videos whose frames are not in the data root, and prints their number.
 
     Raises:
-        UserError: If a part does not exist.
+        UserError: If a part does not exist or has no annotations.
     """
 
-    def __init__(self, root: str | Path, parts: list[int] | None = None) -> None:
+    def __init__(self, root: str | Path, parts: list[int] | None = None, missing: Missing = "error") -> None:
+        require_choice("TrackingNet", "missing", missing, get_args(Missing))
         super().__init__(root)
-        found = (path for path in self.root.glob("TRAIN_*") if path.is_dir())
-        existing = sorted(found, key=lambda path: (len(path.name), path.name))
+        existing = [self.root / name for name in list_folders(self.root) if name.startswith("TRAIN_")]
         wanted = existing if parts is None else [self.root / f"TRAIN_{part}" for part in parts]
-        missing = [path for path in wanted if not (path / "anno").is_dir()]
-        if missing or not wanted:
-            first = missing[0] if missing else self.root / "TRAIN_0"
+        absent = [path for path in wanted if not (path / "anno").is_dir()]
+        if absent or not wanted:
+            first = absent[0] if absent else self.root / "TRAIN_0"
             raise UserError(
                 f"TrackingNet: folder {first / 'anno'} does not exist; check the data root, or choose other `parts`."
             )
-        self.parts = wanted
+        self.folders = wanted
+        names = [f"{part.name}/{stem}" for part in wanted for stem in require_sequences(_stems(part), part / "anno")]
+        self.names = existing_names(names, lambda name: self._frames(name).is_dir(), missing, f"TrackingNet, {root}")
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds a training part of TrackingNet.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return any(name.startswith("TRAIN_") and (root / name / "anno").is_dir() for name in list_folders(root))
+
+    def parts(self) -> list[str]:
+        """Return the names of the sequences, ``TRAIN_<n>/<video>``."""
+        return self.names
+
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Parse one sequence.
+
+        Args:
+            name: Name of the sequence.
+
+        Raises:
+            UserError: If a file is missing or malformed, or the numbers of frames and boxes differ.
+        """
+        frames = self._frames(name)
+        files = list_frames(frames)
+        boxes_xywh = read_rows(self.annotation_file(name))
+        require_equal_counts(frames, first_gap(files), frames=len(files), boxes=len(boxes_xywh))
+        yield SequenceRecord(
+            name, [stem_of(file) for file in files], boxes_xywh, is_valid(boxes_xywh), frame_times(files)
+        )
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the frames and the annotation file of one sequence.
+
+        Args:
+            name: Name of the sequence.
+        """
+        folder, boxes = self._frames(name), self.annotation_file(name)
+        return PartFiles([folder / frame for frame in list_frames(folder)], rows={boxes: 4}, boxes=boxes)
 
     def options(self) -> dict[str, object]:
-        """Return the names of the parts."""
-        return {"parts": [path.name for path in self.parts]}
+        """Return the names of the sequences."""
+        return {"names": self.names}
 
     def watched(self) -> Iterator[Path]:
         """Yield the folders and the annotation files of each part."""
-        for part in self.parts:
+        for part in self.folders:
             yield from (part / "anno", part / "frames")
-            yield from sorted((part / "anno").glob("*.txt"))
+        yield from map(self.annotation_file, self.names)
 
     def records(self) -> Iterator[SequenceRecord]:
         """Parse all sequences."""
-        for part in self.parts:
-            for path in require_sequences(sorted((part / "anno").glob("*.txt")), part / "anno"):
-                yield self._record(part, path)
+        for name in self.names:
+            yield from self.part(name)
 
-    def _record(self, part: Path, path: Path) -> SequenceRecord:
-        frames = part / "frames" / path.stem
-        stems = sorted((p.stem for p in frames.glob("*.jpg") if p.stem.isdecimal()), key=int)
-        boxes_xywh = read_rows(path)
-        require_equal_counts(frames, frames=len(stems), boxes=len(boxes_xywh))
-        times = np.array([int(stem) for stem in stems], dtype=np.int32)
-        return SequenceRecord(f"{part.name}/{path.stem}", stems, boxes_xywh, is_valid(boxes_xywh), times)
+    def annotation_file(self, name: str) -> Path:
+        """Return the path of the boxes of a sequence.
+
+        Args:
+            name: Name of the sequence.
+        """
+        part, _, video = name.partition("/")
+        return self.root / part / "anno" / f"{video}.txt"
+
+    def _frames(self, name: str) -> Path:
+        part, _, video = name.partition("/")
+        return self.root / part / "frames" / video
 
     def frame_path(self, name: str, frame_name: str) -> Path:
         """Return the path of a frame.
 
         Args:
             name: Name of the sequence, ``TRAIN_<n>/<video>``.
-            frame_name: Number of the frame.
+            frame_name: File name of the frame without suffix.
         """
-        part, _, video = name.partition("/")
-        return self.root / part / "frames" / video / f"{frame_name}.jpg"
+        return picture_path(self._frames(name), frame_name)
+
+
+def _stems(part: Path) -> list[str]:
+    """Return the names of the videos of a part."""
+    files = (path for path in (part / "anno").glob("*.txt") if not is_foreign(path.name))
+    return sorted((path.stem for path in files), key=name_order)

@@ -83,12 +83,12 @@ LASOT = {
 
 GOT10K = {
     "no split": (remove("train"), r"GOT-10k: folder .*train does not exist; check the data root"),
-    "no list": (remove("train/list.txt"), r"GOT-10k: .*list\.txt does not exist; restore"),
+    "one label file": (remove("train/GOT-10k_Train_000001/cover.label"), r"cover\.label: no such file; restore"),
     "empty list": (write("train/list.txt", ""), r"list\.txt: this list names no sequence; it must name at least one"),
     "no sequence": (remove("train/GOT-10k_Train_000001"), r"GOT-10k: folder .*Train_000001 does not exist; check"),
     "row of letters": (
         write("train/GOT-10k_Train_000001/groundtruth.txt", "a,b,c,d\n"),
-        r"groundtruth\.txt, row 1: a row must be 4 numbers, got 'a,b,c,d'; correct",
+        r"groundtruth\.txt, row 1: a row must be 4 numbers, got 'a,b,c,d'; this looks like a header: remove",
     ),
     "rows missing": (
         write("train/GOT-10k_Train_000001/groundtruth.txt", "1,2,3,4\n"),
@@ -101,7 +101,7 @@ GOT10K = {
     "no cover": (remove("train/GOT-10k_Train_000001/cover.label"), r"cover\.label: no such file; restore"),
     "cover of two": (
         write("train/GOT-10k_Train_000001/cover.label", "8 8\n" * 20),
-        r"cover\.label, row 1: a row must be 1 numbers, got '8 8'; correct",
+        r"cover\.label, row 1: a row must be 1 number, got '8 8'; correct",
     ),
 }
 
@@ -121,7 +121,7 @@ MASK_VIDEO = {
 
 SALIENCY = {
     "no images": (remove("images"), r"Saliency: folder .*images does not exist; check"),
-    "empty": (empty("images"), r"images must contain at least one sequence, found none"),
+    "empty": (empty("images"), r"images has no frames .*, found an empty folder; restore"),
     "no masks": (remove("ground_truth_mask"), r"must contain a mask folder gt or ground_truth_mask or masks; set"),
     "mask missing": (
         remove("ground_truth_mask/0002.png"),
@@ -200,7 +200,7 @@ def test_coco_content(
         pytest.param({"image_id": -5}, r"KeyError\(-5\)", id="no such image"),
         pytest.param({"bbox": [1, 2, 3]}, "ValueError", id="box of three"),
         pytest.param({"bbox": "wide"}, "ValueError", id="box of letters"),
-        pytest.param({"segmentation": None}, "TypeError", id="no mask"),
+        pytest.param({"segmentation": 5}, "TypeError", id="a number for a mask"),
         pytest.param({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "ValueError", id="odd polygon"),
         pytest.param({"segmentation": {"counts": [6912]}}, r"KeyError\('size'\)", id="no size"),
         pytest.param(

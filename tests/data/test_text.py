@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
 
-from alpharefine.data.text import parse_rows, read_flags, read_rows
+from alpharefine.data.text import parse_rows, read_flags, read_names, read_rows, row_faults
 from alpharefine.errors import UserError
 
 
@@ -133,3 +135,87 @@ def test_random_decimals_are_decoded_exactly() -> None:
     texts = [f"{value:.{digits}f}" for value in rng.normal(0, 500, 400) for digits in (0, 1, 2, 4, 11)]
     text = "\n".join("\t".join(texts[start : start + 4]) for start in range(0, len(texts), 4))
     np.testing.assert_array_equal(parse_rows(text, "here").ravel(), [float(value) for value in texts])
+
+
+ROWS = [[1, 2, 3, 4], [5, 6, 7.5, 8]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("1,2,3,4,\n5,6,7.5,8,\n", id="separator at the end"),
+        pytest.param("1\t2\t3\t4\t\r\n5\t6\t7.5\t8\t\r\n", id="tab at the end"),
+        pytest.param("1;2;3;4;\r\n5;6;7.5;8;", id="semicolon at the end"),
+        pytest.param("1,2,3,4,\n5,6,7.5,8", id="separator at the end of some rows"),
+        pytest.param("[1, 2, 3, 4]\n[5, 6, 7.5, 8]\n", id="square brackets"),
+        pytest.param("(1, 2, 3, 4)\n(5, 6, 7.5, 8)\n", id="round brackets"),
+        pytest.param("[[1, 2, 3, 4],\n [5, 6, 7.5, 8]]\n", id="a list of lists"),
+        pytest.param("[1 2 3 4]\n[ 5.  6.  7.5 8. ]\n", id="a numpy array"),
+        pytest.param("1,2,3,4\r5,6,7.5,8\r", id="breaks of an old Mac"),
+        pytest.param("1,2,3,4\n5,6,7.5,8\n\n \t\n\r\n", id="blank last lines"),
+        pytest.param("1e0,2.0E+00,30e-1,4\n5,6,7.5,8", id="scientific notation"),
+        pytest.param("1,2,4,2,4,6,1,6\n5,6,12.5,6,12.5,14,5,14\n", id="polygons"),
+        pytest.param("4 6 1 6 1 2 4 2 \n5 6 12.5 6 12.5 14 5 14.0e0\n", id="polygons in another order"),
+        pytest.param("1,2,4,2,4,6,1,6\n5,6,7.5,8\n", id="a polygon and a box"),
+    ],
+)
+def test_one_grammar(text: str) -> None:
+    np.testing.assert_array_equal(parse_rows(text, "here"), ROWS)
+    assert row_faults(text) == {}
+
+
+def test_codes_of_vot_are_rows_without_a_box(tmp_path: Path) -> None:
+    rows = parse_rows("1,2,3,4\n2\n0\n0.0000\n1\n5,6,7.5,8\n", "here")
+    np.testing.assert_array_equal(rows, [ROWS[0], *[[np.nan] * 4] * 4, ROWS[1]])
+    (tmp_path / "truth.txt").write_text("1,2,3,4\n0\n")
+    with pytest.raises(UserError, match=r"truth\.txt, row 2: a row must be 4 numbers, got '0'"):
+        read_rows(tmp_path / "truth.txt")
+    with pytest.raises(UserError, match="here: every row is one number, a code of VOT, and none is a box"):
+        parse_rows("0\n1\n1\n", "here")
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ("x,y,w,h", "this looks like a header: remove this line"),
+        ("# x y width height", "this looks like a header: remove this line"),
+        ("1,10,20,30,40", "one column may be an index or a score: keep the 4 columns of the box"),
+        ("10,20,30,40,0.93", "the last column may be a score: keep the 4 columns of the box"),
+        ("1,1,10,20,30,40,1,-1,-1,-1", "keep the 4 columns of the box, without indices, labels and scores"),
+        ("1,5;2,5;3,5;4,5", "numbers must have a decimal point, not a comma: correct the file"),
+        ("1,2,3", "correct the file"),
+        ("1,2,3,4,,", "correct the file"),
+        ("[1,2,3,4", "correct the file"),
+        ("1,[2],3,4", "correct the file"),
+        ("3", "correct the file"),
+    ],
+)
+def test_the_remedy_names_the_likely_cause(row: str, hint: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse_rows(f"{row}\n1,2,3,4\n", "here")
+    assert str(raised.value) == f"here, row 1: a row must be 4 numbers, got {row!r}; {hint}."
+
+
+def test_every_faulty_row_is_found() -> None:
+    faults = row_faults("1,2,3,4\n1,2,3\n5,6,7,8\nx\n")
+    assert list(faults) == [2, 4]
+    assert faults[2] == "row 2: a row must be 4 numbers, got '1,2,3'; correct the file."
+
+
+@pytest.mark.parametrize("text", ["[0, 1, 0]", "0;1;0\n", "(0 1 0)"])
+def test_flags_in_brackets(tmp_path: Path, text: str) -> None:
+    (tmp_path / "flags.txt").write_text(text)
+    assert read_flags(tmp_path / "flags.txt").tolist() == [False, True, False]
+
+
+def test_a_name_may_have_spaces(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("my clip 1\r\n\r\n  other \n")
+    assert read_names(tmp_path / "names.txt") == ["my clip 1", "other"]
+
+
+@pytest.mark.parametrize("text", ["[" + " " * 200_000, "1" + " " * 200_000 + "2", "," * 200_000, "9" * 200_000])
+def test_long_lines_take_no_time(text: str) -> None:
+    start = process_time()
+    with suppress(UserError):
+        parse_rows(text, "here")
+    assert process_time() - start < 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import ClassVar, Literal, overload
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.frames import first_gap, name_order
+from alpharefine.data.frames import first_gap, list_folders
+from alpharefine.data.reader import find_root, note
 from alpharefine.data.text import read_names
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
@@ -23,6 +24,9 @@ from alpharefine.options import Protocol
 Scoring = Literal["one_pass", "got10k", "server", "none"]
 """``one_pass``: success, precision and normalized precision; ``got10k``: AO and SR; ``server``: a submission archive;
 ``none``: only first boxes are known."""
+
+_NUM_TESTED = 50
+"""Number of folders that are looked into to recognize a layout."""
 
 
 class FramePaths(Sequence[Path]):
@@ -78,12 +82,14 @@ class EvaluationSequence:
         truth: Ground truth; its first box initializes the tracker.
         frame_paths: Frames in temporal order; None if only annotations are available.
         attributes: Short names of the attributes of the sequence.
+        note: Remark on the data that concerns the scores, or an empty string.
     """
 
     name: str
     truth: GroundTruth
     frame_paths: Sequence[Path] | None = None
     attributes: tuple[str, ...] = ()
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.truth.boxes_xywh)
@@ -132,14 +138,23 @@ class EvaluationDataset(ABC):
 
     @property
     def root(self) -> Path:
-        """Folder of the data set.
+        """Folder of the data set: the data root, or the only folder in it that has the layout of the data set.
 
         Raises:
-            UserError: If it is not given or missing.
+            UserError: If the data root is not given or missing, or several folders in it have the layout.
         """
         if self.config.root is None:
             raise UserError(f"Give `--data_root`, the folder of the data set {self.config.name}.")
-        return existing_folder("--data_root", self.config.root)
+        return find_root(existing_folder("--data_root", self.config.root), self.fits, "`--data_root`")
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:  # noqa: ARG003 - a data set without a rule takes any folder
+        """Return True if a folder has the layout of the data set.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return True
 
     @property
     def split(self) -> str:
@@ -185,19 +200,15 @@ class EvaluationDataset(ABC):
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, frames and rows differ in number, or the first frame has no
-                target.
+            UserError: If a file is missing or malformed, there are more rows than frames, the first frame has no
+                target, or the boxes are not in pixels.
         """
         sequence = self.read(name)
         if not len(sequence):
             raise UserError(f"Sequence {name} has no frames; restore it, or leave it out.")
-        first_xywh = sequence.truth.boxes_xywh[0]
-        if not is_valid(first_xywh):
-            numbers = ",".join(f"{value:g}" for value in first_xywh)
-            raise UserError(
-                f"Sequence {name}: the first frame has no target (its ground truth is {numbers}). The tracker "
-                "starts from this box, so its width and height must be positive: correct it, or leave the sequence out."
-            )
+        require_first_box(name, sequence.truth.boxes_xywh)
+        if sequence.note:
+            note(f"Sequence {name}: {sequence.note}.")
         return sequence
 
     @abstractmethod
@@ -208,7 +219,7 @@ class EvaluationDataset(ABC):
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or frames and rows differ in number.
+            UserError: If a file is missing or malformed, or there are more rows than frames.
         """
 
     def pack(  # for data sets that have a server
@@ -262,8 +273,8 @@ def require_known(names: Iterable[str], official: Collection[str]) -> None:
             raise UserError(f"`--sequences`, `--split`: '{name}' is not a sequence of the data set; {remedy}.")
 
 
-def list_folders(root: Path) -> list[str]:
-    """Return the names of the visible folders in a folder, ordered by the numbers in them.
+def sequence_folders(root: Path) -> list[str]:
+    """Return the names of the folders of the sequences, ordered by the numbers in them.
 
     Args:
         root: Folder of the sequences.
@@ -271,11 +282,50 @@ def list_folders(root: Path) -> list[str]:
     Raises:
         UserError: If there is none.
     """
-    names = (path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "@", "__MACOSX")))
-    ordered = sorted(names, key=name_order)
-    if not ordered:
+    names = list_folders(root)
+    if not names:
         raise UserError(f"{root} has no folders; it must have one for each sequence.")
-    return ordered
+    return names
+
+
+def any_folder(root: Path, test: Callable[[Path], bool]) -> bool:
+    """Return True if one of the first folders in a folder passes a test.
+
+    Args:
+        root: Path of an existing folder.
+        test: Function of the path of a folder.
+    """
+    return any(test(root / name) for name in list_folders(root)[:_NUM_TESTED])
+
+
+def require_first_box(name: str, boxes_xywh: np.ndarray) -> None:
+    """Check the box that the tracker starts from.
+
+    Args:
+        name: Name of the sequence.
+        boxes_xywh: Boxes of the sequence of shape ``(N, 4)``.
+
+    Raises:
+        UserError: If the first box is empty or not in pixels.
+    """
+    first_xywh = boxes_xywh[0]
+    numbers = ",".join(f"{value:g}" for value in first_xywh)
+    if not is_valid(first_xywh):
+        raise UserError(
+            f"Sequence {name}: the first frame has no target (its ground truth is {numbers}). The tracker "
+            "starts from this box, so its width and height must be positive: correct it, or leave the sequence out."
+        )
+    finite = boxes_xywh[np.isfinite(boxes_xywh).all(1)]
+    if (finite >= 0).all() and (finite <= 1).all() and (finite % 1 > 0).any():
+        raise UserError(
+            f"Sequence {name}: the ground truth must be x,y,w,h in pixels, but its values are all between 0 and 1 (the "
+            f"first box is {numbers}), so they are probably parts of the frame; multiply them by its width and height."
+        )
+    if first_xywh[2:].min() < 1:
+        raise UserError(
+            f"Sequence {name}: the first box must be x,y,w,h in pixels with sides of at least 1, got {numbers}; it is "
+            "probably normalized or in another order of columns: convert the ground truth, or leave the sequence out."
+        )
 
 
 def visible_truth(boxes_xywh: np.ndarray) -> GroundTruth:
@@ -305,6 +355,30 @@ def first_box_truth(path: Path, first_xywh: np.ndarray, num_frames: int) -> Grou
     return GroundTruth(boxes_xywh, np.zeros(num_frames, dtype=bool))
 
 
+def annotated_sequence(
+    name: str, frames: FramePaths, path: Path, truth: GroundTruth, attributes: tuple[str, ...] = ()
+) -> EvaluationSequence:
+    """Return a sequence that ends with its annotation, which may be shorter than the video but not longer.
+
+    Args:
+        name: Name of the sequence.
+        frames: All frames of the video.
+        path: Path of the annotation file.
+        truth: Annotation of N frames.
+        attributes: Short names of the attributes of the sequence.
+
+    Raises:
+        UserError: If there are more rows than frames, or no rows.
+    """
+    num_rows = len(truth.boxes_xywh)
+    if not 0 < num_rows <= len(frames):
+        require_one_row_a_frame(frames, path, num_rows)
+    remark = ""
+    if num_rows < len(frames):
+        remark = f"{path} has {num_rows} rows for {len(frames)} frames, so the sequence ends at frame {num_rows}"
+    return EvaluationSequence(name, truth, frames[:num_rows], attributes, remark)
+
+
 def require_one_row_a_frame(frames: FramePaths, path: Path, num_rows: int) -> None:
     """Check that an annotation file has one row for each frame.
 
@@ -317,8 +391,27 @@ def require_one_row_a_frame(frames: FramePaths, path: Path, num_rows: int) -> No
         UserError: If the numbers differ.
     """
     if num_rows != len(frames):
-        gap = first_gap(list(frames.names))
+        gap = first_gap(frames.names)
         raise UserError(
             f"{path} must have one row for each frame, found {num_rows} rows and {len(frames)} frames in "
             f"{frames.folder}{gap}; restore this sequence from its archive."
+        )
+
+
+def require_row_a_box(path: Path, num_rows: int, num_boxes: int, num_frames: int) -> None:
+    """Check that a file of labels has a row for each box, or for each frame.
+
+    Args:
+        path: Path of the file.
+        num_rows: Number of rows in the file.
+        num_boxes: Number of annotated boxes.
+        num_frames: Number of frames.
+
+    Raises:
+        UserError: If the file has another number of rows.
+    """
+    if num_rows not in (num_boxes, num_frames):
+        raise UserError(
+            f"{path} must have one row for each frame, found {num_rows} rows and {num_frames} frames; restore this "
+            "sequence from its archive."
         )

@@ -17,9 +17,10 @@ from alpharefine.evaluation.datasets.base import (
     EvaluationSequence,
     FramePaths,
     Scoring,
+    annotated_sequence,
+    any_folder,
     first_box_truth,
-    list_folders,
-    require_one_row_a_frame,
+    sequence_folders,
     visible_truth,
 )
 from alpharefine.metrics import Protocol
@@ -31,7 +32,8 @@ class FolderDataset(EvaluationDataset):
     The data root is one sequence if it holds frames, or ``img/`` with frames; else each folder in it is a sequence. A
     sequence has ``groundtruth.txt`` beside its frames or beside ``img/``, rows ``x,y,w,h`` in pixels:
 
-    - one row for each frame: the sequence is scored, frames without a box (``0,0,0,0`` or NaN) have no target;
+    - one row for each frame: the sequence is scored, frames without a box (``0,0,0,0`` or NaN) have no target. Where
+      there are fewer rows than frames, the sequence ends at the last row;
     - one row: the box of the first frame, nothing is scored.
 
     A single sequence may have its first box from `first_box` in place of the file.
@@ -48,7 +50,7 @@ class FolderDataset(EvaluationDataset):
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
         self._root = self.root
-        self._is_sequence = has_frames(self._root) or has_frames(self._root / "img")
+        self._is_sequence = _is_sequence(self._root)
         self.names = self.chosen_names()
         if config.first_box is not None:
             self._require_need_of_first_box()
@@ -62,9 +64,18 @@ class FolderDataset(EvaluationDataset):
         if self._truth_file(self.names[0]).is_file():
             raise UserError(f"`--first_box` and {self._truth_file(self.names[0])} are both given; leave one out.")
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder is a sequence or holds sequences.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return _is_sequence(root) or any_folder(root, _is_sequence)
+
     def official_names(self) -> list[str]:
         """Return the name of the data root if it is a sequence, else the names of its folders."""
-        return [self._root.resolve().name] if self._is_sequence else list_folders(self._root)
+        return [self._root.resolve().name] if self._is_sequence else sequence_folders(self._root)
 
     @cached_property
     def scoring(self) -> Scoring:
@@ -89,7 +100,7 @@ class FolderDataset(EvaluationDataset):
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or frames and rows differ in number.
+            UserError: If a file is missing or malformed, or there are more rows than frames.
         """
         folder = self._folder(name) / "img"
         if not has_frames(folder):
@@ -98,8 +109,7 @@ class FolderDataset(EvaluationDataset):
         path, boxes_xywh = self._truth_file(name), self._rows(name)
         if len(boxes_xywh) == 1:
             return EvaluationSequence(name, first_box_truth(path, boxes_xywh, len(frames)), frames)
-        require_one_row_a_frame(frames, path, len(boxes_xywh))
-        return EvaluationSequence(name, visible_truth(boxes_xywh), frames)
+        return annotated_sequence(name, frames, path, visible_truth(boxes_xywh))
 
     def _rows(self, name: str) -> np.ndarray:
         if self.config.first_box is not None:
@@ -117,3 +127,7 @@ class FolderDataset(EvaluationDataset):
 
     def _truth_file(self, name: str) -> Path:
         return self._folder(name) / "groundtruth.txt"
+
+
+def _is_sequence(folder: Path) -> bool:
+    return has_frames(folder) or has_frames(folder / "img")

@@ -9,8 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from alpharefine.boxes import is_valid
 from alpharefine.data.frames import list_frames
+from alpharefine.data.got10k import GOT10k
 from alpharefine.data.images import read_image
+from alpharefine.data.reader import note
 from alpharefine.data.text import read_names, read_rows, read_text
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
@@ -20,9 +23,11 @@ from alpharefine.evaluation.datasets.base import (
     FramePaths,
     GroundTruth,
     Scoring,
+    annotated_sequence,
     first_box_truth,
-    list_folders,
     require_one_row_a_frame,
+    require_row_a_box,
+    sequence_folders,
 )
 from alpharefine.evaluation.datasets.submission import require_complete, rows_text, write_archive
 from alpharefine.metrics import Protocol
@@ -75,10 +80,19 @@ class GOT10kDataset(EvaluationDataset):
         """Name of the split, also if sequences are given by name."""
         return self._split
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds a split of GOT-10k, or is one.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return GOT10k.fits(root)
+
     def official_names(self) -> list[str]:
         """Return the names in ``list.txt``, or the folders of the split where it is missing."""
         list_file = self._folder / "list.txt"
-        return read_names(list_file) if list_file.is_file() else list_folders(self._folder)
+        return read_names(list_file) if list_file.is_file() else sequence_folders(self._folder)
 
     @property
     def scoring(self) -> Scoring:
@@ -92,7 +106,7 @@ class GOT10kDataset(EvaluationDataset):
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or frames and rows differ in number.
+            UserError: If a file is missing or malformed, or there are more rows than frames.
         """
         folder = self._folder / name
         frames = FramePaths(folder, list_frames(folder))
@@ -100,10 +114,16 @@ class GOT10kDataset(EvaluationDataset):
         boxes_xywh = read_rows(path)
         if self._split == "test":
             return EvaluationSequence(name, first_box_truth(path, boxes_xywh, len(frames)), frames)
-        require_one_row_a_frame(frames, path, len(boxes_xywh))
-        cover = read_rows(folder / "cover.label", columns=1)[:, 0]
-        require_one_row_a_frame(frames, folder / "cover.label", len(cover))
-        return EvaluationSequence(name, GroundTruth(boxes_xywh, cover == 0, _image_size(folder, frames)), frames)
+        if len(boxes_xywh) > len(frames):
+            require_one_row_a_frame(frames, path, len(boxes_xywh))
+        absent = ~is_valid(boxes_xywh)
+        if (folder / "cover.label").is_file():
+            cover = read_rows(folder / "cover.label", columns=1)[:, 0]
+            require_row_a_box(folder / "cover.label", len(cover), len(boxes_xywh), len(frames))
+            absent = cover[: len(boxes_xywh)] == 0
+        else:
+            note(f"GOT-10k: sequences in {self._folder} have no cover.label; all boxes count.")
+        return annotated_sequence(name, frames, path, GroundTruth(boxes_xywh, absent, _image_size(folder, frames)))
 
     def pack(self, boxes_xywh: Mapping[str, np.ndarray], times_ms: Mapping[str, np.ndarray], path: Path) -> None:
         """Write the archive that GOT-10k's server takes.

@@ -14,8 +14,8 @@ from alpharefine.evaluation.datasets.base import (
     EvaluationSequence,
     FramePaths,
     GroundTruth,
+    annotated_sequence,
     existing_folder,
-    require_one_row_a_frame,
 )
 from alpharefine.evaluation.published import LASOT, PublishedScores
 
@@ -135,6 +135,15 @@ class LaSOTDataset(EvaluationDataset):
             self._annotations = AnnotationFolder(existing_folder("--annotations_dir", annotations_dir))
         self.names = self.chosen_names()
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder is in the layout of LaSOT.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return LaSOT.fits(root)
+
     def official_names(self) -> list[str]:
         """Return the names in the split file of the data root, else the official ones."""
         if self._reader is not None:
@@ -150,20 +159,19 @@ class LaSOTDataset(EvaluationDataset):
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or frames and rows differ in number.
+            UserError: If a file is missing or malformed, or there are more rows than frames.
         """
-        frame_paths = None
         if self._annotations is None:
             assert self._reader is not None
             frame_names, boxes_xywh, absent = self._reader.read(name)
-            return EvaluationSequence(
-                name, GroundTruth(boxes_xywh, absent), self._frames(self._reader, name, frame_names)
-            )
-        truth = self._annotations.truth(name)
-        if self._reader is not None:
-            frame_paths = self._frames(self._reader, name, self._reader.frame_names(name))
-            require_one_row_a_frame(frame_paths, self._annotations.path(name), len(truth.boxes_xywh))
-        return EvaluationSequence(name, truth, frame_paths, self._annotations.attributes(name))
+            frames = self._frames(self._reader, name, frame_names)
+            path = self._reader.folder(name) / "groundtruth.txt"
+            return annotated_sequence(name, frames, path, GroundTruth(boxes_xywh, absent))
+        truth, attributes = self._annotations.truth(name), self._annotations.attributes(name)
+        if self._reader is None:
+            return EvaluationSequence(name, truth, None, attributes)
+        frames = self._frames(self._reader, name, self._reader.frame_names(name))
+        return annotated_sequence(name, frames, self._annotations.path(name), truth, attributes)
 
     @staticmethod
     def _frames(reader: LaSOT, name: str, frame_names: list[str]) -> FramePaths:

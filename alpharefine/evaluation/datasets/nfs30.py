@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +15,9 @@ from alpharefine.evaluation.datasets.base import (
     EvaluationDataset,
     EvaluationSequence,
     FramePaths,
-    list_folders,
+    any_folder,
     require_one_row_a_frame,
+    sequence_folders,
     visible_truth,
 )
 from alpharefine.metrics import Protocol
@@ -46,9 +48,18 @@ class NFS30(EvaluationDataset):
         self._root = self.root
         self.names = self.chosen_names()
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds sequences of NfS.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return any_folder(root, lambda folder: (folder / "30").is_dir())
+
     def official_names(self) -> list[str]:
         """Return the names of the folders of the data root."""
-        return list_folders(self._root)
+        return sequence_folders(self._root)
 
     def read(self, name: str) -> EvaluationSequence:
         """Read one sequence.
@@ -76,4 +87,4 @@ class NFS30(EvaluationDataset):
 def _boxes(text: str, place: str) -> np.ndarray:
     """Return ``(N, 4)`` xywh boxes from rows ``id x1 y1 x2 y2 frame ...``."""
     corners = "\n".join(" ".join(line.split()[1:5]) for line in text.rstrip().splitlines())
-    return xyxy_to_xywh(parse_rows(corners, place))
+    return xyxy_to_xywh(parse_rows(corners, place, codes=False))

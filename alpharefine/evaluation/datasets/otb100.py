@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import resources
+from pathlib import Path
 from typing import ClassVar
 
 from alpharefine.data.frames import frame_number, list_frames
@@ -13,8 +14,9 @@ from alpharefine.evaluation.datasets.base import (
     EvaluationDataset,
     EvaluationSequence,
     FramePaths,
+    annotated_sequence,
+    any_folder,
     require_known,
-    require_one_row_a_frame,
     visible_truth,
 )
 from alpharefine.metrics import Protocol
@@ -59,6 +61,15 @@ class OTB100(EvaluationDataset):
         self.names = self.chosen_names()
         require_known(self.names, self._attributes)
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds sequences of OTB.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return any_folder(root, lambda folder: any(folder.glob("groundtruth_rect*.txt")))
+
     def official_names(self) -> list[str]:
         """Return the 100 names."""
         return list(self._attributes)
@@ -70,7 +81,7 @@ class OTB100(EvaluationDataset):
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or frames and rows differ in number.
+            UserError: If a file is missing or malformed, or there are more rows than frames.
         """
         folder_name, dash, target = name.partition("-")
         folder = self._root / folder_name
@@ -82,8 +93,7 @@ class OTB100(EvaluationDataset):
         if len(boxes_xywh) == len(all_names):
             boxes_xywh = boxes_xywh[used]
         frames = FramePaths(folder / "img", [all_names[index] for index in used])
-        require_one_row_a_frame(frames, path, len(boxes_xywh))
-        return EvaluationSequence(name, visible_truth(boxes_xywh), frames, self._attributes[name])
+        return annotated_sequence(name, frames, path, visible_truth(boxes_xywh), self._attributes[name])
 
 
 def official_attributes() -> dict[str, tuple[str, ...]]:

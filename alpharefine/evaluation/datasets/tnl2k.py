@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from alpharefine.data.frames import list_frames
@@ -11,8 +12,9 @@ from alpharefine.evaluation.datasets.base import (
     EvaluationDataset,
     EvaluationSequence,
     FramePaths,
-    list_folders,
-    require_one_row_a_frame,
+    annotated_sequence,
+    any_folder,
+    sequence_folders,
     visible_truth,
 )
 from alpharefine.metrics import Protocol
@@ -37,9 +39,18 @@ class TNL2K(EvaluationDataset):
         self._root = self.root
         self.names = self.chosen_names()
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds sequences of TNL2K.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return any_folder(root, lambda folder: (folder / "imgs").is_dir())
+
     def official_names(self) -> list[str]:
         """Return the names of the folders of the data root."""
-        return list_folders(self._root)
+        return sequence_folders(self._root)
 
     def read(self, name: str) -> EvaluationSequence:
         """Read one sequence.
@@ -48,11 +59,10 @@ class TNL2K(EvaluationDataset):
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or frames and rows differ in number.
+            UserError: If a file is missing or malformed, or there are more rows than frames.
         """
         folder = self._root / name
         path = folder / "groundtruth.txt"
         boxes_xywh = read_rows(path)
         frames = FramePaths(folder / "imgs", list_frames(folder / "imgs"))
-        require_one_row_a_frame(frames, path, len(boxes_xywh))
-        return EvaluationSequence(name, visible_truth(boxes_xywh), frames)
+        return annotated_sequence(name, frames, path, visible_truth(boxes_xywh))

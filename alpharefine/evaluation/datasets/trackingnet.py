@@ -42,6 +42,15 @@ class TrackingNetDataset(EvaluationDataset):
             raise UserError(f"`--data_root`: {root} holds neither TEST/anno nor anno; give the folder of TrackingNet.")
         self.names = self.chosen_names()
 
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds the test split of TrackingNet.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return (root / "TEST" / "anno").is_dir() or all((root / name).is_dir() for name in ("anno", "frames"))
+
     def official_names(self) -> list[str]:
         """Return the names of the annotation files.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from alpharefine.data.frames import frame_number, list_frames
@@ -13,8 +14,8 @@ from alpharefine.evaluation.datasets.base import (
     EvaluationDataset,
     EvaluationSequence,
     FramePaths,
+    annotated_sequence,
     require_known,
-    require_one_row_a_frame,
     visible_truth,
 )
 from alpharefine.metrics import Protocol
@@ -53,14 +54,24 @@ class UAV123(EvaluationDataset):
 
     def __init__(self, config: DatasetConfig) -> None:
         super().__init__(config)
-        self._frames = self.root / "data_seq" / "UAV123"
-        self._annotations = self.root / "anno" / self.annotation_folder
+        root = self.root
+        self._frames = root / "data_seq" / "UAV123"
+        self._annotations = root / "anno" / self.annotation_folder
         for folder in (self._frames, self._annotations):
             if not folder.is_dir():
                 raise UserError(f"`--data_root`: {config.root} has no folder {folder}; give the one that holds it.")
         self._ranges = frame_ranges(self.table)
         self.names = self.chosen_names()
         require_known(self.names, self._ranges)
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        """Return True if a folder holds the annotations of the data set.
+
+        Args:
+            root: Path of an existing folder.
+        """
+        return (root / "anno" / cls.annotation_folder).is_dir()
 
     def official_names(self) -> list[str]:
         """Return the names in the table of frame ranges."""
@@ -73,14 +84,13 @@ class UAV123(EvaluationDataset):
             name: One of `names`.
 
         Raises:
-            UserError: If a file is missing or malformed, or frames and rows differ in number.
+            UserError: If a file is missing or malformed, or there are more rows than frames.
         """
         folder_name, first, last = self._ranges[name]
         folder, path = self._frames / folder_name, self._annotations / f"{name}.txt"
         boxes_xywh = read_rows(path)
         frames = FramePaths(folder, [frame for frame in list_frames(folder) if first <= frame_number(frame) <= last])
-        require_one_row_a_frame(frames, path, len(boxes_xywh))
-        return EvaluationSequence(name, visible_truth(boxes_xywh), frames)
+        return annotated_sequence(name, frames, path, visible_truth(boxes_xywh))
 
 
 class UAV20L(UAV123):

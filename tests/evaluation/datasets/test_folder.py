@@ -99,9 +99,46 @@ def test_bad_input(videos: Path) -> None:
     path.write_text("5,5,9,9\n")
     dataset = opened("folder", videos)
     expect_error(lambda: dataset.scoring, "groundtruth.txt of ellipse-1 has one row and that of polygon-2 more")
-    path.write_text("5,5,9,9\n" * 11)
-    expect_error(lambda: opened("folder", videos).load("ellipse-1"), "found 11 rows and 12 frames")
+    path.write_text("5,5,9,9\n" * 13)
+    expect_error(lambda: opened("folder", videos).load("ellipse-1"), "found 13 rows and 12 frames")
     path.unlink()
     expect_error(
         lambda: opened("folder", videos).load("ellipse-1"), "Sequence ellipse-1 has no .*groundtruth.txt: write"
     )
+
+
+def test_a_shorter_annotation_ends_the_sequence(videos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (videos / "ellipse-1" / "groundtruth.txt").write_text("5,5,9,9\n" * 9)
+    sequence = opened("folder", videos).load("ellipse-1")
+    assert sequence.frame_paths is not None
+    assert len(sequence) == len(sequence.frame_paths) == 9
+    assert caplog.messages == [f"Sequence ellipse-1: {sequence.note}."]
+    assert sequence.note.endswith("groundtruth.txt has 9 rows for 12 frames, so the sequence ends at frame 9")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("0.1,0.2,0.3,0.4", "values are all between 0 and 1 .the first box is 0.1,0.2,0.3,0.4., so they are probably"),
+        ("0.1,0.2,1,1", "values are all between 0 and 1"),
+        ("120,80,0.5,0.25", "the first box must be x,y,w,h in pixels with sides of at least 1, got 120,80,0.5,0.25"),
+    ],
+)
+def test_boxes_that_are_not_in_pixels(videos: Path, row: str, message: str) -> None:
+    path = videos / "ellipse-1" / "groundtruth.txt"
+    path.write_text(f"{row}\n" * 12)
+    expect_error(lambda: opened("folder", videos).load("ellipse-1"), message)
+    path.unlink()
+    box = tuple(map(float, row.split(",")))
+    expect_error(lambda: opened("folder", videos / "ellipse-1", first_box=box).load("ellipse-1"), message)
+
+
+def test_the_root_one_level_too_high(videos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    above = videos.parent
+    assert opened("folder", above).names == ["ellipse-1", "polygon-2"]
+    assert f"using {videos}, the only folder in {above} with the layout" in caplog.text
+
+
+def test_rows_as_labeling_tools_write_them(videos: Path) -> None:
+    (videos / "ellipse-1" / "groundtruth.txt").write_text("[5, 5, 9, 9]\n" * 11 + "5,5,14,5,14,14,5,14,\n\n")
+    np.testing.assert_array_equal(opened("folder", videos).load("ellipse-1").truth.boxes_xywh, [[5, 5, 9, 9]] * 12)

@@ -195,9 +195,34 @@ def test_a_bad_sequence(root: Path, change: Callable[[Path], object], message: s
 def test_annotations_of_another_length(root: Path, annotations: Path) -> None:
     name = names_of(root, "testing")[0]
     for path in (annotations / f"{name}.txt", annotations / "absent" / f"{name}.txt"):
-        path.write_text("\n".join(path.read_text().splitlines()[:5]))
-    with pytest.raises(UserError, match=rf"{name}\.txt must have one row for each frame, found 5 rows and 6 frames in"):
+        path.write_text("\n".join([*path.read_text().splitlines(), path.read_text().splitlines()[0]]))
+    with pytest.raises(UserError, match=rf"{name}\.txt must have one row for each frame, found 7 rows and 6 frames in"):
         lasot(root, annotations).load(name)
+
+
+@pytest.mark.parametrize("with_toolkit", [False, True])
+def test_annotations_that_end_before_the_video(
+    root: Path, annotations: Path, with_toolkit: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = names_of(root, "testing")[0]
+    truth = annotations / f"{name}.txt" if with_toolkit else folder_of(root, name) / "groundtruth.txt"
+    for path in (truth, annotations / "absent" / f"{name}.txt"):
+        path.write_text("\n".join(path.read_text().splitlines()[:4]))
+    sequence = lasot(root, annotations if with_toolkit else None).load(name)
+    assert sequence.frame_paths is not None
+    assert len(sequence) == len(sequence.frame_paths) == len(sequence.truth.absent) == 4
+    assert sequence.note == f"{truth} has 4 rows for 6 frames, so the sequence ends at frame 4"
+    assert caplog.messages == [f"Sequence {name}: {sequence.note}."]
+
+
+def test_a_sequence_without_flags(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    name = names_of(root, "testing")[0]
+    for flags in ("full_occlusion.txt", "out_of_view.txt"):
+        (folder_of(root, name) / flags).unlink()
+    rows = (folder_of(root, name) / "groundtruth.txt").read_text().splitlines()
+    (folder_of(root, name) / "groundtruth.txt").write_text("\n".join([*rows[:5], "0,0,0,0"]))
+    assert lasot(root).load(name).truth.absent.tolist() == [False] * 5 + [True]
+    assert "no flags of occlusion and view; all boxes are visible" in caplog.text
 
 
 @pytest.mark.parametrize(

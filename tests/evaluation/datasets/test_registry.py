@@ -49,3 +49,15 @@ def test_an_unknown_name(name: str, message: str) -> None:
 def test_options_of_other_data_sets(root: Path) -> None:
     with pytest.raises(UserError, match="`--first_box` is not an option of the data set lasot"):
         open_dataset(DatasetConfig("lasot", root, first_box=(1, 2, 3, 4)))
+
+
+def test_the_layout_of_another_data_set_is_named(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"does not have the layout of `tnl2k`\. It has the layout of lasot .*use `--data"
+    ):
+        open_dataset(DatasetConfig("tnl2k", root))
+    with pytest.raises(UserError, match=r"has no folder .*It has the layout of lasot"):
+        open_dataset(DatasetConfig("uav123", root))
+    (tmp_path / "clips" / "car" / "img").mkdir(parents=True)
+    (tmp_path / "clips" / "car" / "img" / "1.jpg").touch()
+    assert open_dataset(DatasetConfig("lasot", tmp_path / "clips", sequences=("car",))).names == ["car"]

@@ -35,5 +35,5 @@ def test_frames_without_target(tnl2k_root: Path) -> None:
 
 
 def test_bad_input(tnl2k_root: Path) -> None:
-    (tnl2k_root / "ellipse-1" / "groundtruth.txt").write_text("5,5,9,9\n" * 10)
-    expect_error(lambda: opened("tnl2k", tnl2k_root).load("ellipse-1"), "found 10 rows and 12 frames")
+    (tnl2k_root / "ellipse-1" / "groundtruth.txt").write_text("5,5,9,9\n" * 13)
+    expect_error(lambda: opened("tnl2k", tnl2k_root).load("ellipse-1"), "found 13 rows and 12 frames")

@@ -62,7 +62,7 @@ def test_an_archive_stays_until_the_new_one_is_complete(
 
 
 def test_bad_input(trackingnet_root: Path, tmp_path: Path) -> None:
-    expect_error(lambda: opened("trackingnet", tmp_path), "holds neither TEST/anno nor anno")
+    expect_error(lambda: opened("trackingnet", trackingnet_root / "TEST" / "anno"), "holds neither TEST/anno nor anno")
     annotations = trackingnet_root / "TEST" / "anno"
     (annotations / "ellipse-1.txt").write_text("")
     expect_error(lambda: opened("trackingnet", trackingnet_root).load("ellipse-1"), "must hold one row, .* got 0")

@@ -1,0 +1,140 @@
+"""Read a whole data root and list its defects: ``alpharefine check ROOT``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alpharefine.cli.command import UserErrorParser
+from alpharefine.cli.configs import find_configs
+from alpharefine.errors import UserError
+
+if TYPE_CHECKING:
+    from alpharefine.data.reader import Reader
+
+
+def make_parser() -> UserErrorParser:
+    """Build the parser of the command."""
+    parser = UserErrorParser(
+        prog="alpharefine check",
+        description="Decode every picture and parse every annotation of a data root, and print each defect with file "
+        "and row. The exit code is 2 if there is any.",
+    )
+    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of a data set, or of several")
+    parser.add_argument(
+        "--kind",
+        help="layout: a `kind` of training data or a `--dataset` of evaluation (default: detected from the content)",
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], help="training configuration: check its data sets in ROOT"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="number of processes (default: all processors)"
+    )
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Check a data root, print every defect on stdout, and a summary at the end.
+
+    Args:
+        args: Arguments; those of the process by default.
+
+    Raises:
+        UserError: If the data root does not exist, its layout is unknown, or it has defects.
+    """
+    options = make_parser().parse_args(args)
+    if options.processes < 1:
+        raise UserError(f"`--processes` must be at least 1, got {options.processes}.")
+    if options.kind and options.config:
+        raise UserError("`--kind` and `--config` exclude each other; give one of them.")
+    if not options.root.is_dir():
+        raise UserError(f"ROOT: {options.root} is not a folder; give the folder of a data set.")
+    # Imported here, so that `--help` is quick.
+    from tqdm import tqdm
+
+    from alpharefine.data.check import check_reader, process_pool
+
+    num_defects = num_pictures = num_parts = 0
+    with process_pool(options.processes) as pool:
+        for label, reader in _readers(options.root, options.kind, options.config):
+            with tqdm(total=len(reader.parts()), desc=label, unit=" sequences") as progress:
+                for report in check_reader(reader, pool, options.processes):
+                    for defect in report.defects:
+                        tqdm.write(defect, file=sys.stdout)
+                    num_defects += len(report.defects)
+                    num_pictures += report.num_pictures
+                    num_parts += 1
+                    progress.update()
+    summary = f"{num_parts} sequences with {num_pictures} pictures"
+    if num_defects:
+        raise UserError(f"{num_defects} defects in {summary} of {options.root}, each printed above.")
+    sys.stdout.write(f"No defects in {summary} of {options.root}.\n")
+
+
+def _readers(root: Path, kind: str | None, configs: list[str]) -> Iterator[tuple[str, Reader]]:
+    """Yield a label and a reader for each data set."""
+    from alpharefine.data.kinds import READERS, detect_kinds, open_all
+
+    if configs:
+        yield from _configured(root, configs)
+        return
+    found = [(kind, root)] if kind else detect_kinds(root) or _detect_datasets(root)
+    if not found:
+        raise UserError(
+            f"{root} has none of the known layouts ({', '.join(READERS)}); give the layout by `--kind`, or the "
+            "configuration that names the data sets by `--config`."
+        )
+    for name, folder in found:
+        label = f"{name} in {folder}"
+        if name in READERS:
+            yield from ((label, reader) for reader in open_all(name, folder))
+        else:
+            yield label, _evaluation_reader(name, folder)
+
+
+def _configured(root: Path, configs: list[str]) -> Iterator[tuple[str, Reader]]:
+    """Yield the data sets of training configurations, each once."""
+    import yaml
+
+    from datamodules.pairs import Source
+
+    sources: dict[str, dict[str, Any]] = {"train": {}, "val": {}}
+    for argument in find_configs([f"--config={name}" for name in configs]):
+        path = Path(argument.removeprefix("--config="))
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = content["data"]
+            data = data.get("init_args", data)
+            for part in sources:
+                sources[part] = data.get(part, sources[part])
+        except (yaml.YAMLError, OSError, ValueError) as error:
+            raise UserError(f"`--config`: {path} cannot be read ({' '.join(str(error).split())}).") from error
+        except (KeyError, TypeError, AttributeError):
+            continue  # a configuration without data
+    entries = {repr(entry): entry for part in sources.values() for entry in part.values()}
+    if not entries:
+        raise UserError("`--config`: this configuration lists no data sets under `data.train` and `data.val`.")
+    for entry in entries.values():
+        try:
+            source = Source(**entry)
+        except TypeError as error:
+            raise UserError(f"`--config`: {entry} is not a data set with `kind` and `path`.") from error
+        yield f"{source.kind} in {source.path}", source.open(root)
+
+
+def _detect_datasets(root: Path) -> list[tuple[str, Path]]:
+    from alpharefine.evaluation.datasets.registry import DATASETS
+
+    return [(name, root) for name, dataset in DATASETS.items() if dataset.fits(root)][:1]
+
+
+def _evaluation_reader(name: str, root: Path) -> Reader:
+    from alpharefine.evaluation.config import DatasetConfig
+    from alpharefine.evaluation.datasets.reading import DatasetReader
+    from alpharefine.evaluation.datasets.registry import open_dataset
+
+    return DatasetReader(open_dataset(DatasetConfig(name, root)), root)

@@ -1,0 +1,81 @@
+"""An evaluation data set in the shape of a reader of training data, so that both are checked by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from alpharefine.data.frames import has_frames, list_frames
+from alpharefine.data.reader import PartFiles, Reader, SequenceRecord
+from alpharefine.evaluation.datasets.base import EvaluationDataset
+
+
+class DatasetReader(Reader):
+    """Reader of the frames and boxes of an evaluation data set.
+
+    Args:
+        dataset: Evaluation data set.
+        root: Folder of the data set.
+    """
+
+    def __init__(self, dataset: EvaluationDataset, root: Path) -> None:
+        super().__init__(root)
+        self.dataset = dataset
+
+    def parts(self) -> list[str]:
+        """Return the names of the sequences."""
+        return self.dataset.names
+
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Read one sequence.
+
+        Args:
+            name: Name of the sequence.
+
+        Raises:
+            UserError: If a file is missing or malformed.
+        """
+        sequence = self.dataset.load(name)
+        paths = [str(path) for path in sequence.frame_paths or ()]
+        boxes_xywh = sequence.truth.boxes_xywh[: len(paths)]
+        yield SequenceRecord(name, paths, boxes_xywh, np.ones(len(paths), dtype=bool))
+
+    def part_files(self, name: str) -> PartFiles:
+        """Return the frames of one sequence, and its annotation if both are in one folder.
+
+        Args:
+            name: Name of the sequence.
+
+        Raises:
+            UserError: If there are no frames.
+        """
+        folder = self.root / name if (self.root / name).is_dir() else self.root
+        boxes = folder / "groundtruth.txt"
+        if not boxes.is_file():
+            return PartFiles(list(self.dataset.load(name).frame_paths or ()))
+        frames = next((folder / below for below in ("img", "imgs") if has_frames(folder / below)), folder)
+        return PartFiles([frames / frame for frame in list_frames(frames)], rows={boxes: 4}, boxes=boxes)
+
+    def options(self) -> dict[str, object]:
+        """Return the name of the data set."""
+        return {"name": self.dataset.config.name}
+
+    def watched(self) -> Iterator[Path]:
+        """Yield the folder of the data set."""
+        yield self.root
+
+    def records(self) -> Iterator[SequenceRecord]:
+        """Read all sequences."""
+        for name in self.parts():
+            yield from self.part(name)
+
+    def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the path identifies the frame
+        """Return the path of a frame.
+
+        Args:
+            name: Name of the sequence.
+            frame_name: Path of the frame.
+        """
+        return Path(frame_name)
