@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
@@ -114,7 +115,7 @@ class LastCheckpoint(Checkpoint):
         return received, bool(is_time)
 
     def _save(self, trainer: Trainer, inside_epoch: bool) -> None:
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for logger in trainer.loggers:  # the log never ends before the checkpoint
             logger.save()

@@ -122,6 +122,11 @@ class TrainCLI(LightningCLI):
         checkpoint.every_n_train_steps = checkpoint.train_time_interval = None
         if has_checkpoint(self.checkpoint_dir) and not resume:
             raise UserError(f"{self.run_dir} holds a run; continue it with `--resume`, or give another `--name`.")
+        if self.config.init_from is not None and resume is True:
+            raise UserError(
+                "`--init_from` starts a run and `--resume` continues one from its own checkpoint; leave one of "
+                "them out (`--init_from null` if a configuration sets it), or use `--resume auto`."
+            )
         self.found = find_checkpoint(self.checkpoint_dir) if resume else FoundCheckpoint(None)
         if resume is True and self.found.path is None:
             raise UserError(
@@ -129,11 +134,6 @@ class TrainCLI(LightningCLI):
                 "with `--resume auto`."
             )
         if self.config.init_from is not None:
-            if resume is True:
-                raise UserError(
-                    "`--init_from` starts a run and `--resume` continues one from its own checkpoint; leave one of "
-                    "them out (`--init_from null` if a configuration sets it), or use `--resume auto`."
-                )
             self.config.model.backbone_weights = None  # not to be downloaded: the checkpoint holds the backbone
 
     def _check_options(self) -> None:

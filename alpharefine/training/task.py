@@ -145,7 +145,11 @@ class RefineTask(pl.LightningModule):
                 )
 
     def on_train_start(self) -> None:
-        """Freeze the batch-norm statistics of frozen stages, also if training resumes inside an epoch."""
+        """Freeze the batch-norm statistics of frozen stages. No epoch starts if training resumes inside one."""
+        self.on_train_epoch_start()
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze the batch-norm statistics of frozen stages."""
         for module in self._frozen_modules():
             module.eval()
 

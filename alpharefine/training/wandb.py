@@ -88,7 +88,7 @@ def _can_be_online(mode: Literal["auto", "online"]) -> bool:
         return True
     if mode == "online":
         raise UserError(f"`--wandb online`: no answer from {url} ({fault}); use `--wandb offline` or `--wandb auto`.")
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         sys.stderr.write(f"wandb: no answer from {url} ({fault}); the run is tracked offline\n")
     return False
 

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import yaml
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.accelerators import CUDAAccelerator
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from alpharefine.cli.configs import CONFIGS
 from alpharefine.cli.train import HELP, main
@@ -178,8 +179,8 @@ class TestOptions:
         trainers: list[pl.Trainer] = []
         monkeypatch.setattr(pl.Trainer, "fit", lambda self, *_, **__: trainers.append(self))
         main(arguments(data_root, tmp_path, model__heads=heads))
-        monitors = [callback.monitor for callback in trainers[0].checkpoint_callbacks]
-        assert [name for name in monitors if name is not None] == [monitor]
+        chosen = [each for each in trainers[0].checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        assert [callback.monitor for callback in chosen] == [monitor]
 
     @pytest.mark.parametrize(
         ("heads", "monitor", "measured"),

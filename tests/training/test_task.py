@@ -348,11 +348,12 @@ class TestCheckpoints:
         with pytest.raises(UserError, match=r"`model`: `heads` must name 'corner', 'mask' or both, got \(\)"):
             RefineTask("resnet18", heads=())
 
-    def test_frozen_stages_keep_their_statistics_when_norms_are_synchronised(self) -> None:
+    @pytest.mark.parametrize("hook", ["on_train_start", "on_train_epoch_start"])
+    def test_frozen_stages_keep_their_statistics_when_norms_are_synchronised(self, hook) -> None:
         task = RefineTask("resnet18", frozen_stages=1)
         task.network = nn.SyncBatchNorm.convert_sync_batchnorm(task.network)
         task.train()
-        task.on_train_epoch_start()
+        getattr(task, hook)()
         trunk = task.network.backbone
         assert isinstance(trunk.bn1, nn.SyncBatchNorm)
         assert not trunk.bn1.training
