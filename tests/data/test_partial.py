@@ -318,9 +318,10 @@ def test_a_crowd_is_omitted(tmp_path: Path) -> None:
 
 
 def test_a_missing_export_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=re.escape("or give the export of a labeling tool by the options `annotations`")
-    ):
+    with pytest.raises(UserError, match=re.escape("by the options `annotations` and `images`.")):
+        COCO(tmp_path)
+    write_export(tmp_path, "result.json", "images/a.png")
+    with pytest.raises(UserError, match=re.escape("(found: `annotations: result.json`, `images: images`).")):
         COCO(tmp_path)
 
 
