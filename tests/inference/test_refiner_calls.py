@@ -310,3 +310,28 @@ def test_masks_need_a_target_each() -> None:
     template = refiner.encode_template(FRAME, BOX)
     with pytest.raises(ValueError, match="got 2 frames, 2 boxes, 1 templates"):
         refiner.segment_many([FRAME, FRAME], [BOX, BOX], [template])
+
+
+@pytest.mark.parametrize(
+    ("predictions", "box_from"),
+    [
+        ({"crop_xyxy": [np.nan, 64, 192, 192]}, "corner"),
+        ({"crop_xyxy": [64, 64, np.inf, 192]}, "corner"),
+        ({"crop_xyxy": [64, 64, 192, 192], "peak_logit": np.nan}, "corner"),
+        ({"mask_prob": np.full((256, 256), np.nan)}, "mask"),
+    ],
+    ids=["a corner", "infinity", "the score", "the mask"],
+)
+def test_predictions_that_are_not_finite_leave_the_given_box(predictions: dict[str, Any], box_from: Any) -> None:
+    refinement = started(KnownNetwork(**predictions), box_from=box_from).refine(FRAME, BOX)
+    assert (refinement.refined, refinement.failure, refinement.score) == (False, "not_finite", 0.0)
+    np.testing.assert_array_equal(refinement.box_xywh, BOX)
+    np.testing.assert_array_equal(refinement.raw_box_xywh, BOX)
+
+
+def test_the_reason_of_a_failure() -> None:
+    found = started(KnownNetwork(crop_xyxy=[64, 64, 192, 192]))
+    assert found.refine(FRAME, BOX).failure is None
+    assert found.refine(FRAME, np.array([5000.0, 80, 40, 30])).failure == "outside"
+    empty = started(KnownNetwork(mask_prob=np.full((256, 256), 0.1)))
+    assert empty.refine(FRAME, BOX).failure == "not_found"
