@@ -6,6 +6,7 @@ An ONNX file is a protocol-buffers message. Field numbers are those of `onnx.pro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -44,10 +45,9 @@ def _values(tensor: memoryview) -> np.ndarray:
     dtype = next((value for number, value in _fields(tensor) if number == _TYPE and isinstance(value, int)), 0)
     if dtype not in _DTYPES:
         return np.empty(0)
-    raw = [(message, _DTYPES[dtype]) for message in _messages(tensor, _RAW)]
-    raw += [(message, np.dtype("<f4")) for message in _messages(tensor, _FLOATS)]
-    raw += [(message, np.dtype("<f8")) for message in _messages(tensor, _DOUBLES)]
-    return np.concatenate([np.empty(0), *(np.frombuffer(message, kind) for message, kind in raw)])
+    kinds: dict[int, Any] = {_RAW: _DTYPES[dtype], _FLOATS: _DTYPES[1], _DOUBLES: _DTYPES[11]}
+    values = [np.frombuffer(m, kind) for number, kind in kinds.items() for m in _messages(tensor, number)]
+    return np.concatenate([np.empty(0), *values])
 
 
 def _messages(message: memoryview, number: int) -> Iterator[memoryview]:
