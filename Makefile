@@ -1,5 +1,6 @@
 # make demo   trains and evaluates on generated video, prints the gain
 # make test   lint, types, tests
+# make faults   trainings and evaluations killed at random moments
 # make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200)
 # make exhaustive   further golden traces, trainings of all parts of the network, more trackers in the closed loop
 # Both install into .venv first; an install is found again until the lock or the project file changes.
@@ -13,7 +14,7 @@ DATA ?= ../shared/data
 BACKBONE_WEIGHTS ?= ../shared/weights/resnet18_imagenet_layer3.safetensors
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: install test exhaustive lint demo train-weights lock
+.PHONY: install test exhaustive faults lint demo train-weights lock
 install: $(INSTALLED)
 
 $(INSTALLED):
@@ -36,6 +37,10 @@ test: lint
 
 exhaustive: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile -m exhaustive
+
+# One after the other: the moments of the kills are to be those of a machine at work, not of one that is overloaded.
+faults: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -s -m faults
 
 demo: install
 	rm -rf demo

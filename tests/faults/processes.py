@@ -1,0 +1,113 @@
+"""Commands that are killed at random moments and started again."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.training_runs import PROJECT
+
+PATIENCE_S = 300
+"""Seconds after which a command that makes no progress fails the test."""
+
+Victims = Callable[[int], list[int]]
+"""Function from the process of a command to the processes that are killed."""
+
+
+def whole_command(pid: int) -> list[int]:
+    """Return a command's process and all processes that it started."""
+    return [pid, *descendants(pid)]
+
+
+def one_worker(pid: int) -> list[int]:
+    """Return one process at random among those that a command's process started and that run its code."""
+    workers = [child for child in descendants(pid) if b"resource_tracker" not in _command_line(child)]
+    return random.sample(workers, min(1, len(workers)))
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process started, directly or not."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # the process has ended
+        return []
+    return [each for child in children for each in (int(child), *descendants(int(child)))]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+class Interrupted:
+    """A command that is started until it succeeds, and killed some time after each sign of progress.
+
+    Args:
+        command: Arguments of Python.
+        cwd: Working folder.
+        progress: Function whose value changes when the command has made progress.
+        most_s: Largest delay between a sign of progress and the kill, in seconds.
+        victims: Processes that are killed.
+        seed: Seed of the delays.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        cwd: Path,
+        progress: Callable[[], object],
+        most_s: float,
+        victims: Victims = whole_command,
+        seed: int = 0,
+    ) -> None:
+        self.command, self.cwd, self.progress, self.most_s, self.victims = command, cwd, progress, most_s, victims
+        self.rng = random.Random(seed)
+        self.num_kills = 0
+        self.outputs: list[str] = []
+
+    def run(self, max_kills: int) -> None:
+        """Start the command until it exits with code 0, with at most this number of kills."""
+        while not self._run_once(kill=self.num_kills < max_kills):
+            pass
+
+    def _run_once(self, kill: bool) -> bool:
+        with (self.cwd / "output.txt").open("w+") as output:
+            environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+            process = subprocess.Popen(
+                [sys.executable, *self.command], cwd=self.cwd, env=environment, stdout=output, stderr=output
+            )
+            killed = kill and self._kill(process)
+            code = process.wait(PATIENCE_S)
+            output.seek(0)
+            self.outputs.append(output.read())
+        if killed:
+            self.num_kills += 1
+            return code == 0  # a run can succeed without a worker, or be complete
+        assert code == 0, self.outputs[-1]
+        return True
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> bool:
+        """Kill the command after its next progress; return False if it ended before."""
+        before, start = self.progress(), time.monotonic()
+        while self.progress() == before:
+            if process.poll() is not None:
+                return False
+            assert time.monotonic() - start < PATIENCE_S, "no progress"
+            time.sleep(0.01)
+        time.sleep(self.rng.uniform(0, self.most_s))
+        killed = False
+        for pid in self.victims(process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+                killed = True
+            except ProcessLookupError:
+                continue
+        return killed and process.poll() != 0
