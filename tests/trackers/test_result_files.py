@@ -299,7 +299,7 @@ def test_files_in_the_formats_of_vot(tmp_path: Path, content: str, expected: lis
     (tmp_path / "cat-1.txt").write_text(content)
     tracker = results_of_one(tmp_path, NAMES)
     assert tracker is not None
-    np.testing.assert_array_equal(boxes_of(tracker)[1:], expected)
+    np.testing.assert_array_equal(boxes_of(tracker)["cat-1"][1:], expected)
 
 
 @pytest.mark.parity
