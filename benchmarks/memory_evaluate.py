@@ -1,4 +1,4 @@
-"""Memory of the evaluation of one long sequence: resident memory after every 2,000 frames, and its growth.
+"""Memory of the evaluation of one long sequence: resident memory in ten places, and its growth.
 
     python benchmarks/memory_evaluate.py --num_frames 20000
 
@@ -29,7 +29,6 @@ from alpharefine.models import AlphaRefineNet, Corners, Prediction
 from alpharefine.trackers import Track, TrackState
 
 _NUM_FILES = 50
-_INTERVAL = 2000
 
 
 class Still:
@@ -70,7 +69,7 @@ class _Tiny(nn.Module):
 
 
 class _Paths(Sequence[Path]):
-    """Paths of frames that measures the memory when it reaches one of every `_INTERVAL`."""
+    """Paths of frames that measures the memory after every tenth of them."""
 
     def __init__(self, files: list[Path], num_frames: int) -> None:
         self._files, self._num_frames = files, num_frames
@@ -84,7 +83,7 @@ class _Paths(Sequence[Path]):
 
     def __iter__(self) -> Iterator[Path]:
         for index in range(self._num_frames):
-            if index % _INTERVAL == _INTERVAL - 1:
+            if (index + 1) % (self._num_frames // 10) == 0:
                 gc.collect()
                 self.memory_mib.append(_resident_mib())
             yield self[index]
@@ -109,7 +108,7 @@ def _measure(name: str, num_frames: int, files: list[Path], execute: Callable[[E
     execute(EvaluationSequence("long", truth, paths))
     numbers = " ".join(f"{value:.0f}" for value in paths.memory_mib)
     growth = paths.memory_mib[-1] - paths.memory_mib[0]
-    sys.stdout.write(f"{name}: MiB after every {_INTERVAL} frames: {numbers}; growth {growth:+.1f} MiB\n")
+    sys.stdout.write(f"{name}: MiB after every {num_frames // 10} frames: {numbers}; growth {growth:+.1f} MiB\n")
 
 
 def main() -> None:

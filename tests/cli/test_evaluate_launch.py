@@ -147,7 +147,8 @@ def test_folders_of_killed_launches_are_removed(tmp_path: Path) -> None:
     program = f"""
 import time
 from filelock import FileLock
-FileLock({str(tmp_path / ".launch-alive" / "1.lock")!r}).acquire()
+lock = FileLock({str(tmp_path / ".launch-alive" / "1.lock")!r})
+lock.acquire()
 print(flush=True)
 time.sleep(60)
 """
