@@ -88,7 +88,7 @@ def test_ar18(writer: ModuleType, golden: Path, tmp_path: Path) -> None:
     writer.write(path, shapes(golden, "ar18_cm"), constructor="ltr.models.SEcm_r18:SEcm_resnet18")
     network, description, doubts = load_checkpoint(path)
     assert network.config == original_config("resnet18")
-    assert "network from its parameter names (unknown constructor) SEcm_r18:SEcm_resnet18" in description
+    assert "network from its parameter names (unknown constructor SEcm_r18:SEcm_resnet18)" in description
     assert "assuming neck=pixel (`convert --neck pixel_gate_first` overrides it)" in doubts
     assert "assuming corner_head=towers (`convert --corner_head towers_256` overrides it)" in doubts
     with pytest.warns(UserWarning, match=r"ar18\.pth\.tar: Ambiguous checkpoint: assuming neck=pixel"):
@@ -168,10 +168,10 @@ def test_the_non_local_block_is_checked_against_the_arguments_of_the_constructor
             content["constructor"].kwds["use_NL"] = given
         if agree:
             expected = "non_local" if present else "none"
-            assert build_original(content, "x").network.config.spatial_attention == expected
+            assert build_original(content, content["net"], "x").network.config.spatial_attention == expected
         else:
             with pytest.raises(UserError, match="SEcm_r34:SEcm_resnet34 builds a network with spatial_attention"):
-                build_original(content, "x")
+                build_original(content, content["net"], "x")
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------

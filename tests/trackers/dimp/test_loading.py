@@ -118,10 +118,19 @@ def test_atoms_file_is_refused_with_its_name(tmp_path: Path) -> None:
         load_tracker("dimp18", weights=[path], device="cpu")
 
 
+@pytest.mark.parametrize(
+    "contain", [lambda s: s, lambda s: {"net": s}, lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}}]
+)
+def test_parameters_without_a_constructor_load(tmp_path: Path, dimp18: State, contain: Any) -> None:
+    torch.save(contain(dimp18), tmp_path / "own.pth")
+    network = load_dimp("dimp18", tmp_path / "own.pth")
+    assert all(torch.equal(value, dimp18[key]) for key, value in network.state_dict().items())
+
+
 @pytest.mark.parametrize("content", [{}, {"net": None}, {"net": {"a": 1}}, {"net": {1: torch.ones(1)}}], ids=str)
 def test_a_file_without_parameters_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
     torch.save(content, tmp_path / "empty.pth")
-    with pytest.raises(UserError, match=r"empty\.pth has no `net` with named tensors; give the authors' file of"):
+    with pytest.raises(UserError, match=r"empty\.pth (is not a checkpoint: it holds no|must hold) named tensors"):
         load_tracker("dimp18", weights=[tmp_path / "empty.pth"], device="cpu")
 
 
