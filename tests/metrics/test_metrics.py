@@ -81,6 +81,7 @@ def test_shared_curves_count_as_updates(kind, protocol):
         shared.add_curves(one_pass_curves(*sequence, protocol))
         assert shared.compute() == updated.compute()  # the result of the sequence before is not kept
     assert shared.update_called
+    assert shared.update_count == 5
     assert shared.num_sequences == 5
     many = torch.stack([torch.from_numpy(kind.select(one_pass_curves(*s, protocol))) for s in sequences()])
     assert shared.score(many).shape == (5,)
