@@ -3,7 +3,8 @@
 # make faults   trainings and evaluations killed at random moments
 # make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200)
 # make exhaustive   further golden traces, trainings of all parts of the network, more trackers in the closed loop
-# Both install into .venv first; an install is found again until the lock or the project file changes.
+# make mutants   changes one expression at a time in the code that computes, lists the changes that no test notices
+# All install into .venv first; an install is found again until the lock or the project file changes.
 
 PYTHON ?= python3
 SHELL := /bin/bash
@@ -14,7 +15,7 @@ DATA ?= ../shared/data
 BACKBONE_WEIGHTS ?= ../shared/weights/resnet18_imagenet_layer3.safetensors
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: install test exhaustive faults lint demo train-weights lock
+.PHONY: install test exhaustive faults mutants lint demo train-weights lock
 install: $(INSTALLED)
 
 $(INSTALLED):
@@ -41,6 +42,11 @@ exhaustive: install
 # One after the other: the moments of the kills are to be those of a machine at work, not of one that is overloaded.
 faults: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -s -m faults
+
+mutants: install
+	rm -rf mutants
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv/bin/mutmut run
+	.venv/bin/mutmut results
 
 demo: install
 	rm -rf demo

@@ -94,11 +94,11 @@ def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[int, int], min_size:
     [0.0, 20.0, 10.0, 50.0]
     """
     height, width = image_size
-    length = np.array([width, height], dtype=np.float64)
+    length = np.array([width, height])
     least = np.minimum(min_size, length)
-    corners = np.asarray(boxes_xyxy, dtype=np.float64)
-    low = np.minimum(corners[..., :2], corners[..., 2:]).clip(0, length)
-    high = np.maximum(corners[..., :2], corners[..., 2:]).clip(0, length)
+    # Outside the image, `low` exceeds `high`, which makes the box short.
+    low = np.maximum(0, np.minimum(boxes_xyxy[..., :2], boxes_xyxy[..., 2:]))
+    high = np.minimum(length, np.maximum(boxes_xyxy[..., :2], boxes_xyxy[..., 2:]))
     center = ((low + high) / 2).clip(least / 2, length - least / 2)
     short = high - low < least
     low = np.where(short, center - least / 2, low)
@@ -122,10 +122,9 @@ def clip_as_original(boxes_xyxy: np.ndarray, image_size: tuple[int, int]) -> np.
     [0.0, 50.0, 10.0, 20.0]
     """
     margin = 10.0
-    length = np.array(image_size[::-1], dtype=np.float64)
-    corners = np.asarray(boxes_xyxy, dtype=np.float64)
-    low = np.maximum(0, np.minimum(corners[..., :2], length - margin))
-    high = np.maximum(margin, np.minimum(corners[..., 2:], length))
+    length = np.array(image_size[::-1])
+    low = np.maximum(0, np.minimum(boxes_xyxy[..., :2], length - margin))
+    high = np.maximum(margin, np.minimum(boxes_xyxy[..., 2:], length))
     return np.concatenate([low, high], axis=-1)
 
 

@@ -128,7 +128,7 @@ class Window:
         Returns:
             Boxes of shape ``(..., 4)``, xyxy in crop pixels.
         """
-        crop_xyxy: np.ndarray = (np.asarray(boxes_xyxy, dtype=np.float64) - self._origin) * (crop_size / self._size)
+        crop_xyxy: np.ndarray = (boxes_xyxy - self._origin) * (crop_size / self._size)
         return crop_xyxy
 
     def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
@@ -141,7 +141,7 @@ class Window:
         Returns:
             Boxes of shape ``(..., 4)``, xyxy in image pixels.
         """
-        boxes_xyxy: np.ndarray = np.asarray(crop_xyxy, dtype=np.float64) * (self._size / crop_size) + self._origin
+        boxes_xyxy: np.ndarray = crop_xyxy * (self._size / crop_size) + self._origin
         return boxes_xyxy
 
     def paste(self, crop_mask: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
@@ -217,12 +217,13 @@ class OriginalWindow(Window):
             crop_size: Side length of the crop in pixels.
         """
         x, y, w, h = self.box_xywh
-        boxes = np.asarray(boxes_xyxy, dtype=np.float64)
         scale = (crop_size / self._size[:2]).astype(np.float32)
-        low, size = boxes[..., :2].astype(np.float32), (boxes[..., 2:] - boxes[..., :2]).astype(np.float32)
+        low = boxes_xyxy[..., :2].astype(np.float32)
+        size = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).astype(np.float32)
         shift = low + np.float32(0.5) * size - np.array([x + 0.5 * w, y + 0.5 * h], dtype=np.float32)
         center, half = np.float32((crop_size - 1) / 2) + shift * scale, np.float32(0.5) * size * scale
-        return np.concatenate([center.astype(np.float64) - half, center.astype(np.float64) + half], axis=-1)
+        corners = np.subtract(center, half, dtype=np.float64), np.add(center, half, dtype=np.float64)
+        return np.concatenate(corners, axis=-1)
 
     def to_image(self, crop_xyxy: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
         """Map boxes from crop to image coordinates. The crop origin maps to the corner of the unrounded window.
@@ -233,11 +234,9 @@ class OriginalWindow(Window):
         """
         x, y, w, h = self.box_xywh
         reach = (self.search_factor - 1) / 2
-        corners = np.asarray(crop_xyxy)
-        size = (corners[..., 2:] - corners[..., :2]).astype(np.float64)
         scale = self._size[:2] / crop_size
-        low = np.array([x - reach * w, y - reach * h]) + corners[..., :2].astype(np.float64) * scale
-        return np.concatenate([low, low + size * scale], axis=-1)
+        low = np.array([x - reach * w, y - reach * h]) + crop_xyxy[..., :2] * scale
+        return np.concatenate([low, low + (crop_xyxy[..., 2:] - crop_xyxy[..., :2]) * scale], axis=-1)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.bad_samples import BadSamples, OnBadSample
-from alpharefine.data.coco import COCO
-from alpharefine.data.got10k import GOT10k
-from alpharefine.data.imagenet import ImageNetDET, ImageNetVID
-from alpharefine.data.lasot import LaSOT
+from alpharefine.data.kinds import READERS, Kind
 from alpharefine.data.loader import EpochLoader
-from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.pairs import (
     MAX_GAP,
     DrawnPair,
@@ -35,23 +31,8 @@ from alpharefine.data.pairs import (
     collate_drawn,
 )
 from alpharefine.data.reader import Reader, require_choice
-from alpharefine.data.trackingnet import TrackingNet
 from alpharefine.errors import UserError
 from alpharefine.options import GeometryName
-
-Kind = Literal["got10k", "lasot", "coco", "mask_video", "saliency", "trackingnet", "imagenet_vid", "imagenet_det"]
-
-_READERS: dict[Kind, type[Reader]] = {
-    "got10k": GOT10k,
-    "lasot": LaSOT,
-    "coco": COCO,
-    "mask_video": MaskVideo,
-    "saliency": Saliency,
-    "trackingnet": TrackingNet,
-    "imagenet_vid": ImageNetVID,
-    "imagenet_det": ImageNetDET,
-}
-
 
 _SIZES = ("batch_size", "pairs_per_epoch", "seed")
 """Arguments that the pairs of a batch depend on."""
@@ -85,8 +66,8 @@ class Source:
         Raises:
             UserError: If the data set does not exist, or its kind or an option is unknown.
         """
-        require_choice("Data set", "kind", self.kind, tuple(_READERS))
-        reader = _READERS[self.kind]
+        require_choice("Data set", "kind", self.kind, tuple(READERS))
+        reader = READERS[self.kind]
         known = [name for name in inspect.signature(reader).parameters if name != "root"]
         for name in self.options:
             require_choice(f"Data set `{self.kind}`", "options", name, tuple(known))
@@ -95,7 +76,7 @@ class Source:
     @property
     def has_masks(self) -> bool:
         """True if the data set has masks for training."""
-        return _READERS[self.kind].has_masks and bool(self.options.get("masks", True))
+        return READERS[self.kind].has_masks and bool(self.options.get("masks", True))
 
 
 class PairDataModule(pl.LightningDataModule):

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from alpharefine.boxes import clip_to_image, is_valid, paired_iou, xywh_to_xyxy, xyxy_to_xywh
+from alpharefine.boxes import clip_as_original, clip_to_image, is_valid, paired_iou, xywh_to_xyxy, xyxy_to_xywh
 
 NAN, INF = float("nan"), float("inf")
 
@@ -45,6 +46,7 @@ class TestPairedIoU:
             pytest.param([4, 4, 0, 0], [0, 0, 4, 4], 0.0, id="corners out of order"),
             pytest.param([4, 4, 0, 0], [4, 4, 0, 0], 0.0, id="both out of order"),
             pytest.param([-3, -3, -1, -1], [-2, -3, -1, -1], 0.5, id="negative coordinates"),
+            pytest.param([0, 0, 0.5, 0.5], [0, 0, 0.5, 0.25], 0.5, id="smaller than a pixel"),
         ],
     )
     def test_hand_worked(self, a_xyxy: list[float], b_xyxy: list[float], iou: float) -> None:
@@ -121,6 +123,21 @@ class TestClip:
         height, width = expected["clip_hw"].tolist()
         clipped_xyxy = clip_to_image(xywh_to_xyxy(expected["clip_in"]), (height, width))
         np.testing.assert_allclose(xyxy_to_xywh(clipped_xyxy), expected["clip_out"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("clip", [clip_to_image, clip_as_original])
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_clipping_keeps_the_shape_and_computes_in_float64(clip: Callable[..., np.ndarray], dtype: type) -> None:
+    boxes_xyxy = np.array([[[20, 30, 60, 70], [-9, 30, 4, 170]]], dtype=dtype)
+    clipped_xyxy = clip(boxes_xyxy, (100, 200))
+    assert clipped_xyxy.dtype == np.float64
+    assert clipped_xyxy.tolist() == [[[20, 30, 60, 70], [0, 30, 10, 100]]]
+
+
+@pytest.mark.parametrize("clip", [clip_to_image, clip_as_original])
+def test_float32_boxes_are_clipped_in_float64(clip: Callable[..., np.ndarray]) -> None:
+    boxes_xyxy = np.random.default_rng(3).uniform(-300, 500, (500, 4)).astype(np.float32)
+    assert np.array_equal(clip(boxes_xyxy, (100, 200)), clip(boxes_xyxy.astype(np.float64), (100, 200)))
 
 
 def test_valid_boxes() -> None:

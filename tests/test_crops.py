@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from alpharefine.boxes import xywh_to_xyxy, xyxy_to_xywh
-from alpharefine.crops import OriginalWindow, OriginalWindowBack, Window
+from alpharefine.crops import GEOMETRIES, OriginalWindow, OriginalWindowBack, Window
 from alpharefine.models import AlphaRefineNet, NetworkConfig
+from alpharefine.options import GeometryName
 
 NAN, INF = float("nan"), float("inf")
 
@@ -124,6 +125,7 @@ class TestCut:
             pytest.param(Window(-20, 5, 20, 20), id="left, touching"),
             pytest.param(Window(60, 5, 20, 20), id="right, touching"),
             pytest.param(Window(5, -99, 20, 20), id="above"),
+            pytest.param(Window(5, -20, 20, 20), id="above, touching"),
             pytest.param(Window(5, 40, 20, 20), id="below, touching"),
             pytest.param(Window(-99, -99, 20, 20), id="beyond a corner"),
             pytest.param(Window(-(10**15), 10**15, 20, 20), id="very far"),
@@ -133,10 +135,13 @@ class TestCut:
         image = random_image()
         assert not window.overlaps((40, 60))
         assert window.cut(image, 8).shape == (8, 8, 3)
+        assert window.cut(image, 8).dtype == np.uint8
         assert not window.cut(image, 8).any()
         assert not window.paste(np.ones((8, 8), np.float32), (40, 60)).any()
 
-    @pytest.mark.parametrize("window", [Window(-19, 5, 20, 20), Window(59, 5, 20, 20), Window(5, 39, 20, 20)])
+    @pytest.mark.parametrize(
+        "window", [Window(-19, 5, 20, 20), Window(59, 5, 20, 20), Window(5, -19, 20, 20), Window(5, 39, 20, 20)]
+    )
     def test_one_line_of_pixels_is_an_overlap(self, window: Window) -> None:
         assert window.overlaps((40, 60))
 
@@ -179,12 +184,24 @@ class TestHugeWindow:
         image = random_image()
         assert np.abs(window.cut(image, 32) - slow_cut(image, window, 32)).max() <= 1
 
-    def test_equal_to_the_built_window_just_below_the_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        image, window = random_image(), Window(-31, -20, 100, 90)
+    @pytest.mark.parametrize(
+        "window",
+        [
+            pytest.param(Window(-31, -20, 100, 90), id="larger than the image"),
+            pytest.param(Window(5, 4, 8, 5), id="enlarged"),
+            pytest.param(Window(21, 12, 33, 20), id="reduced"),
+            pytest.param(Window(-4, -9, 14, 12), id="over the upper left corner"),
+            pytest.param(Window(47, 31, 23, 15), id="over the lower right corner"),
+        ],
+    )
+    def test_equal_to_the_built_window_below_the_limit(self, window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+        image = random_image()
         mask = np.random.default_rng(3).random((16, 16), dtype=np.float32)
         crop, pasted = window.cut(image, 16), window.paste(mask, (40, 60))
         monkeypatch.setattr("alpharefine.crops._MAX_BUILT_AREA", 0)
-        assert np.abs(window.cut(image, 16).astype(int) - crop).max() <= 1
+        sampled = window.cut(image, 16)
+        assert sampled.dtype == np.uint8
+        assert np.abs(sampled.astype(int) - crop).max() <= 1
         np.testing.assert_allclose(window.paste(mask, (40, 60)), pasted, atol=1e-5)
 
     @pytest.mark.parametrize("size", [1e6, 1e30, 1e300])
@@ -251,6 +268,57 @@ class TestOriginalWindowBack:
         assert type(ours) is OriginalWindowBack
         np.testing.assert_array_equal(ours.cut(random_image(), 16), theirs.cut(random_image(), 16))
         assert not AlphaRefineNet(NetworkConfig("resnet18", geometry="original_window")).corner_head.grid.reaches_end
+
+    def test_another_crop_size(self) -> None:
+        window = OriginalWindowBack.around(np.array([10.0, 20.0, 30.0, 40.0]))
+        crop_xyxy = np.array([8.0, 16.0, 24.0, 40.0])
+        assert window.to_image(crop_xyxy, crop_size=64).tolist() == window.to_image(4 * crop_xyxy + 1.5).tolist()
+
+
+class TestPrecision:
+    """The geometries differ in where they round to float32."""
+
+    BOX_XYWH = np.array([13.3, 21.7, 41.9, 33.1])
+    CROP_XYXY = np.random.default_rng(6).uniform(-50, 300, (2, 3, 4)).astype(np.float32)
+
+    @pytest.mark.parametrize("kind", [Window, OriginalWindow, OriginalWindowBack])
+    def test_boxes_are_mapped_one_by_one_to_float64(self, kind: type[Window]) -> None:
+        window = kind.around(self.BOX_XYWH)
+        for mapped in (window.to_crop, window.to_image):
+            found = mapped(self.CROP_XYXY)
+            assert found.dtype == np.float64
+            assert found.tolist() == [[mapped(box).tolist() for box in boxes] for boxes in self.CROP_XYXY]
+
+    @pytest.mark.parametrize("kind", [Window, OriginalWindowBack])
+    def test_the_way_back_is_computed_in_float64(self, kind: type[Window]) -> None:
+        window = kind.around(self.BOX_XYWH)
+        np.testing.assert_array_equal(
+            window.to_image(self.CROP_XYXY), window.to_image(self.CROP_XYXY.astype(np.float64))
+        )
+
+    def test_the_original_centers_a_box_in_float32_and_adds_its_sides_in_float64(self) -> None:
+        window = OriginalWindow.around(self.BOX_XYWH)
+        points, boxes_xyxy = self.CROP_XYXY[..., [0, 1, 0, 1]], self.CROP_XYXY.astype(np.float64)
+        centers = window.to_crop(points)
+        assert np.array_equal(centers, centers.astype(np.float32))
+        label_xyxy = window.to_crop(boxes_xyxy)
+        for corner in (label_xyxy[..., :2], label_xyxy[..., 2:]):
+            assert (corner != corner.astype(np.float32)).any()
+
+    def test_the_original_keeps_the_search_factor(self) -> None:
+        window = OriginalWindow.around(self.BOX_XYWH, 4.0)
+        exact = Window.around(self.BOX_XYWH, 4.0)
+        assert (window.x0, window.y0, window.width, window.height) == (
+            exact.x0, exact.y0, exact.width, exact.height
+        )  # fmt: skip
+        np.testing.assert_allclose(window.to_image(np.zeros(4))[:2], self.BOX_XYWH[:2] - 1.5 * self.BOX_XYWH[2:])
+
+
+@pytest.mark.parametrize(("name", "far_end"), [("exact", 256), ("original", 255), ("original_window", 255)])
+def test_mirrored_boxes(name: GeometryName, far_end: int) -> None:
+    crop_xyxy = np.array([[[0.0, 10.0, 100.0, 60.0], [30.0, 0.0, 40.0, 256.0]]])
+    expected = [[[far_end - 100, 10, far_end, 60], [far_end - 40, 0, far_end - 30, 256]]]
+    assert GEOMETRIES[name].mirrored(crop_xyxy).tolist() == expected
 
 
 class TestPaste:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from alpharefine.data.coco import COCO, coco_files
 from alpharefine.data.frames import list_folders
@@ -12,6 +13,8 @@ from alpharefine.data.lasot import LaSOT
 from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.reader import Reader
 from alpharefine.data.trackingnet import TrackingNet
+
+Kind = Literal["got10k", "lasot", "coco", "mask_video", "saliency", "trackingnet", "imagenet_vid", "imagenet_det"]
 
 READERS: dict[str, type[Reader]] = {
     "got10k": GOT10k,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -103,6 +105,9 @@ def test_golden_crops_and_masks(golden: dict[str, np.ndarray]) -> None:
     assert compared == 3
 
 
+UNCHANGED = PairAugmentation(gray_prob=0, brightness=0)
+
+
 def flat(value: int = 100) -> np.ndarray:
     return np.full((16, 16, 3), value, np.uint8)
 
@@ -116,7 +121,7 @@ def dots() -> np.ndarray:
 class TestPhotometric:
     def test_nothing_asked_for_changes_nothing(self) -> None:
         image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        photometric = Photometric(PairAugmentation().jitter_only())
+        photometric = Photometric(UNCHANGED)
         assert all(np.array_equal(photometric(image, False, np.random.default_rng(i)), image) for i in range(10))
 
     def test_brightness_is_a_uniform_factor(self) -> None:
@@ -142,7 +147,7 @@ class TestPhotometric:
 
     def test_gray_has_the_brightness_that_opencv_gives(self) -> None:
         image = np.random.default_rng(4).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        gray = Photometric(PairAugmentation().jitter_only())(image, True, np.random.default_rng(0))
+        gray = Photometric(UNCHANGED)(image, True, np.random.default_rng(0))
         assert np.array_equal(gray, np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2))
 
     @pytest.mark.parametrize(("blur_prob", "low", "high"), [(0.0, 0, 0), (0.3, 60, 120), (1.0, 300, 300)])
@@ -160,10 +165,23 @@ class TestPhotometric:
         assert abs(np.corrcoef(brightness, spread)[0, 1]) < 0.25
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "most"),
-    [("flip_prob", 1.5, "1.0"), ("gray_prob", -0.1, "1.0"), ("brightness", 2, "1.0"), ("scale_jitter", -1, "inf")],
-)
-def test_values_out_of_range(name: str, value: float, most: str) -> None:
-    with pytest.raises(UserError, match=rf"`augmentation\.{name}` must be in 0\.\.{most}, got {value}\."):
-        PairAugmentation(**{name: value}).check()
+NAMES = [each.name for each in fields(PairAugmentation)]
+
+
+class TestRanges:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_values_out_of_range(self, name: str) -> None:
+        value, most = (-0.1, "inf") if name.endswith("_jitter") else (1.1, "1.0")
+        with pytest.raises(UserError, match=rf"`augmentation\.{name}` must be in 0\.\.{most}, got {value}\."):
+            PairAugmentation(**{name: value}).check()
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_ends_of_a_range_belong_to_it(self, name: str) -> None:
+        for value in (0, 1):
+            PairAugmentation(**{name: value}).check()
+
+
+def test_albumentations_is_not_asked_for_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE", raising=False)
+    Photometric(UNCHANGED)
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"

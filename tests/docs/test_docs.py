@@ -14,6 +14,7 @@ import pytest
 
 from alpharefine.cli.arguments import ALIASES, TYPES, make_parser, parse_config
 from alpharefine.cli.main import SUBCOMMANDS
+from alpharefine.data.kinds import READERS
 from alpharefine.evaluation.datasets.base import EvaluationDataset
 from alpharefine.evaluation.datasets.registry import DATASETS
 from alpharefine.evaluation.metrics_file import read_metrics
@@ -166,13 +167,10 @@ def test_the_table_of_protocols_is_complete() -> None:
 
 
 def test_the_table_of_training_data_is_that_of_the_registry() -> None:
-    from datamodules import pairs
-
     table = rows((DOCS / "data.md").read_text(encoding="utf-8"))
-    readers = pairs._READERS
-    assert {row[2].strip("`") for row in table} == set(readers)
+    assert {row[2].strip("`") for row in table} == set(READERS)
     for row in table:
-        assert row[3] == ("yes" if readers[row[2].strip("`")].has_masks else "no")  # type: ignore[index]
+        assert row[3] == ("yes" if READERS[row[2].strip("`")].has_masks else "no")
 
 
 def test_the_shape_of_metrics_json(tmp_path: Path) -> None:

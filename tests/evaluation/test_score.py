@@ -51,7 +51,14 @@ def test_got10k_scores_by_hand():
     assert run.scores == dict(zip(GOT10K_KEYS, (pytest.approx(100 * 10 / 12), 75.0, 75.0), strict=True))  # 4 frames
     assert run.curves["success"][[0, 33, 34, 99]].tolist() == [1.0, 1.0, 0.75, 0.75]
     assert run.sequence_curves["success"].shape == (2, 101)
+    assert run.sequence_curves["success"][:, [0, 33, 34, 99]].tolist() == [[1.0, 1.0, 0.0, 0.0], [1.0] * 4]
     assert run.attributes == {"OV": run.sequences["a"]}
+
+
+def test_got10k_an_overlap_at_the_threshold_is_no_success():
+    truth = GroundTruth(np.array([BOX] * 2), np.zeros(2, dtype=bool), (100, 100))
+    run = score_run({"a": np.array([BOX, (11.0, 21.0, 10.0, 5.0)])}, [EvaluationSequence("a", truth)], "got10k")
+    assert run.scores == run.sequences["a"] == {"ao": 50.0, "sr_50": 0.0, "sr_75": 0.0}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -128,6 +128,7 @@ def test_shared_overlaps_count_as_updates():
             one.update(*case)
             other.add_overlaps(overlaps)
             assert one.compute() == other.compute()
+            assert one.update_count == other.update_count
 
 
 def test_threshold_out_of_range():

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from alpharefine.errors import UserError
-from alpharefine.metrics import NormalizedPrecision, Precision, SuccessAUC
+from alpharefine.metrics import AverageOverlap, BoxIoU, MaskIoU, NormalizedPrecision, Precision, SuccessAUC, SuccessRate
 from alpharefine.metrics.functional import PROTOCOLS, one_pass_curves
 
 
@@ -81,10 +81,18 @@ def test_shared_curves_count_as_updates(kind, protocol):
         shared.add_curves(one_pass_curves(*sequence, protocol))
         assert shared.compute() == updated.compute()  # the result of the sequence before is not kept
     assert shared.update_called
+    assert shared.update_count == 5
     assert shared.num_sequences == 5
     many = torch.stack([torch.from_numpy(kind.select(one_pass_curves(*s, protocol))) for s in sequences()])
     assert shared.score(many).shape == (5,)
     assert shared.score(many).mean().item() == pytest.approx(shared.compute().item(), abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    "kind", [SuccessAUC, Precision, NormalizedPrecision, AverageOverlap, SuccessRate, BoxIoU, MaskIoU]
+)
+def test_a_higher_score_is_better_and_a_batch_is_scored_on_its_own(kind):
+    assert (kind.higher_is_better, kind.is_differentiable, kind.full_state_update) == (True, False, False)
 
 
 @pytest.mark.parametrize("kind", [SuccessAUC, Precision, NormalizedPrecision])

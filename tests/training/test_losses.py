@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.training.losses import corner_loss, l1_giou_loss, mask_loss
+from alpharefine.training.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss
 
 
 def random_masks(num: int, side: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -118,3 +118,26 @@ class TestMaskLoss:
         halves = [mask_loss(logits[s], target[s], has_mask[s], num_masks) for s in (slice(0, 2), slice(2, 4))]
         (averaged,) = torch.autograd.grad((halves[0] + halves[1]) / 2, logits)
         torch.testing.assert_close(averaged, whole)
+
+
+class TestBestCellLoss:
+    """Cells of 32 px: 8 x 8 of them."""
+
+    @pytest.mark.parametrize(
+        ("target_xyxy", "row", "column"),
+        [
+            pytest.param([64, 96, 95, 127], 3, 2, id="inside a cell"),
+            pytest.param([32, 0, 96, 64], 1, 2, id="on the edge of a cell"),
+            pytest.param([0, 0, 1, 1], 0, 0, id="first"),
+            pytest.param([250, 254, 256, 256], 7, 7, id="last"),
+            pytest.param([256, 200, 256, 202], 6, 7, id="at the end of the crop"),
+            pytest.param([-90, -20, -10, -10], 0, 0, id="before the crop"),
+            pytest.param([300, 290, 310, 300], 7, 7, id="behind the crop"),
+        ],
+    )
+    def test_the_cell_of_the_center(self, target_xyxy: list[float], row: int, column: int) -> None:
+        scores = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        target = torch.tensor([target_xyxy, [0, 0, 256, 256]], dtype=torch.float64)
+        chances = scores.flatten(1).softmax(1).view(2, 8, 8)
+        expected = -(chances[0, row, column].log() + chances[1, 4, 4].log()) / 2
+        assert best_cell_loss(scores, target).item() == pytest.approx(expected.item(), abs=1e-12)
