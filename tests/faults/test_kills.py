@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,17 @@ from tests.cli.test_evaluate_launch import boxes_in
 from tests.faults.processes import Interrupted, one_worker, whole_command
 from tests.training_runs import PROJECT, arguments, read_checkpoint, read_metrics, run
 
-NUM_KILLS = [pytest.param(2, marks=pytest.mark.slow), pytest.param(30, marks=pytest.mark.faults)]
+NUM_KILLS = [1, 30]
+
+
+def cases(*values: tuple[Any, ...], quick: Sequence[str]) -> list[Any]:
+    """Return each case with each number of kills; only quick cases with one kill are part of every run of the tests."""
+    return [
+        pytest.param(*case, num_kills, id=f"{name}-{num_kills}", marks=[] if num_kills == 1 else pytest.mark.faults)
+        for name, *case in values
+        for num_kills in NUM_KILLS
+        if num_kills > 1 or name in quick
+    ]
 
 
 def modified(folder: Path, pattern: str) -> Callable[[], object]:
@@ -59,14 +69,20 @@ def command(data_root: Path, out: Path, name: str, num_workers: int, num_process
     return [str(PROJECT / "train.py"), *arguments(data_root, out, "--resume", "auto", **options)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("num_workers", "num_processes", "victims"),
-    [(0, 1, whole_command), (1, 1, whole_command), (2, 1, whole_command), (0, 2, whole_command), (2, 1, one_worker)],
-    ids=["0 workers", "1 worker", "2 workers", "2 processes", "a worker alone"],
+    ("num_workers", "num_processes", "victims", "num_kills"),
+    cases(
+        ("0 workers", 0, 1, whole_command),
+        ("1 worker", 1, 1, whole_command),
+        ("2 workers", 2, 1, whole_command),
+        ("2 processes", 0, 2, whole_command),
+        ("a worker alone", 2, 1, one_worker),
+        quick=["2 workers"],
+    ),
 )
-@pytest.mark.parametrize("num_kills", NUM_KILLS)
 def test_a_killed_training_ends_like_an_undisturbed_one(
-    data_root: Path, tmp_path: Path, num_kills: int, num_workers: int, num_processes: int, victims: Any
+    data_root: Path, tmp_path: Path, num_workers: int, num_processes: int, victims: Any, num_kills: int
 ) -> None:
     done = run(*command(data_root, tmp_path, "straight", num_workers, num_processes), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -168,14 +184,18 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("num_processes", "victims"),
-    [(1, whole_command), (2, whole_command), (2, one_worker)],
-    ids=["1 process", "2 processes", "a worker alone"],
+    ("num_processes", "victims", "num_kills"),
+    cases(
+        ("1 process", 1, whole_command),
+        ("2 processes", 2, whole_command),
+        ("a worker alone", 2, one_worker),
+        quick=["2 processes", "a worker alone"],
+    ),
 )
-@pytest.mark.parametrize("num_kills", NUM_KILLS)
 def test_a_killed_evaluation_ends_like_an_undisturbed_one(
-    videos: Path, checkpoint: Path, tmp_path: Path, num_kills: int, num_processes: int, victims: Any
+    videos: Path, checkpoint: Path, tmp_path: Path, num_processes: int, victims: Any, num_kills: int
 ) -> None:
     def evaluation(out: Path) -> list[str]:
         options = {"tracker": "oracle", "data_root": videos, "ckpt": checkpoint, "output_dir": out}
