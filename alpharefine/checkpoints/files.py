@@ -68,7 +68,7 @@ def read_weight_file(path: Path, option: str = "--ckpt") -> WeightFile:
         UserError: If the file is missing or damaged, is neither format, or requires code.
     """
     if not path.is_file():
-        raise UserError(f"`{option}`: no file {path}; give an existing file.")
+        raise UserError(f"`{option}`: no file {path}; give a checkpoint.")
     if not is_safetensors(path):
         return WeightFile(read_torch_file(path, option), None)
     try:

@@ -75,7 +75,7 @@ def test_what_the_file_does_not_tell_is_said(writer, golden: Path, root: Path, t
     writer.write(tmp_path / "ar18.pth.tar", shapes(golden, "ar18_cm"), constructor=UNKNOWN)
     run(root, tmp_path / "ar18.pth.tar", tmp_path / "out")
     told = capsys.readouterr().out
-    assert "(unknown constructor) SEcm_r18:SEcm_resnet18" in told
+    assert "(unknown constructor SEcm_r18:SEcm_resnet18)" in told
     assert told.count("Ambiguous checkpoint: assuming neck=pixel") == 1
 
 
@@ -97,7 +97,7 @@ def test_malicious_files(writer, golden: Path, root: Path, tmp_path: Path, kind:
             {"epoch": 1, "state_dict": {"a": torch.zeros(2)}, "hyper_parameters": {"lr": 1}},
             "not a checkpoint of a refin",
         ),
-        ({"model": {"a": torch.zeros(2)}}, r"not a checkpoint of a refinement network \(it holds model\)"),
+        ({"model": {"a": torch.zeros(2)}}, r"not a checkpoint of a refinement network \(it holds a\)"),
     ],
     ids=["text", "Lightning", "torch"],
 )
