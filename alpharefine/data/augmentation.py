@@ -47,6 +47,10 @@ class PairAugmentation:
             if not 0 <= value <= most:
                 raise UserError(f"`augmentation.{each.name}` must be in 0..{most}, got {value}.")
 
+    def jitter_only(self) -> PairAugmentation:
+        """Return an augmentation with the same box jitter and no other change."""
+        return PairAugmentation(self.scale_jitter, self.center_jitter, gray_prob=0.0, brightness=0.0)
+
     def jitter(self, box_xywh: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Shift and scale a box randomly, to simulate an inaccurate tracker.
 

@@ -105,7 +105,7 @@ def test_golden_crops_and_masks(golden: dict[str, np.ndarray]) -> None:
     assert compared == 3
 
 
-UNCHANGED = PairAugmentation(gray_prob=0, brightness=0)
+UNCHANGED = PairAugmentation().jitter_only()
 
 
 def flat(value: int = 100) -> np.ndarray:
@@ -116,6 +116,11 @@ def dots() -> np.ndarray:
     image = np.full((33, 33, 3), 60, np.uint8)
     image[16, 16] = 160
     return image
+
+
+def test_jitter_only() -> None:
+    wild = PairAugmentation(0.3, 0.4, 0.5, brightness=1, contrast=1, saturation=1, blur_prob=1, flip_prob=1)
+    assert wild.jitter_only() == PairAugmentation(0.3, 0.4, gray_prob=0, brightness=0)
 
 
 class TestPhotometric:

@@ -13,6 +13,7 @@ from alpharefine.metrics.functional import (
     PROTOCOLS,
     SUCCESS_THRESHOLDS,
     count_greater,
+    got10k_overlaps,
     one_pass_curves,
     score_frames,
 )
@@ -191,6 +192,25 @@ def test_got10k_scores_absent_frames_and_drops_nan_ground_truth():
     frames = score_frames([BOX, BOX, MISSED], target, [False, False, True], "got10k")
     assert frames.overlaps.tolist() == pytest.approx([1.0, 0.0])
     assert frames.num_frames == 2
+
+
+@pytest.mark.parametrize("protocol", ["pysot", "got10k"])
+def test_equal_boxes_overlap_by_no_more_than_one(protocol):
+    """Rounding makes the ratio of the areas greater than 1 for many of them, which would be a success at 1."""
+    boxes = np.random.default_rng(0).uniform(1, 9, (300, 4)) / 10
+    assert one_pass_curves(boxes, boxes, None, protocol).success[-1] == 0
+    assert got10k_overlaps(boxes, boxes).max() <= 1
+    assert got10k_overlaps(boxes, boxes).min() > 1 - 1e-12
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_integers_and_half_floats_are_scored_in_float64(protocol):
+    boxes = np.array([[11, 21, 10, 9], [100, 200, 250, 200], [300, 5, 160, 180]])
+    expected = one_pass_curves(boxes + 3.0, boxes.astype(float), None, protocol)
+    for dtype in (np.int16, np.float16):
+        curves = one_pass_curves((boxes + 3).astype(dtype), boxes.astype(dtype), None, protocol)
+        assert curves.success.tolist() == expected.success.tolist()
+        assert curves.norm_precision.tolist() == expected.norm_precision.tolist()
 
 
 def test_got10k_two_empty_boxes_overlap_by_zero():
