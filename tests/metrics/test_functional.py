@@ -69,6 +69,21 @@ def test_overlap_by_hand(pred, inclusive, continuous):
         assert overlaps(protocol, pred, BOX) == pytest.approx([1.0, continuous], abs=1e-15)
 
 
+@pytest.mark.parametrize("protocol", ["lasot", "pytracking"])
+def test_overlaps_are_rounded_as_in_the_toolkits_with_the_last_pixel_of_a_box(protocol):
+    """An error of one bit decides at a threshold."""
+    rng = np.random.default_rng(4)
+    target = rng.uniform(1, 20, (100, 4))
+    pred = np.concatenate([target[:1], target[1:] + rng.uniform(-0.9, 0.9, (99, 4))])
+    for (ax, ay, aw, ah), (bx, by, bw, bh), overlap in zip(
+        pred.tolist(), target.tolist(), score_frames(pred, target, None, protocol).overlaps, strict=True
+    ):
+        width = min(ax + aw - 1, bx + bw - 1) - max(ax, bx) + 1
+        height = min(ay + ah - 1, by + bh - 1) - max(ay, by) + 1
+        common = max(width, 0.0) * max(height, 0.0)
+        assert overlap == common / (aw * ah + bw * bh - common)
+
+
 def test_center_errors_by_hand():
     frames = score_frames([BOX, (14.0, 25.0, 10.0, 10.0)], [BOX, BOX])
     assert frames.errors.tolist() == [0.0, 5.0]  # 3 to the right, 4 down
@@ -159,6 +174,8 @@ def test_lasot_invalid_ground_truth_misses_the_overlap_and_hits_the_center(targe
     ("target", "expected"),
     [
         pytest.param(ZERO_BOX, (-1.0, -1.0, -1.0), id="center at -0.5"),
+        pytest.param((0.0, 21.0, 1.0, 5.0), (-1.0, -1.0, -1.0), id="center at 0"),
+        pytest.param((0.0, 21.0, 2.0, 5.0), (-1.0, 0.0, 0.0), id="center at 0.5"),
         pytest.param((0.0, 21.0, 5.0, 5.0), (-1.0, 0.0, 0.0), id="x = 0 with its center inside"),
     ],
 )
