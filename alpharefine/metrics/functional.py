@@ -362,7 +362,7 @@ def _with_first_box_of(target: np.ndarray, pred: np.ndarray) -> np.ndarray:
 
 
 def _clip(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    size = np.array([[image_size[1]], [image_size[0]]], dtype=np.float64)
+    size = np.array([[image_size[1]], [image_size[0]]])
     corners = boxes[:2].clip(0.0, size)
     return np.concatenate([corners, boxes[2:].clip(0.0, size - corners)])
 

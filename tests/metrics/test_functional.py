@@ -69,19 +69,22 @@ def test_overlap_by_hand(pred, inclusive, continuous):
         assert overlaps(protocol, pred, BOX) == pytest.approx([1.0, continuous], abs=1e-15)
 
 
-@pytest.mark.parametrize("protocol", ["lasot", "pytracking"])
-def test_overlaps_are_rounded_as_in_the_toolkits_with_the_last_pixel_of_a_box(protocol):
-    """An error of one bit decides at a threshold."""
+@pytest.mark.parametrize(
+    ("protocol", "pixel", "eps"), [("lasot", 1, 0), ("pytracking", 1, 0), ("pysot", 0, 0), ("got10k", 0, 2.0**-52)]
+)
+def test_overlaps_are_rounded_as_in_the_toolkits(protocol, pixel, eps):
+    """One bit decides at a threshold. Toolkits with an inclusive last pixel subtract 1 and add it again."""
     rng = np.random.default_rng(4)
-    target = rng.uniform(1, 20, (100, 4))
-    pred = np.concatenate([target[:1], target[1:] + rng.uniform(-0.9, 0.9, (99, 4))])
+    target = rng.uniform(0.1, 2, (300, 4))
+    pred = np.concatenate([target[:1], target[1:] * rng.uniform(0.9, 1.1, (299, 4))])
     for (ax, ay, aw, ah), (bx, by, bw, bh), overlap in zip(
         pred.tolist(), target.tolist(), score_frames(pred, target, None, protocol).overlaps, strict=True
     ):
-        width = min(ax + aw - 1, bx + bw - 1) - max(ax, bx) + 1
-        height = min(ay + ah - 1, by + bh - 1) - max(ay, by) + 1
+        width = min(ax + aw - pixel, bx + bw - pixel) - max(ax, bx) + pixel
+        height = min(ay + ah - pixel, by + bh - pixel) - max(ay, by) + pixel
         common = max(width, 0.0) * max(height, 0.0)
-        assert overlap == common / (aw * ah + bw * bh - common)
+        iou = common / (aw * ah + bw * bh - common + eps)
+        assert overlap == (iou if pixel else min(iou, 1.0))
 
 
 def test_center_errors_by_hand():
@@ -130,6 +133,11 @@ def test_lasot_repeats_the_repaired_row_before_a_bad_one(bad):
 def test_lasot_repairs_before_it_sets_the_first_row():
     frames = score_frames([MISSED, ZERO_BOX], [BOX, BOX])
     assert frames.overlaps.tolist() == [1.0, 0.0]  # the second row became the first one as it stood in the file
+
+
+def test_lasot_repeats_the_first_row_if_all_before_are_bad():
+    first, second = (14.0, 25.0, 0.0, 10.0), (99.0, 99.0, 0.0, 10.0)
+    assert score_frames([first, second], [BOX, BOX]).errors[1] == math.hypot(3 - 5, 4)  # centers at 13.5 and 15.5
 
 
 def test_pytracking_repairs_zero_sizes():
