@@ -161,6 +161,12 @@ class TestPhotometric:
         blurred = sum(photometric(dots(), False, rng)[16, 16, 0] < 160 for _ in range(300))
         assert low <= blurred <= high
 
+    def test_the_blur_has_a_standard_deviation_of_half_a_pixel_to_two(self) -> None:
+        photometric, rng = Photometric(PairAugmentation(brightness=0, blur_prob=1.0)), np.random.default_rng(7)
+        peaks = [int(photometric(dots(), False, rng)[16, 16, 0]) for _ in range(300)]
+        strongest, weakest = (cv2.GaussianBlur(dots(), (0, 0), sigma)[16, 16, 0] for sigma in (2.0, 0.5))
+        assert (min(peaks), max(peaks)) == (pytest.approx(strongest, abs=1), pytest.approx(weakest, abs=3))
+
     def test_blur_and_brightness_are_drawn_on_their_own(self) -> None:
         photometric, rng = Photometric(PairAugmentation(brightness=0.2, blur_prob=1.0)), np.random.default_rng(6)
         crops = np.array([photometric(dots(), False, rng)[..., 0] for _ in range(300)], dtype=np.float64)

@@ -121,6 +121,25 @@ def test_the_states_of_two_processes_are_added(build):
         torch.testing.assert_close(one.curve(), whole.curve(), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("kind", [SuccessAUC, Precision, NormalizedPrecision, AverageOverlap])
+def test_the_curve_of_all_processes_leaves_the_state_of_this_one(kind):
+    """The other process has one sequence, or frame, that is a success at every threshold."""
+
+    def both(value, group):
+        return [value, torch.ones_like(value)]
+
+    settings = {"distributed_available_fn": lambda: True, "dist_sync_fn": both}
+    synced, own, alone = kind(**settings), kind(sync_on_compute=False, **settings), kind()
+    for metric in (synced, own, alone):
+        for arguments in sequences():
+            metric.update(*arguments)
+    number = alone.num_frames if kind is AverageOverlap else alone.num_sequences
+    expected = (alone.curve() * number + 1) / (number + 1)
+    for _ in range(2):
+        torch.testing.assert_close(synced.curve(), expected, rtol=0, atol=1e-14)
+        assert torch.equal(own.curve(), alone.curve())
+
+
 @pytest.mark.parametrize("kind", [SuccessAUC, Precision, NormalizedPrecision])
 def test_no_sequence_gives_nan_with_a_warning(kind):
     metric = kind()
