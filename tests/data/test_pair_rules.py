@@ -40,7 +40,9 @@ class TestVideos:
     @pytest.mark.parametrize("kind", [Numbered, NumberedMasks])
     def test_two_visible_frames_are_the_least(self, tmp_path: Path, kind: type[Numbered]) -> None:
         assert PairSource(kind(tmp_path, [[True] * 2, [True]])).sequences.tolist() == [0]
-        with pytest.raises(UserError, match=r"a video needs 2 visible frames and 2 in total, and the longest has 1; "):
+        with pytest.raises(
+            UserError, match=r"a video needs 2 visible frames and 2 in total, and the longest has 1; give "
+        ):
             PairSource(kind(tmp_path, [[True]]))
         with pytest.raises(UserError, match="needs 2 visible frames"):
             PairSource(kind(tmp_path, [[True, False]]))
