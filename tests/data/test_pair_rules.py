@@ -146,6 +146,17 @@ class TestLabels:
             reached |= {x1, x2}
         assert (min(reached), max(reached)) == (0, 256)
 
+    def test_a_flip_mirrors_an_image_that_is_not_symmetric(self) -> None:
+        source = Rectangle((50, 30, 30, 40))
+        source.frame.image[:, ::3] = 0
+        plain, flipped = (
+            PairDataset([source], [1.0], PairAugmentation(0, 0, 0, 0, flip_prob=prob), 1)[0] for prob in (0, 1)
+        )
+        assert not torch.equal(plain.template, plain.template.flip(-1))
+        assert torch.equal(flipped.template, plain.template.flip(-1))
+        assert torch.equal(flipped.search, plain.search.flip(-1))
+        assert flipped.template_xyxy.dtype == flipped.target_xyxy.dtype == torch.float32
+
     def test_pairs_without_a_mask_have_an_empty_one(self) -> None:
         pair = PairDataset([Rectangle((50, 30, 30, 40), mask=False)], [1.0], STILL, 1)[0]
         assert (pair.mask.shape, pair.mask.dtype, int(pair.mask.sum())) == ((256, 256), torch.uint8, 0)
