@@ -76,7 +76,7 @@ class CurveMetric(Metric, ABC):
 
     def curve(self) -> Tensor:
         """Return the mean curve over the sequences of all processes, float64 in 0..1; NaN if there was no sequence."""
-        with self.sync_context(should_sync=self._to_sync, should_unsync=self._should_unsync):
+        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
             return self._mean_curve()
 
     @staticmethod

@@ -217,7 +217,7 @@ def got10k_overlaps(
     pred, target = _keep(counted, pred), _keep(counted, target)
     if image_size is not None:
         pred, target = _clip(pred, image_size), _clip(target, image_size)
-    return np.asarray(np.nan_to_num(_overlaps(pred, target, eps=_EPS).clip(0.0, 1.0), nan=0.0))
+    return np.asarray(np.nan_to_num(_capped(_overlaps(pred, target, eps=_EPS))))
 
 
 def check_protocol(protocol: str) -> None:
@@ -260,8 +260,7 @@ def _columns(argument: str, values: ArrayLike) -> np.ndarray:
     boxes = _array(values)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise UserError(f"`{argument}` must hold x, y, w, h rows of one sequence, shape (N, 4); got {boxes.shape}.")
-    columns: np.ndarray = np.array(boxes.T, dtype=np.float64, order="C")
-    return columns
+    return np.array(boxes.T, dtype=np.float64, order="C")
 
 
 def _lasot(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameScores:
@@ -285,7 +284,7 @@ def _pysot(pred: np.ndarray, target: np.ndarray, absent: np.ndarray) -> FrameSco
     centers, sides = _centers(scored), scored[2:] + 1e-16
     errors, norm_errors = _center_errors(pred, scored, sides)
     return FrameScores(
-        np.where((scored <= 0).any(0), -1.0, _overlaps(pred, scored).clip(0.0, 1.0)),
+        np.where((scored <= 0).any(0), -1.0, _capped(_overlaps(pred, scored))),
         np.where((centers <= 0).any(0), -1.0, errors),
         np.where((centers / sides <= 0).any(0), -1.0, norm_errors),
         target.shape[1],
@@ -330,7 +329,7 @@ def _got10k(pred: np.ndarray, target: np.ndarray, _absent: np.ndarray) -> FrameS
     sides = np.maximum(target[2:], 1.0)
     offsets = _centers(pred) - _centers(target)
     return FrameScores(
-        _overlaps(pred, target, eps=_EPS).clip(0.0, 1.0),
+        _capped(_overlaps(pred, target, eps=_EPS)),
         _lengths(offsets),
         _lengths(offsets / sides),
         target.shape[1],
@@ -363,7 +362,7 @@ def _with_first_box_of(target: np.ndarray, pred: np.ndarray) -> np.ndarray:
 
 
 def _clip(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    size = np.array([[image_size[1]], [image_size[0]]], dtype=np.float64)
+    size = np.array([[image_size[1]], [image_size[0]]])
     corners = boxes[:2].clip(0.0, size)
     return np.concatenate([corners, boxes[2:].clip(0.0, size - corners)])
 
@@ -374,6 +373,11 @@ def _overlaps(a: np.ndarray, b: np.ndarray, pixel: float = 0.0, eps: float = 0.0
     width, height = np.maximum(high - np.maximum(a[:2], b[:2]) + pixel, 0.0)
     intersection = width * height
     return np.asarray(intersection / (a[2] * a[3] + b[2] * b[3] - intersection + eps))
+
+
+def _capped(overlaps: np.ndarray) -> np.ndarray:
+    """Limit overlaps to 1. Rounding can make that of equal boxes slightly greater."""
+    return np.asarray(np.minimum(overlaps, 1.0))
 
 
 def _centers(boxes: np.ndarray) -> np.ndarray:

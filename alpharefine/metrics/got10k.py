@@ -97,7 +97,7 @@ class AverageOverlap(OverlapMetric):
 
     def curve(self) -> Tensor:
         """Return the success curve over the frames of all processes, ``(101,)`` float64; NaN if there was no frame."""
-        with self.sync_context(should_sync=self._to_sync, should_unsync=self._should_unsync):
+        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync):
             return self.num_greater.double() / self.num_frames
 
     def _add(self, overlaps: np.ndarray) -> None:

@@ -35,7 +35,7 @@ class _MeanIoU(Metric):
         return self.iou_sum / self.num_samples
 
     def _add(self, ious: Tensor) -> None:
-        self.iou_sum += ious.sum(dtype=torch.float64)
+        self.iou_sum += ious.sum()
         self.num_samples += ious.numel()
 
 
@@ -80,4 +80,4 @@ class MaskIoU(_MeanIoU):
         predicted, labeled = prob[has_mask] > MASK_THRESHOLD, target[has_mask] > 0
         intersection = (predicted & labeled).sum(dim=(1, 2))
         union = (predicted | labeled).sum(dim=(1, 2))
-        self._add(torch.where(union > 0, intersection / union.clamp(min=1), 1.0))
+        self._add(torch.where(union > 0, intersection.double() / union.clamp(min=1), 1.0))

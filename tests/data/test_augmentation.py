@@ -105,7 +105,7 @@ def test_golden_crops_and_masks(golden: dict[str, np.ndarray]) -> None:
     assert compared == 3
 
 
-UNCHANGED = PairAugmentation(gray_prob=0, brightness=0)
+UNCHANGED = PairAugmentation().jitter_only()
 
 
 def flat(value: int = 100) -> np.ndarray:
@@ -116,6 +116,11 @@ def dots() -> np.ndarray:
     image = np.full((33, 33, 3), 60, np.uint8)
     image[16, 16] = 160
     return image
+
+
+def test_jitter_only() -> None:
+    wild = PairAugmentation(0.3, 0.4, 0.5, brightness=1, contrast=1, saturation=1, blur_prob=1, flip_prob=1)
+    assert wild.jitter_only() == PairAugmentation(0.3, 0.4, gray_prob=0, brightness=0)
 
 
 class TestPhotometric:
@@ -155,6 +160,12 @@ class TestPhotometric:
         photometric, rng = Photometric(PairAugmentation(brightness=0, blur_prob=blur_prob)), np.random.default_rng(5)
         blurred = sum(photometric(dots(), False, rng)[16, 16, 0] < 160 for _ in range(300))
         assert low <= blurred <= high
+
+    def test_the_blur_has_a_standard_deviation_of_half_a_pixel_to_two(self) -> None:
+        photometric, rng = Photometric(PairAugmentation(brightness=0, blur_prob=1.0)), np.random.default_rng(7)
+        peaks = [int(photometric(dots(), False, rng)[16, 16, 0]) for _ in range(300)]
+        strongest, weakest = (cv2.GaussianBlur(dots(), (0, 0), sigma)[16, 16, 0] for sigma in (2.0, 0.5))
+        assert (min(peaks), max(peaks)) == (pytest.approx(strongest, abs=1), pytest.approx(weakest, abs=3))
 
     def test_blur_and_brightness_are_drawn_on_their_own(self) -> None:
         photometric, rng = Photometric(PairAugmentation(brightness=0.2, blur_prob=1.0)), np.random.default_rng(6)

@@ -4,7 +4,15 @@ import pytest
 from alpharefine.errors import UserError
 from alpharefine.evaluation.datasets.base import EvaluationSequence, GroundTruth
 from alpharefine.evaluation.score import GOT10K_KEYS, ONE_PASS_KEYS, read_results, score_run
-from alpharefine.metrics import PROTOCOLS, AverageOverlap, Precision, SuccessAUC, SuccessRate, one_pass_curves
+from alpharefine.metrics import (
+    PROTOCOLS,
+    AverageOverlap,
+    NormalizedPrecision,
+    Precision,
+    SuccessAUC,
+    SuccessRate,
+    one_pass_curves,
+)
 
 BOX, SHIFTED, MISSED = (11.0, 21.0, 10.0, 10.0), (16.0, 21.0, 10.0, 10.0), (300.0, 300.0, 10.0, 10.0)
 NAMES = ("cat-1", "dog-20", "kite-3")
@@ -63,13 +71,14 @@ def test_got10k_an_overlap_at_the_threshold_is_no_success():
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_one_pass_totals_are_those_of_the_metrics(protocol):
-    success, precision = SuccessAUC(protocol), Precision(protocol)
+    success, precision, norm_precision = SuccessAUC(protocol), Precision(protocol), NormalizedPrecision(protocol)
     for sequence in sequences():
-        for metric in (success, precision):
+        for metric in (success, precision, norm_precision):
             metric.update(results()[sequence.name], sequence.truth.boxes_xywh, sequence.truth.absent)
     run = score_run({**results(), "unasked": boxes_of("unasked")}, iter(sequences()), "one_pass", protocol)
     assert run.scores["success_auc"] == 100 * success.compute().item()
     assert run.scores["precision_20"] == 100 * precision.compute().item()
+    assert run.scores["norm_precision_20"] == 100 * norm_precision.compute().item()
     assert run.curves["success"].tolist() == success.curve().tolist()
     assert run.curves["precision"].tolist() == precision.curve().tolist()
     assert list(run.sequences) == list(NAMES)
@@ -97,6 +106,17 @@ def test_got10k_totals_are_those_of_the_metrics():
             metric.update(results()[sequence.name], truth.boxes_xywh, truth.absent, truth.image_size)
     run = score_run(results(), sequences((60, 80)), "got10k")
     assert list(run.scores.values()) == [100 * metric.compute().item() for metric in metrics]
+
+
+@pytest.mark.parametrize("scoring", ["one_pass", "got10k"])
+def test_a_process_scores_without_the_others(scoring, monkeypatch):
+    def gather(*_):
+        raise AssertionError("waits for other processes")
+
+    expected = score_run(results(), sequences((60, 80)), scoring).scores
+    monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: True)
+    monkeypatch.setattr("torchmetrics.metric.gather_all_tensors", gather)
+    assert score_run(results(), sequences((60, 80)), scoring).scores == expected
 
 
 @pytest.mark.parametrize("scoring", ["server", "none"])

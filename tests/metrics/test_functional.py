@@ -13,6 +13,7 @@ from alpharefine.metrics.functional import (
     PROTOCOLS,
     SUCCESS_THRESHOLDS,
     count_greater,
+    got10k_overlaps,
     one_pass_curves,
     score_frames,
 )
@@ -68,6 +69,24 @@ def test_overlap_by_hand(pred, inclusive, continuous):
         assert overlaps(protocol, pred, BOX) == pytest.approx([1.0, continuous], abs=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "pixel", "eps"), [("lasot", 1, 0), ("pytracking", 1, 0), ("pysot", 0, 0), ("got10k", 0, 2.0**-52)]
+)
+def test_overlaps_are_rounded_as_in_the_toolkits(protocol, pixel, eps):
+    """One bit decides at a threshold. Toolkits with an inclusive last pixel subtract 1 and add it again."""
+    rng = np.random.default_rng(4)
+    target = rng.uniform(0.1, 2, (300, 4))
+    pred = np.concatenate([target[:1], target[1:] * rng.uniform(0.9, 1.1, (299, 4))])
+    for (ax, ay, aw, ah), (bx, by, bw, bh), overlap in zip(
+        pred.tolist(), target.tolist(), score_frames(pred, target, None, protocol).overlaps, strict=True
+    ):
+        width = min(ax + aw - pixel, bx + bw - pixel) - max(ax, bx) + pixel
+        height = min(ay + ah - pixel, by + bh - pixel) - max(ay, by) + pixel
+        common = max(width, 0.0) * max(height, 0.0)
+        iou = common / (aw * ah + bw * bh - common + eps)
+        assert overlap == (iou if pixel else min(iou, 1.0))
+
+
 def test_center_errors_by_hand():
     frames = score_frames([BOX, (14.0, 25.0, 10.0, 10.0)], [BOX, BOX])
     assert frames.errors.tolist() == [0.0, 5.0]  # 3 to the right, 4 down
@@ -116,6 +135,11 @@ def test_lasot_repairs_before_it_sets_the_first_row():
     assert frames.overlaps.tolist() == [1.0, 0.0]  # the second row became the first one as it stood in the file
 
 
+def test_lasot_repeats_the_first_row_if_all_before_are_bad():
+    first, second = (14.0, 25.0, 0.0, 10.0), (99.0, 99.0, 0.0, 10.0)
+    assert score_frames([first, second], [BOX, BOX]).errors[1] == math.hypot(3 - 5, 4)  # centers at 13.5 and 15.5
+
+
 def test_pytracking_repairs_zero_sizes():
     near = (12.0, 21.0, 10.0, 10.0)
     frames = score_frames([BOX, near, (50.0, 50.0, 0.0, 5.0)], [BOX] * 3, protocol="pytracking")
@@ -158,6 +182,8 @@ def test_lasot_invalid_ground_truth_misses_the_overlap_and_hits_the_center(targe
     ("target", "expected"),
     [
         pytest.param(ZERO_BOX, (-1.0, -1.0, -1.0), id="center at -0.5"),
+        pytest.param((0.0, 21.0, 1.0, 5.0), (-1.0, -1.0, -1.0), id="center at 0"),
+        pytest.param((0.0, 21.0, 2.0, 5.0), (-1.0, 0.0, 0.0), id="center at 0.5"),
         pytest.param((0.0, 21.0, 5.0, 5.0), (-1.0, 0.0, 0.0), id="x = 0 with its center inside"),
     ],
 )
@@ -191,6 +217,25 @@ def test_got10k_scores_absent_frames_and_drops_nan_ground_truth():
     frames = score_frames([BOX, BOX, MISSED], target, [False, False, True], "got10k")
     assert frames.overlaps.tolist() == pytest.approx([1.0, 0.0])
     assert frames.num_frames == 2
+
+
+@pytest.mark.parametrize("protocol", ["pysot", "got10k"])
+def test_equal_boxes_overlap_by_no_more_than_one(protocol):
+    """Rounding makes the ratio of the areas greater than 1 for many of them, which would be a success at 1."""
+    boxes = np.random.default_rng(0).uniform(1, 9, (300, 4)) / 10
+    assert one_pass_curves(boxes, boxes, None, protocol).success[-1] == 0
+    assert got10k_overlaps(boxes, boxes).max() <= 1
+    assert got10k_overlaps(boxes, boxes).min() > 1 - 1e-12
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_integers_and_half_floats_are_scored_in_float64(protocol):
+    boxes = np.array([[11, 21, 10, 9], [100, 200, 250, 200], [300, 5, 160, 180]])
+    expected = one_pass_curves(boxes + 3.0, boxes.astype(float), None, protocol)
+    for dtype in (np.int16, np.float16):
+        curves = one_pass_curves((boxes + 3).astype(dtype), boxes.astype(dtype), None, protocol)
+        assert curves.success.tolist() == expected.success.tolist()
+        assert curves.norm_precision.tolist() == expected.norm_precision.tolist()
 
 
 def test_got10k_two_empty_boxes_overlap_by_zero():

@@ -132,8 +132,17 @@ def test_shared_overlaps_count_as_updates():
 
 
 def test_threshold_out_of_range():
-    with pytest.raises(UserError, match=r"`threshold` must be an overlap in 0\.\.1, got 50"):
-        SuccessRate(50)
+    for threshold in (50, 1.01, -0.01):
+        with pytest.raises(UserError, match=rf"`threshold` must be an overlap in 0\.\.1, got {threshold}"):
+            SuccessRate(threshold)
+
+
+def test_an_overlap_at_the_threshold_is_no_success():
+    overlaps = np.array([0.0, 0.5, 1.0])
+    for threshold, expected in ((0, 2 / 3), (0.5, 1 / 3), (1, 0.0)):
+        metric = SuccessRate(threshold)
+        metric.add_overlaps(overlaps)
+        assert metric.compute().item() == expected
 
 
 def test_no_frame_gives_nan_with_a_warning():

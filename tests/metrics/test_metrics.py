@@ -95,6 +95,51 @@ def test_a_higher_score_is_better_and_a_batch_is_scored_on_its_own(kind):
     assert (kind.higher_is_better, kind.is_differentiable, kind.full_state_update) == (True, False, False)
 
 
+def updates(metric):
+    """Arguments of five updates of unequal length."""
+    rng = torch.Generator().manual_seed(0)
+    if isinstance(metric, BoxIoU):
+        return [(torch.rand(n, 4, generator=rng), torch.rand(n, 4, generator=rng)) for n in range(1, 6)]
+    if isinstance(metric, MaskIoU):
+        return [(*torch.rand(2, n, 3, 3, generator=rng), torch.arange(n) > 0) for n in range(2, 7)]
+    return sequences()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [SuccessAUC, Precision, NormalizedPrecision, AverageOverlap, lambda: SuccessRate(0.5), BoxIoU, MaskIoU],
+)
+def test_the_states_of_two_processes_are_added(build):
+    whole, one, other = build(), build(), build()
+    for index, arguments in enumerate(updates(whole)):
+        for metric in (whole, one if index < 4 else other):
+            metric.update(*arguments)
+    one.merge_state(other)
+    assert one.compute().item() == pytest.approx(whole.compute().item(), abs=1e-14)
+    assert one.compute().shape == ()
+    if hasattr(whole, "curve"):
+        torch.testing.assert_close(one.curve(), whole.curve(), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", [SuccessAUC, Precision, NormalizedPrecision, AverageOverlap])
+def test_the_curve_of_all_processes_leaves_the_state_of_this_one(kind):
+    """The other process has one sequence, or frame, that is a success at every threshold."""
+
+    def both(value, group):
+        return [value, torch.ones_like(value)]
+
+    settings = {"distributed_available_fn": lambda: True, "dist_sync_fn": both}
+    synced, own, alone = kind(**settings), kind(sync_on_compute=False, **settings), kind()
+    for metric in (synced, own, alone):
+        for arguments in sequences():
+            metric.update(*arguments)
+    number = alone.num_frames if kind is AverageOverlap else alone.num_sequences
+    expected = (alone.curve() * number + 1) / (number + 1)
+    for _ in range(2):
+        torch.testing.assert_close(synced.curve(), expected, rtol=0, atol=1e-14)
+        assert torch.equal(own.curve(), alone.curve())
+
+
 @pytest.mark.parametrize("kind", [SuccessAUC, Precision, NormalizedPrecision])
 def test_no_sequence_gives_nan_with_a_warning(kind):
     metric = kind()

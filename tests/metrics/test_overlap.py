@@ -66,6 +66,14 @@ def test_mask_iou_without_any_mask_is_nan_and_quiet():
     assert math.isnan(metric.compute().item())
 
 
+def test_mask_iou_averages_over_samples():
+    prob = torch.tensor([[[0.9, 0.9, 0.9, 0.1]], [[0.9, 0.1, 0.1, 0.1]], [[0.1, 0.1, 0.1, 0.1]]])
+    target = torch.tensor([[[1, 0, 0, 0]], [[1, 0, 0, 0]], [[0, 0, 0, 1]]])
+    metric = MaskIoU()
+    metric.update(prob, target, torch.tensor([True] * 3))
+    assert metric.compute().item() == pytest.approx((1 / 3 + 1 + 0) / 3, abs=1e-15)
+
+
 def test_reset_forgets():
     metric = BoxIoU()
     box = torch.tensor([[0.0, 0.0, 4.0, 4.0]])

@@ -71,6 +71,12 @@ class TestL1GIoULoss:
         target_xyxy = torch.tensor([[0.0, 30, 80, 100], [50, 60, 70, 80]], dtype=torch.float64)
         assert torch.autograd.gradcheck(lambda x: l1_giou_loss(x, target_xyxy), pred_xyxy)
 
+    def test_mean_over_the_batch(self) -> None:
+        pred_xyxy, target_xyxy = torch.rand(2, 5, 4, generator=torch.Generator().manual_seed(0)) * 50
+        target_xyxy[:, 2:] += 60
+        alone = [l1_giou_loss(pred_xyxy[[i]], target_xyxy[[i]]).item() for i in range(5)]
+        assert l1_giou_loss(pred_xyxy, target_xyxy).item() == pytest.approx(sum(alone) / 5, rel=1e-5)
+
     @pytest.mark.parametrize("pred_xyxy", [[40.0, 40, 20, 20], [40.0, 10, 20, 60], [30.0, 30, 30, 30]])
     def test_descent_mends_boxes_whose_corners_are_not_in_order(self, pred_xyxy) -> None:
         pred = torch.tensor([pred_xyxy], requires_grad=True)
