@@ -133,12 +133,13 @@ class CropStoreDataModule(PairDataModule):
         """Return the loader of the training batches. Every epoch has new batches."""
         batches = self._batches(self._train_pairs, self.pairs_per_epoch, self.seed + 1)
         self._train_sampler = self._sampler(batches, fixed=False)
-        return EpochLoader(batches, self._train_sampler, self._num_done, batch_size=None)
+        return EpochLoader(batches, sampler=self._train_sampler, num_done=self._num_done, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[PairBatch]:
         """Return the loader of the validation batches."""
         batches = self._batches(self._val_pairs, self.val_pairs, seed=0)
-        return EpochLoader(batches, self._sampler(batches, fixed=True), self._num_done, batch_size=None)
+        sampler = self._sampler(batches, fixed=True)
+        return EpochLoader(batches, sampler=sampler, num_done=self._num_done, batch_size=None)
 
     def _batches(self, pairs: DevicePairs, num_pairs: int, seed: int) -> _DeviceBatches:
         assert self.trainer is not None

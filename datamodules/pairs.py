@@ -214,9 +214,9 @@ class PairDataModule(pl.LightningDataModule):
         skips = self.bad_samples.skips
         return EpochLoader(
             RedrawnPairs(dataset) if skips else dataset,
-            sampler,
-            self._num_done,
-            self._receive if skips else None,
+            sampler=sampler,
+            num_done=self._num_done,
+            receive=self._receive if skips else None,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,11 @@ from alpharefine.cli.configs import find_configs
 from alpharefine.errors import UserError
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+    from alpharefine.data.check import PartReport
     from alpharefine.data.reader import Reader
+    from datamodules.pairs import Source
 
 
 def make_parser() -> UserErrorParser:
@@ -56,28 +61,44 @@ def main(args: Sequence[str] | None = None) -> None:
     # Imported here, so that `--help` is quick.
     from tqdm import tqdm
 
-    from alpharefine.data.check import check_reader, process_pool
+    from alpharefine.data.check import process_pool
 
     num_defects = num_pictures = num_parts = 0
     with process_pool(options.processes) as pool:
-        for label, reader in _readers(options.root, options.kind, options.config):
-            with tqdm(total=len(reader.parts()), desc=label, unit=" sequences") as progress:
-                for report in check_reader(reader, pool, options.processes):
-                    for defect in report.defects:
-                        tqdm.write(defect, file=sys.stdout)
-                    num_defects += len(report.defects)
-                    num_pictures += report.num_pictures
-                    num_parts += 1
-                    progress.update()
+        for label, open_readers in _data_sets(options.root, options.kind, options.config):
+            for report in _reports(label, open_readers, pool, options.processes):
+                for defect in report.defects:
+                    tqdm.write(defect, file=sys.stdout)
+                num_defects += len(report.defects)
+                num_pictures += report.num_pictures
+                num_parts += report.num_parts
     summary = f"{num_parts} sequences with {num_pictures} pictures"
     if num_defects:
         raise UserError(f"{num_defects} defects in {summary} of {options.root}, each printed above.")
     sys.stdout.write(f"No defects in {summary} of {options.root}.\n")
 
 
-def _readers(root: Path, kind: str | None, configs: list[str]) -> Iterator[tuple[str, Reader]]:
-    """Yield a label and a reader for each data set."""
-    from alpharefine.data.kinds import READERS, detect_kinds, open_all
+def _reports(
+    label: str, open_readers: Callable[[], list[Reader]], pool: ProcessPoolExecutor | None, num_processes: int
+) -> Iterator[PartReport]:
+    """Check one data set. An error that ends its check is a defect, so that the other data sets are still checked."""
+    from tqdm import tqdm
+
+    from alpharefine.data.check import PartReport, check_reader
+
+    try:
+        for reader in open_readers():
+            with tqdm(total=len(reader.parts()), desc=label, unit=" sequences") as progress:
+                for report in check_reader(reader, pool, num_processes):
+                    yield report
+                    progress.update()
+    except UserError as error:
+        yield PartReport(0, [str(error)], num_parts=0)
+
+
+def _data_sets(root: Path, kind: str | None, configs: list[str]) -> Iterator[tuple[str, Callable[[], list[Reader]]]]:
+    """Yield a label of each data set, and a function that returns its readers."""
+    from alpharefine.data.kinds import READERS, detect_kinds
 
     if configs:
         yield from _configured(root, configs)
@@ -89,14 +110,13 @@ def _readers(root: Path, kind: str | None, configs: list[str]) -> Iterator[tuple
             "configuration that names the data sets by `--config`."
         )
     for name, folder in found:
-        label = f"{name} in {folder}"
         if name in READERS:
-            yield from ((label, reader) for reader in open_all(name, folder))
+            yield f"{name} in {folder}", partial(READERS[name].open_all, folder)
         else:
-            yield label, _evaluation_reader(name, folder)
+            yield f"{name} in {folder}", partial(list, [_evaluation_reader(name, folder)])
 
 
-def _configured(root: Path, configs: list[str]) -> Iterator[tuple[str, Reader]]:
+def _configured(root: Path, configs: list[str]) -> Iterator[tuple[str, Callable[[], list[Reader]]]]:
     """Yield the data sets of training configurations, each once."""
     import yaml
 
@@ -123,7 +143,11 @@ def _configured(root: Path, configs: list[str]) -> Iterator[tuple[str, Reader]]:
             source = Source(**entry)
         except TypeError as error:
             raise UserError(f"`--config`: {entry} is not a data set with `kind` and `path`.") from error
-        yield f"{source.kind} in {source.path}", source.open(root)
+        yield f"{source.kind} in {source.path}", partial(_open, source, root)
+
+
+def _open(source: Source, root: Path) -> list[Reader]:
+    return [source.open(root)]
 
 
 def _detect_datasets(root: Path) -> list[tuple[str, Path]]:

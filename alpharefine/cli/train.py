@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _train(arguments: list[str]) -> None:
+    from alpharefine.training.checkpoint_io import LAST
     from alpharefine.training.lightning_cli import MONITORS, TrainCLI
 
     cli = _build(TrainCLI, arguments, save_config_kwargs={"overwrite": True})
@@ -99,10 +101,31 @@ def _train(arguments: list[str]) -> None:
         _initialize(cli, cli.config.init_from)
     if fault and cli.trainer.is_global_zero:
         sys.stderr.write(f"{fault}; continuing from {checkpoint}\n")
+        (cli.checkpoint_dir / LAST).unlink(missing_ok=True)  # the next save would keep it in place of `checkpoint`
     if _starts_the_others(cli.trainer):
         # An error in the data is reported once, before other processes start and wait for this one.
         cli.datamodule.prepare_data()
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    _fit(cli, checkpoint)
+
+
+def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    except SystemExit as error:
+        if isinstance(error, SIGTERMException):  # a signal before the training started; Lightning exits with 0
+            raise SystemExit(128 + signal.SIGTERM) from error
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits with 1
+            raise KeyboardInterrupt from error
+        raise
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"{str(error).strip().rstrip('.')}; continue with `--resume auto`. If memory was short, decrease "
+            "`data.num_workers`."
+        ) from error
 
 
 def _initialize(cli: TrainCLI, path: str) -> None:

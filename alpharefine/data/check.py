@@ -40,10 +40,12 @@ class PartReport(NamedTuple):
     Attributes:
         num_pictures: Number of pictures that were decoded.
         defects: Descriptions of the defects, one line each, with file and row.
+        num_parts: 1, or 0 if a defect prevents that the parts are listed.
     """
 
     num_pictures: int
     defects: list[str]
+    num_parts: int = 1
 
 
 @contextmanager

@@ -89,6 +89,15 @@ class COCO(Reader):
         """
         return bool(coco_files(root))
 
+    @classmethod
+    def open_all(cls, root: Path) -> list[Reader]:
+        """Return a reader of each annotation file, see `coco_files`.
+
+        Args:
+            root: Folder of the data set.
+        """
+        return [cls(root, annotations=file, images=images) for file, images in coco_files(root)] or [cls(root)]
+
     def options(self) -> dict[str, object]:
         """Return the paths of the annotation file and the images, and the use of masks."""
         paths = (str(path.relative_to(self.root)) for path in (self.annotation_file, self.image_folder))

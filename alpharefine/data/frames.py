@@ -37,8 +37,8 @@ def list_frames(folder: Path) -> list[str]:
     suffixes = sorted({suffix_of(name) for name in names})
     if len(suffixes) > 1:
         raise UserError(f"{folder}: all frames must have the same suffix, got {' and '.join(suffixes)}; keep one kind.")
-    for name, after in pairwise(names):
-        if frame_order(name) == frame_order(after):
+    for (name, key), (after, key_after) in pairwise(zip(names, map(frame_order, names), strict=True)):
+        if key == key_after:
             raise UserError(f"{folder}: frames {name} and {after} have the same number; remove one of them.")
     return names
 
@@ -50,11 +50,14 @@ def list_pictures(folder: Path) -> list[str]:
         folder: Folder of the pictures.
 
     Raises:
-        UserError: If the folder is missing or has no pictures.
+        UserError: If the folder is missing, cannot be read or has no pictures.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; the frames of the sequence must be in it.")
-    present = os.listdir(folder)  # noqa: PTH208 - paths are slow here
+    try:
+        present = os.listdir(folder)  # noqa: PTH208 - paths are slow here
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{folder}: no such folder; the frames of the sequence must be in it.") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); check the disk and its permissions.") from error
     names = sorted(filter(is_frame, present), key=frame_order)
     if not names:
         seen = ", ".join(sorted({suffix_of(name) or "no suffix" for name in present})) or "an empty folder"

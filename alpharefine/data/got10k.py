@@ -14,6 +14,7 @@ from alpharefine.data.reader import (
     Missing,
     PartFiles,
     Reader,
+    SequenceReader,
     SequenceRecord,
     existing_names,
     note,
@@ -34,7 +35,7 @@ HOLDOUT_SEED = 10_000
 """Seed of the random choice of the ``holdout`` sequences."""
 
 
-class GOT10k(Reader):
+class GOT10k(SequenceReader):
     """GOT-10k reader for sequences in ``<root>/<train|val>/<name>/``, listed in ``list.txt``.
 
     Each sequence contains frames ``%08d.jpg`` starting at 1, ``groundtruth.txt`` (x,y,w,h per row), ``absence.label``
@@ -84,20 +85,15 @@ class GOT10k(Reader):
         """
         return _holds_sequences(root) or any(_holds_sequences(root / split) for split in ("train", "val", "test"))
 
-    def parts(self) -> list[str]:
-        """Return the names of the sequences."""
-        return self.names
-
-    def part(self, name: str) -> Iterator[SequenceRecord]:
-        """Parse one sequence.
+    @classmethod
+    def open_all(cls, root: Path) -> list[Reader]:
+        """Return readers of the splits ``train`` and ``val``, as far as they exist.
 
         Args:
-            name: Name of the sequence.
-
-        Raises:
-            UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
+            root: Folder of the data set.
         """
-        yield self.record(name)
+        splits: list[Split] = ["train", "val"]
+        return [cls(root, split) for split in splits if (root / split).is_dir()] or [cls(root)]
 
     def part_files(self, name: str) -> PartFiles:
         """Return the frames and text files of one sequence.
@@ -127,20 +123,12 @@ class GOT10k(Reader):
         held[np.random.default_rng(HOLDOUT_SEED).permutation(len(names))[:num_holdout]] = True
         return [name for name, h in zip(names, held, strict=True) if h == (self.split == "holdout")]
 
-    def options(self) -> dict[str, object]:
-        """Return the names of the sequences."""
-        return {"names": self.names}
-
     def watched(self) -> Iterator[Path]:
         """Yield ``list.txt`` or the folder of the split, and the folder and text files of each sequence."""
         yield self.list_file if self.list_file.is_file() else self.folder
         for name in self.names:
             folder = self.folder / name
             yield from (folder, folder / "groundtruth.txt", folder / "absence.label", folder / "cover.label")
-
-    def records(self) -> Iterator[SequenceRecord]:
-        """Parse all sequences of the split."""
-        return map(self.record, self.names)
 
     def record(self, name: str) -> SequenceRecord:
         """Parse one sequence.

@@ -64,6 +64,11 @@ class _ImageNet(Reader):
         """Return the folders that directly contain annotation files, relative to that of all annotations."""
         return [str(folder.relative_to(self.annotations)) for folder in self._folders()]
 
+    def records(self) -> Iterator[SequenceRecord]:
+        """Parse all folders."""
+        for name in self.parts():
+            yield from self.part(name)
+
     def part_files(self, name: str) -> PartFiles:
         """Return the images that have annotations in one folder.
 
@@ -168,11 +173,6 @@ class ImageNetVID(_ImageNet):
 
     subset = "VID"
 
-    def records(self) -> Iterator[SequenceRecord]:
-        """Parse all videos."""
-        for name in self.parts():
-            yield from self.part(name)
-
     def part(self, name: str) -> Iterator[SequenceRecord]:
         """Parse one video.
 
@@ -210,11 +210,6 @@ class ImageNetDET(_ImageNet):
 
     subset = "DET"
     is_video = False
-
-    def records(self) -> Iterator[SequenceRecord]:
-        """Parse all images."""
-        for name in self.parts():
-            yield from self.part(name)
 
     def part(self, name: str) -> Iterator[SequenceRecord]:
         """Parse the images of one folder.

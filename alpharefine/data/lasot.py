@@ -15,6 +15,7 @@ from alpharefine.data.reader import (
     Missing,
     PartFiles,
     Reader,
+    SequenceReader,
     SequenceRecord,
     existing_names,
     note,
@@ -40,7 +41,7 @@ def official_training_set() -> list[str]:
     return [f"{c}-{i}" for c in classes for i in range(1, NUM_IDS + 1) if f"{c}-{i}" not in set(testing)]
 
 
-class LaSOT(Reader):
+class LaSOT(SequenceReader):
     """LaSOT reader for sequences in ``<root>/<class>/<class>-<n>/`` or ``<root>/<class>-<n>/``.
 
     Each sequence contains frames ``img/%08d.jpg`` starting at 1, ``groundtruth.txt`` (x,y,w,h per row),
@@ -88,20 +89,17 @@ class LaSOT(Reader):
             return True
         return any(_is_sequence(root / name) or _is_class(root / name) for name in list_folders(root))
 
-    def parts(self) -> list[str]:
-        """Return the names of the sequences."""
-        return self.names
-
-    def part(self, name: str) -> Iterator[SequenceRecord]:
-        """Parse one sequence.
+    @classmethod
+    def open_all(cls, root: Path) -> list[Reader]:
+        """Return one reader of the training split, if it is listed, and of all other sequences in the root.
 
         Args:
-            name: Name of the sequence.
-
-        Raises:
-            UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
+            root: Folder of the data set.
         """
-        yield self.record(name)
+        reader = cls(root)
+        listed = reader.names if reader.split_file.is_file() else []
+        reader.names = list(dict.fromkeys([*listed, *reader._present_names()]))
+        return [reader]
 
     def part_files(self, name: str) -> PartFiles:
         """Return the frames and text files of one sequence.
@@ -119,7 +117,7 @@ class LaSOT(Reader):
             boxes=boxes,
         )
 
-    def present_names(self) -> list[str]:
+    def _present_names(self) -> list[str]:
         """Return the names of all sequences in the root, of any split."""
         names = {
             name: None
@@ -133,10 +131,6 @@ class LaSOT(Reader):
         if self.split_file.is_file():
             return read_names(self.split_file)
         return official_training_set() if self.split == "train" else official_testing_set()
-
-    def options(self) -> dict[str, object]:
-        """Return the names of the sequences."""
-        return {"names": self.names}
 
     def folder(self, name: str) -> Path:
         """Return the folder of a sequence in either layout.
@@ -165,10 +159,6 @@ class LaSOT(Reader):
         for name in self.names:
             folder = self.folder(name)
             yield from (folder / n for n in ("img", "groundtruth.txt", "full_occlusion.txt", "out_of_view.txt"))
-
-    def records(self) -> Iterator[SequenceRecord]:
-        """Parse all sequences of the split."""
-        return map(self.record, self.names)
 
     def record(self, name: str) -> SequenceRecord:
         """Parse one sequence for training.

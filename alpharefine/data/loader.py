@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -28,18 +28,20 @@ class EpochLoader(DataLoader[PairBatch]):
     def __init__(
         self,
         dataset: Dataset[Any],
+        *,
         sampler: EpochSampler,
         num_done: Callable[[], int],
         receive: Callable[[Any], PairBatch] | None = None,
         **options: Any,
     ) -> None:
         # A generator of its own: the seeds of the workers are not drawn from the random state of the training.
-        super().__init__(dataset, sampler=sampler, generator=torch.Generator(), **options)
+        options.setdefault("generator", torch.Generator())
+        super().__init__(dataset, sampler=sampler, **options)
         self.num_done, self.receive = num_done, receive
 
     def __iter__(self) -> Iterator[PairBatch]:  # type: ignore[override]
         """Iterate over the remaining batches of the epoch."""
-        sampler = cast("EpochSampler", self.sampler)
-        sampler.num_skipped = 0 if sampler.fixed else self.num_done() * (self.batch_size or 1)
+        if isinstance(self.sampler, EpochSampler):  # Lightning replaces it for `overfit_batches`
+            self.sampler.num_skipped = 0 if self.sampler.fixed else self.num_done() * (self.batch_size or 1)
         for batch in super().__iter__():
             yield self.receive(batch) if self.receive else batch

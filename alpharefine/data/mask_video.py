@@ -69,17 +69,6 @@ class MaskVideo(Reader):
         """Return the names of the videos."""
         return self.videos
 
-    def part(self, name: str) -> Iterator[SequenceRecord]:
-        """Read the masks of one video. Each object is one sequence.
-
-        Args:
-            name: Name of the video.
-
-        Raises:
-            UserError: If a mask is damaged or ambiguous, or has no frame.
-        """
-        return self._objects(name)
-
     def part_files(self, name: str) -> PartFiles:
         """Return the frames and masks of one video.
 
@@ -105,17 +94,25 @@ class MaskVideo(Reader):
     def records(self) -> Iterator[SequenceRecord]:
         """Read all masks. Each object is one sequence."""
         for video in self.videos:
-            yield from self._objects(video)
+            yield from self.part(video)
 
-    def _objects(self, video: str) -> Iterator[SequenceRecord]:
-        masks = self.masks / video
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Read the masks of one video. Each object is one sequence.
+
+        Args:
+            name: Name of the video.
+
+        Raises:
+            UserError: If a mask is damaged or ambiguous, or has no frame.
+        """
+        masks = self.masks / name
         files = list_frames(masks)
         stems = [stem_of(file) for file in files]
-        frames = {stem_of(file) for file in list_frames(self.frames / video)}
+        frames = {stem_of(file) for file in list_frames(self.frames / name)}
         for file, stem in zip(files, stems, strict=True):
             if stem not in frames:
                 raise UserError(
-                    f"{masks}: mask {file} has no frame {self.frame_path(video, stem)}; restore the frame, or remove "
+                    f"{masks}: mask {file} has no frame {self.frame_path(name, stem)}; restore the frame, or remove "
                     "the mask."
                 )
         images = [read_labels(masks / file) for file in files]
@@ -125,7 +122,7 @@ class MaskVideo(Reader):
             objects = [label == object_id for label in labels]
             boxes_xywh = np.array([box_of_mask(mask) for mask in objects])
             visible = np.array([mask.sum() >= self.min_area for mask in objects])
-            yield SequenceRecord(video, stems, boxes_xywh, visible, times, object_id)
+            yield SequenceRecord(name, stems, boxes_xywh, visible, times, object_id)
 
     def frame_path(self, name: str, frame_name: str) -> Path:
         """Return the path of a frame.

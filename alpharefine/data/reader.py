@@ -103,6 +103,18 @@ class Reader(ABC):
         """
         return True
 
+    @classmethod
+    def open_all(cls, root: Path) -> list[Reader]:
+        """Return readers of all sequences in a folder, whatever split they belong to.
+
+        Args:
+            root: Folder of the data set.
+
+        Raises:
+            UserError: If the folder is not in this layout.
+        """
+        return [cls(root)]
+
     def parts(self) -> list[str]:
         """Return the names of the parts of the data set that are parsed independently of each other."""
         return [""]
@@ -187,6 +199,47 @@ class Reader(ABC):
             TypeError: If the data set has no mask images.
         """
         raise TypeError(f"{type(self).__name__} has no mask images.")
+
+
+class SequenceReader(Reader):
+    """Base class of the readers of videos with one target, each of which is a part of the data set.
+
+    Attributes:
+        names: Names of the sequences.
+    """
+
+    names: list[str]
+
+    def parts(self) -> list[str]:
+        """Return the names of the sequences."""
+        return self.names
+
+    def part(self, name: str) -> Iterator[SequenceRecord]:
+        """Parse one sequence.
+
+        Args:
+            name: Name of the sequence.
+        """
+        yield self.record(name)
+
+    def records(self) -> Iterator[SequenceRecord]:
+        """Parse all sequences."""
+        return map(self.record, self.names)
+
+    def options(self) -> dict[str, object]:
+        """Return the names of the sequences."""
+        return {"names": self.names}
+
+    @abstractmethod
+    def record(self, name: str) -> SequenceRecord:
+        """Parse one sequence.
+
+        Args:
+            name: Name of the sequence.
+
+        Raises:
+            UserError: If a file is missing or malformed, or the numbers of frames and annotations differ.
+        """
 
 
 Named = TypeVar("Named", str, Path)

@@ -20,7 +20,7 @@ from alpharefine.data.frames import (
 from alpharefine.data.reader import (
     Missing,
     PartFiles,
-    Reader,
+    SequenceReader,
     SequenceRecord,
     existing_names,
     require_choice,
@@ -31,7 +31,7 @@ from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 
 
-class TrackingNet(Reader):
+class TrackingNet(SequenceReader):
     """TrackingNet reader for the training parts.
 
     Frames are ``<root>/TRAIN_<n>/frames/<name>/<i>.jpg`` starting at 0 and boxes are in
@@ -74,15 +74,11 @@ class TrackingNet(Reader):
         """
         return any(name.startswith("TRAIN_") and (root / name / "anno").is_dir() for name in list_folders(root))
 
-    def parts(self) -> list[str]:
-        """Return the names of the sequences, ``TRAIN_<n>/<video>``."""
-        return self.names
-
-    def part(self, name: str) -> Iterator[SequenceRecord]:
+    def record(self, name: str) -> SequenceRecord:
         """Parse one sequence.
 
         Args:
-            name: Name of the sequence.
+            name: Name of the sequence, ``TRAIN_<n>/<video>``.
 
         Raises:
             UserError: If a file is missing or malformed, or the numbers of frames and boxes differ.
@@ -91,9 +87,8 @@ class TrackingNet(Reader):
         files = list_frames(frames)
         boxes_xywh = read_rows(self.annotation_file(name))
         require_equal_counts(frames, first_gap(files), frames=len(files), boxes=len(boxes_xywh))
-        yield SequenceRecord(
-            name, [stem_of(file) for file in files], boxes_xywh, is_valid(boxes_xywh), frame_times(files)
-        )
+        stems = [stem_of(file) for file in files]
+        return SequenceRecord(name, stems, boxes_xywh, is_valid(boxes_xywh), frame_times(files))
 
     def part_files(self, name: str) -> PartFiles:
         """Return the frames and the annotation file of one sequence.
@@ -104,20 +99,11 @@ class TrackingNet(Reader):
         folder, boxes = self._frames(name), self.annotation_file(name)
         return PartFiles([folder / frame for frame in list_frames(folder)], rows={boxes: 4}, boxes=boxes)
 
-    def options(self) -> dict[str, object]:
-        """Return the names of the sequences."""
-        return {"names": self.names}
-
     def watched(self) -> Iterator[Path]:
         """Yield the folders and the annotation files of each part."""
         for part in self.folders:
             yield from (part / "anno", part / "frames")
         yield from map(self.annotation_file, self.names)
-
-    def records(self) -> Iterator[SequenceRecord]:
-        """Parse all sequences."""
-        for name in self.names:
-            yield from self.part(name)
 
     def annotation_file(self, name: str) -> Path:
         """Return the path of the boxes of a sequence.

@@ -51,8 +51,17 @@ class LastCheckpoint(Checkpoint):
         self._inside_epoch = False
         self._loaded: list[dict[str, Any]] = []
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Receive signals from now on.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+        """
+        self._receive_signals()
+
     def on_train_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore the random state of this process, and receive signals from now on.
+        """Restore the random state of this process, and receive signals if there was no sanity check.
 
         Args:
             trainer: Trainer of the run.
@@ -61,7 +70,10 @@ class LastCheckpoint(Checkpoint):
         if len(self._loaded) == trainer.world_size:
             _set_random_state(self._loaded[trainer.global_rank])
         self._loaded = []
-        self._signal, self._saved_step, self._saved_time = 0, trainer.global_step, monotonic()
+        self._saved_step, self._saved_time = trainer.global_step, monotonic()
+        self._receive_signals()
+
+    def _receive_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for each in _STOP_SIGNALS:  # in place of Lightning's handlers, which it removes at the end
                 signal.signal(each, self._receive)
@@ -99,7 +111,8 @@ class LastCheckpoint(Checkpoint):
         Raises:
             SystemExit: If a signal was received.
         """
-        self._save(trainer, inside_epoch=False)
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        self._save(trainer, inside_epoch=done < trainer.num_training_batches)  # `max_steps` and `max_time` end it early
         received, _ = self._agree(trainer)
         if received:
             self._stop(trainer, received)
@@ -160,10 +173,12 @@ class LastCheckpoint(Checkpoint):
 
 
 def _end_previous_batch(loop: dict[str, Any]) -> None:
-    """Change the state of the fit loop from the start of a batch to the end of the previous one.
+    """Change the state of the fit loop from the start of a batch, or from an early end, to the end of the last batch.
 
     Lightning continues at the right place from the state that it has in `on_train_batch_end`.
     """
+    for counts in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
+        counts["processed"] = counts["completed"]
     progress = loop["epoch_loop.batch_progress"]
     progress["is_last_batch"] = False
     for counts in (progress["total"], progress["current"]):

@@ -173,7 +173,22 @@ def test_the_data_sets_of_a_configuration(data_root: Path, tmp_path: Path, capsy
     lines, message = check(capsys, str(data_root), f"--config={config}")
     assert (message, lines[0][:11]) == ("", "No defects ")
     config.write_text("data:\n  train:\n    one: {kind: got10k, path: absent}\n")
-    assert "absent does not exist" in check(capsys, str(data_root), f"--config={config}")[1]
+    lines, message = check(capsys, str(data_root), f"--config={config}")
+    assert "absent does not exist" in lines[0]
+    assert message.startswith("1 defects in 0 sequences")
+
+
+def test_a_data_set_that_cannot_be_opened_does_not_stop_the_others(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoiled(data_root / "coco", tmp_path / "coco")
+    spoiled(data_root / "lasot", tmp_path / "lasot")
+    (tmp_path / "coco" / "annotations" / "instances_train2017.json").write_text("{")
+    (tmp_path / "lasot" / "ellipse" / "ellipse-1" / "img" / "00000002.jpg").write_bytes(b"")
+    lines, message = check(capsys, str(tmp_path))
+    assert "instances_train2017.json is not a COCO instances file" in lines[0]
+    assert "00000002.jpg: " in lines[1]
+    assert message.startswith("2 defects in ")
 
 
 def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,3 +58,12 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_gaps() -> None:
     assert first_gap(["a1.jpg", "a2.jpg", "a3.jpg"]) == first_gap(["a.jpg", "b.jpg"]) == ""
     assert first_gap(["1.jpg", "2.jpg", "4.jpg", "9.jpg"]) == " (no frame between 2.jpg and 4.jpg)"
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.listdir", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\); check the disk"):
+        list_frames(tmp_path)

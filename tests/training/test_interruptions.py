@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from alpharefine.cli.train import main
+from alpharefine.data.pairs import EpochSampler, PairDataset
 from alpharefine.errors import UserError
 from alpharefine.training.last_checkpoint import LastCheckpoint
 from alpharefine.training.task import RefineTask
@@ -99,6 +100,25 @@ class TestSignals:
         assert "stopped by SIGTERM: no step was made" in capsys.readouterr().err
         assert not (tmp_path / "small" / "checkpoints" / "last.ckpt").exists()
 
+    def test_ctrl_c(self, data_root, tmp_path, signal_before) -> None:
+        signal_before(signal.SIGINT, 1)
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments(data_root, tmp_path, **LONG))
+
+    @pytest.mark.parametrize("num_sanity_steps", [0, 1])
+    def test_before_the_training(self, data_root, tmp_path, monkeypatch, num_sanity_steps) -> None:
+        """In the sanity check, and without one."""
+
+        def sent(_: object) -> int:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return 1
+
+        monkeypatch.setattr(EpochSampler, "__len__", sent)
+        options = {"trainer__num_sanity_val_steps": num_sanity_steps, **LONG, "data__batch_size": 1}
+        with pytest.raises(SystemExit) as left:
+            main(arguments(data_root, tmp_path, **options))
+        assert left.value.code == 143
+
     def test_not_inside_an_accumulated_step(self, data_root, tmp_path, signal_before) -> None:
         options = LONG | {"trainer__accumulate_grad_batches": 2, "checkpoint__train_time_interval": "0:00:00"}
         main(arguments(data_root, tmp_path, name="straight", **options))
@@ -163,27 +183,29 @@ class TestProcesses:
         assert read_checkpoint(tmp_path / "small")["global_step"] == 20
 
     @pytest.mark.ddp
-    @pytest.mark.parametrize("receiver", [0, 1])
-    def test_two_processes(self, data_root, tmp_path, receiver) -> None:
+    def test_two_processes(self, data_root, tmp_path) -> None:
         options = PROCESS | {"trainer__devices": 2, "trainer__strategy": "ddp"}
         done = start(tmp_path, *arguments(data_root, tmp_path, name="straight", **options))
         assert done.communicate(timeout=300)
         assert done.returncode == 0
-        command = arguments(data_root, tmp_path, **options)
-        process = start(tmp_path, *command)
-        wait_for(tmp_path / "small" / "checkpoints" / "last.ckpt", process)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(children[0]) if receiver else process.pid, signal.SIGTERM)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 143, err
-        assert err.count("stopped by SIGTERM") == 1
-        assert 0 < read_checkpoint(tmp_path / "small")["global_step"] < 10
-        again = start(tmp_path, *command)
-        _, err = again.communicate(timeout=300)
-        assert again.returncode == 0, err
-        assert_equal_states(
-            read_checkpoint(tmp_path / "small")["state_dict"], read_checkpoint(tmp_path / "straight")["state_dict"], 0
-        )
+        for receiver in ("first", "second"):
+            command = arguments(data_root, tmp_path, name=receiver, **options)
+            process = start(tmp_path, *command)
+            wait_for(tmp_path / receiver / "checkpoints" / "last.ckpt", process)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(children[0]) if receiver == "second" else process.pid, signal.SIGTERM)
+            _, err = process.communicate(timeout=120)
+            assert process.returncode == 143, err
+            assert err.count("stopped by SIGTERM") == 1
+            assert 0 < read_checkpoint(tmp_path / receiver)["global_step"] < 10
+            again = start(tmp_path, *command)
+            _, err = again.communicate(timeout=300)
+            assert again.returncode == 0, err
+            assert_equal_states(
+                read_checkpoint(tmp_path / receiver)["state_dict"],
+                read_checkpoint(tmp_path / "straight")["state_dict"],
+                0,
+            )
 
 
 @pytest.mark.usefixtures("_quick")
@@ -207,6 +229,15 @@ class TestDamage:
         assert line.endswith(f"; continuing from {stopped / 'last.previous.ckpt'}")
         assert min(row["step"] for row in read_metrics(tmp_path / "small", 1)) == 2
 
+    def test_a_damaged_one_does_not_replace_the_one_before(self, data_root, tmp_path, stopped, not_fitted) -> None:
+        content = bytearray((stopped / "last.ckpt").read_bytes())
+        content[len(content) // 2] ^= 255
+        (stopped / "last.ckpt").write_bytes(content)
+        main(arguments(data_root, tmp_path, resume="auto", **LONG))
+        ((_, _, checkpoint),) = not_fitted
+        assert checkpoint == stopped / "last.previous.ckpt"
+        assert not (stopped / "last.ckpt").exists()
+
     @pytest.mark.parametrize("resume", ["auto", "true"])
     def test_none_that_reads(self, data_root, tmp_path, stopped, resume) -> None:
         content = bytearray((stopped / "last.ckpt").read_bytes())
@@ -223,8 +254,20 @@ class TestDamage:
                 main(arguments(data_root, tmp_path, "--resume", **(LONG | {f"data__{name}": value})))
 
 
+def test_a_killed_worker_is_one_line(data_root, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(PairDataset, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match=r"^DataLoader worker \(pid.*; continue with `--resume auto`"):
+        main(arguments(data_root, tmp_path, data__num_workers=1, **LONG))
+
+
 @pytest.mark.usefixtures("_quick")
 class TestOptions:
+    def test_overfit_batches(self, data_root, tmp_path) -> None:
+        """Lightning replaces the samplers."""
+        with pytest.warns(UserWarning, match="You requested to overfit"):
+            main(arguments(data_root, tmp_path, trainer__overfit_batches=2, **LONG))
+        assert read_checkpoint(tmp_path / "small")["global_step"] == 4
+
     def test_auto_starts_a_run(self, data_root, tmp_path, not_fitted) -> None:
         main(arguments(data_root, tmp_path, "--resume", "auto"))
         ((_, _, checkpoint),) = not_fitted

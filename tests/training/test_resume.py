@@ -87,3 +87,17 @@ class TestPlace:
             read_checkpoint(tmp_path / "a" / "small")["state_dict"],
             0,
         )
+
+    @pytest.mark.filterwarnings("ignore:.*could not find the monitored key:UserWarning")
+    def test_after_max_steps(self, data_root, tmp_path) -> None:
+        """The epoch ends early, and the resumed run trains on the rest of it."""
+        straight = train(data_root, tmp_path / "a")
+        first = train(data_root, tmp_path / "b", trainer__max_steps=2)
+        second = train(data_root, tmp_path / "b", "--resume")
+        losses = [row for row in first + second if "train/loss" in row]
+        assert losses == [row for row in straight if "train/loss" in row]
+        assert_equal_states(
+            read_checkpoint(tmp_path / "b" / "small")["state_dict"],
+            read_checkpoint(tmp_path / "a" / "small")["state_dict"],
+            0,
+        )

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from alpharefine.data.frames import has_frames, list_frames
-from alpharefine.data.reader import PartFiles, Reader, SequenceRecord
+from alpharefine.data.reader import PartFiles, SequenceReader, SequenceRecord
 from alpharefine.evaluation.datasets.base import EvaluationDataset
 
 
-class DatasetReader(Reader):
+class DatasetReader(SequenceReader):
     """Reader of the frames and boxes of an evaluation data set.
 
     Args:
@@ -22,13 +22,9 @@ class DatasetReader(Reader):
 
     def __init__(self, dataset: EvaluationDataset, root: Path) -> None:
         super().__init__(root)
-        self.dataset = dataset
+        self.dataset, self.names = dataset, dataset.names
 
-    def parts(self) -> list[str]:
-        """Return the names of the sequences."""
-        return self.dataset.names
-
-    def part(self, name: str) -> Iterator[SequenceRecord]:
+    def record(self, name: str) -> SequenceRecord:
         """Read one sequence.
 
         Args:
@@ -40,7 +36,7 @@ class DatasetReader(Reader):
         sequence = self.dataset.load(name)
         paths = [str(path) for path in sequence.frame_paths or ()]
         boxes_xywh = sequence.truth.boxes_xywh[: len(paths)]
-        yield SequenceRecord(name, paths, boxes_xywh, np.ones(len(paths), dtype=bool))
+        return SequenceRecord(name, paths, boxes_xywh, np.ones(len(paths), dtype=bool))
 
     def part_files(self, name: str) -> PartFiles:
         """Return the frames of one sequence, and its annotation if both are in one folder.
@@ -58,18 +54,9 @@ class DatasetReader(Reader):
         frames = next((folder / below for below in ("img", "imgs") if has_frames(folder / below)), folder)
         return PartFiles([frames / frame for frame in list_frames(frames)], rows={boxes: 4}, boxes=boxes)
 
-    def options(self) -> dict[str, object]:
-        """Return the name of the data set."""
-        return {"name": self.dataset.config.name}
-
     def watched(self) -> Iterator[Path]:
         """Yield the folder of the data set."""
         yield self.root
-
-    def records(self) -> Iterator[SequenceRecord]:
-        """Read all sequences."""
-        for name in self.parts():
-            yield from self.part(name)
 
     def frame_path(self, name: str, frame_name: str) -> Path:  # noqa: ARG002 - the path identifies the frame
         """Return the path of a frame.
