@@ -55,7 +55,7 @@ def test_what_was_there_instead(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")
-    with pytest.raises(UserError, match=r"a\.txt is not a regular file; remove it"):
+    with pytest.raises(UserError, match=r"a\.txt is a pipe or a device, not a file; remove it"):
         found(tmp_path)
 
 

@@ -285,12 +285,12 @@ class TestMistakes:
         [
             pytest.param(
                 Source("got10k", "got10k", options={"year": 2017}),
-                "Data set `got10k`: `options` must be one of split, got 'year'",
+                "Data set `got10k`: `options` must be one of split, missing, got 'year'",
                 id="an option of another reader",
             ),
             pytest.param(
                 Source("coco", "coco", options={"root": "x"}),
-                "Data set `coco`: `options` must be one of split, year, masks, got 'root'",
+                "Data set `coco`: `options` must be one of split, year, masks, annotations, images, got 'root'",
                 id="the root as an option",
             ),
             pytest.param(
