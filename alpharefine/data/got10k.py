@@ -87,7 +87,7 @@ class GOT10k(SequenceReader):
 
     @classmethod
     def open_all(cls, root: Path) -> list[Reader]:
-        """Return readers of the splits ``train`` and ``val``, as far as they exist.
+        """Return a reader of each existing split, ``train`` and ``val``.
 
         Args:
             root: Folder of the data set.
