@@ -108,7 +108,7 @@ class TestConfiguration:
         ("content", "message"),
         [
             ("model:\n  backbone: resnet18\n  bakbone_weights: null\n", "bakbone_weights"),
-            ("model:\n  backbone: resnet18\n lr: 1\n", "Problems parsing config"),
+            ("model:\n  backbone: resnet18\n lr: 1\n", r"`--config`: .*own\.yaml is not a YAML file"),
         ],
         ids=["unknown key", "not YAML"],
     )
