@@ -148,7 +148,7 @@ class TestLabels:
 
     def test_a_flip_mirrors_an_image_that_is_not_symmetric(self) -> None:
         source = Rectangle((50, 30, 30, 40))
-        source.frame.image[:, ::3] = 0
+        source.frame.image[:, :60] = 0
         plain, flipped = (
             PairDataset([source], [1.0], PairAugmentation(0, 0, 0, 0, flip_prob=prob), 1)[0] for prob in (0, 1)
         )
