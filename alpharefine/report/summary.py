@@ -115,7 +115,7 @@ def require_complete(metrics: Metrics, remedy: str) -> None:
                 "checkpoint, or `--precision 32`."
             )
     if not metrics.is_complete:
-        raise UserError(f"{summarize(metrics.failures, metrics.sequences)} {remedy}")
+        raise UserError(f"{summarize(metrics.failures, metrics.sequences, is_scored=True)} {remedy}")
 
 
 def format_published(comparison: PublishedComparison) -> str:

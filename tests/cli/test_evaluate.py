@@ -305,6 +305,20 @@ def test_a_failure_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names
     assert list(runs_in(out)["base"]["sequences"]) == names
 
 
+def test_a_shorter_annotation_is_noted(root: Path, names: list[str], tmp_path: Path) -> None:
+    other, out = shutil.copytree(root, tmp_path / "other"), tmp_path / "out"
+    truth = folder_of(other, names[0]) / "groundtruth.txt"
+    truth.write_text("".join(truth.read_text().splitlines(keepends=True)[:4]))
+    for flags in ("full_occlusion.txt", "out_of_view.txt"):
+        (truth.parent / flags).unlink()
+    run("--tracker", SURE, "--data_root", other, "--output_dir", out)
+    metrics = metrics_in(out)
+    assert metrics["complete"]
+    assert list(metrics["notes"]) == [names[0]]
+    assert metrics["notes"][names[0]].endswith("has 4 rows for 6 frames, so the sequence ends at frame 4")
+    assert read_metrics(out).notes == metrics["notes"]
+
+
 def test_other_settings_need_another_folder_or_overwriting(root: Path, names: list[str], tmp_path: Path) -> None:
     out, other = tmp_path / "out", shutil.copytree(root, tmp_path / "other")
     truth = folder_of(other, names[0]) / "groundtruth.txt"
