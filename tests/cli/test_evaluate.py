@@ -21,6 +21,7 @@ from alpharefine.cli import evaluate, report, score
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
+from alpharefine.evaluation.metrics_file import read_metrics
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.metrics import PROTOCOLS
