@@ -3,7 +3,7 @@
 Layout, version 1; `docs/evaluation.md` describes each file::
 
     <output_dir>/
-      config.yaml                      resolved configuration of the last `evaluate` without failures
+      config.yaml                      resolved configuration of the last `evaluate` that wrote a result
       metrics.json                     scores of the trackers of the last command
       <tracker>/<base or refined>/
         settings.json                  settings that determine the boxes
