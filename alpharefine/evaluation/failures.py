@@ -85,26 +85,27 @@ def unique(failures: Iterable[Failure]) -> list[Failure]:
     return list(first.values())
 
 
-def summarize(failures: Iterable[Failure], chosen: Collection[str]) -> str:
+def summarize(failures: Iterable[Failure], chosen: Collection[str], is_scored: bool = False) -> str:
     """Return one sentence about the sequences without a result.
 
     Args:
         failures: Sequences without a result.
         chosen: Names of all chosen sequences.
+        is_scored: True if some tracker has a result.
     """
     every = list(failures)
     lacking: dict[str, set[str]] = {}
     for failure in every:
         lacking.setdefault(failure.tracker, set()).add(failure.sequence)
-    if len(lacking.keys() - {""}) > 1:
+    failed = [name for name in chosen if any(name in names for names in lacking.values())]
+    if len(lacking.keys() - {""}) > 1 or (is_scored and len(failed) == len(chosen)):
         each = ", ".join(f"{tracker or 'all trackers'} {len(names)}" for tracker, names in lacking.items())
         return f"Sequences without a result, of {len(chosen)}: {each}."
-    failed = [name for name in chosen if any(name in names for names in lacking.values())]
     reasons = {failure.line for failure in every}
     some = f"{', '.join(failed[:_NUM_NAMED])}{', ...' if len(failed) > _NUM_NAMED else ''}"
     if len(chosen) == 1:
-        return f"Sequence {some} failed: {every[0].line}"
+        return f"Sequence {some} failed: {every[0].line.rstrip('.')}."
     if len(failed) < len(chosen):
         return f"{len(failed)} of {len(chosen)} sequences failed ({some})."
-    how = f" in the same way: {reasons.pop()}" if len(reasons) == 1 else f" ({some})."
+    how = f" in the same way: {reasons.pop().rstrip('.')}." if len(reasons) == 1 else f" ({some})."
     return f"All {len(chosen)} sequences failed{how}"

@@ -17,7 +17,7 @@ from alpharefine.evaluation.results import METRICS_FILE, VERSION
 from alpharefine.evaluation.score import RunScore
 from alpharefine.options import Protocol
 
-_PLAIN_KEYS = ("dataset", "split", "scoring", "protocol", "sequences", "num_sequences", "num_frames")
+_PLAIN_KEYS = ("dataset", "split", "scoring", "protocol", "sequences", "num_sequences", "num_frames", "notes")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Metrics:
         sequences: Names of the chosen sequences; a tracker may lack some.
         num_sequences: Number of sequences that at least one tracker has.
         num_frames: Number of their frames.
+        notes: Remark on the data of a sequence by name, such as an annotation that ends before the video.
         trackers: Numbers by tracker.
         published: Published scores and the reason why they are not comparable, with `--compare`.
         failures: Sequences without a result.
@@ -92,6 +93,7 @@ class Metrics:
     sequences: list[str]
     num_sequences: int
     num_frames: int
+    notes: dict[str, str]
     trackers: dict[str, TrackerMetrics]
     published: PublishedComparison | None = None
     failures: Sequence[Failure] = ()
@@ -114,6 +116,7 @@ class Metrics:
             "sequences": self.sequences,
             "num_sequences": self.num_sequences,
             "num_frames": self.num_frames,
+            "notes": self.notes,
             "trackers": {
                 name: {
                     "runs": {run: _run_to_dict(metrics) for run, metrics in tracker.runs.items()},

@@ -143,7 +143,7 @@ class _Pool(Generic[Job, Result]):
         """Take the message of a worker, give it its next job, and yield its results."""
         try:
             answer: _Answer = worker.connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # OSError: the process ended within a message
             yield from self._replace(worker)
             return
         if answer.error is not None:
@@ -160,7 +160,7 @@ class _Pool(Generic[Job, Result]):
         """Give a worker its next job. If it has just ended, the job stays in the queue and `_receive` finds the end."""
         try:
             worker.connection.send(self._jobs[0])
-        except ConnectionError:
+        except OSError:
             return
         worker.job = self._jobs.popleft()
 

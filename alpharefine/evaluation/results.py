@@ -3,7 +3,7 @@
 Layout, version 1; `docs/evaluation.md` describes each file::
 
     <output_dir>/
-      config.yaml                      resolved configuration of the last `evaluate` without failures
+      config.yaml                      resolved configuration of the last `evaluate` that wrote a result
       metrics.json                     scores of the trackers of the last command
       <tracker>/<base or refined>/
         settings.json                  settings that determine the boxes
@@ -208,7 +208,8 @@ def run_folders(output_dir: Path) -> dict[str, dict[str, Path]]:
     for settings in sorted(output_dir.glob(f"*/*/{SETTINGS_FILE}")):
         found.setdefault(settings.parent.parent.name, {})[settings.parent.name] = settings.parent
     runs = {name: {run: folders[run] for run in RUNS if run in folders} for name, folders in found.items()}
-    if not any(runs.values()):
+    runs = {name: folders for name, folders in runs.items() if folders}
+    if not runs:
         raise UserError(f"{output_dir} holds no run of `evaluate`; give the `--output_dir` of a run.")
     return runs
 

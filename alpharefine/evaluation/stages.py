@@ -104,12 +104,9 @@ def run(config: EvaluationConfig) -> RunOutcome:
     for failure in failures if launch is None or launch.rank == 0 else ():
         sys.stderr.write(f"Sequence {failure.sequence} failed: {failure.reason}\n")
     trackers = plan(overwrite=config.run.overwrite and launch is None)
-    failures += [
-        Failure(sequence.name, NO_FILE, tracker.name)
-        for tracker in trackers
-        for sequence in sequences
-        if sequence.name not in {each.name for each in tracker.sequences}
-    ]
+    for tracker in trackers:
+        present = {sequence.name for sequence in tracker.sequences}
+        failures += [Failure(each.name, NO_FILE, tracker.name) for each in sequences if each.name not in present]
     write = _make_writer(config, output_dir)
     if resolved.entry.replays:
         failures += run_replays(trackers, resolved, config.run.devices, launch, write)
@@ -227,15 +224,16 @@ def score(results: ResultsSet, protocol: Protocol | Literal["auto"] = "auto", co
     failures = unique(failures)
     if not trackers:
         raise UserError(f"No sequence in {results.output_dir} can be scored. {summarize(failures, results.chosen)}")
-    lengths = {sequence.name: len(sequence) for each in scored.values() for sequence in each}
+    by_name = {sequence.name: sequence for each in scored.values() for sequence in each}
     metrics = Metrics(
         dataset=dataset.config.name,
         split=dataset.split,
         scoring=dataset.scoring,
         protocol=chosen if dataset.scoring == "one_pass" else None,
         sequences=results.chosen,
-        num_sequences=len(lengths),
-        num_frames=sum(lengths.values()),
+        num_sequences=len(by_name),
+        num_frames=sum(map(len, by_name.values())),
+        notes={name: sequence.note for name, sequence in by_name.items() if sequence.note},
         trackers=trackers,
         published=_compare(dataset, scored, chosen) if compare else None,
         failures=failures,

@@ -27,11 +27,13 @@ def format_summary(metrics: Metrics) -> str:
     """
     protocol = metrics.protocol or "lasot"  # not used by scores without protocols
     convention = "" if metrics.protocol is None else f", protocol {metrics.protocol}"
-    scores = {name: tracker.scores for name, tracker in metrics.trackers.items()}
+    scores = {name: tracker.scores for name, tracker in metrics.trackers.items() if tracker.scores}
     num_chosen = len(metrics.sequences)
     part = "" if metrics.num_sequences == num_chosen else f" of {num_chosen}"
     header = f"{metrics.num_sequences}{part} sequences, {metrics.num_frames} frames{convention}"
-    notes = [*format_counts(metrics), *list_failures(metrics.failures, metrics.sequences)]
+    # The lines of the missing sequences of a table name those without a file.
+    failures = [failure for failure in metrics.failures if failure.tracker not in scores or not failure.is_absent]
+    notes = [*format_counts(metrics), *list_failures(failures, metrics.sequences)]
     if metrics.scoring == "none":
         return "\n".join([header, "no scores: the data set has no ground truth after the first frame", *notes])
     if metrics.scoring == "server":
@@ -46,9 +48,6 @@ def format_summary(metrics: Metrics) -> str:
     else:
         table = format_trackers(scores, protocol)
     published = [] if metrics.published is None else [format_published(metrics.published)]
-    # The lines of the missing sequences name those without a file.
-    failures = [failure for failure in metrics.failures if failure.tracker not in scores or not failure.is_absent]
-    notes = [*format_counts(metrics), *list_failures(failures, metrics.sequences)]
     return "\n".join([header, table, *missing, *published, *notes])
 
 
@@ -115,7 +114,7 @@ def require_complete(metrics: Metrics, remedy: str) -> None:
                 "checkpoint, or `--precision 32`."
             )
     if not metrics.is_complete:
-        raise UserError(f"{summarize(metrics.failures, metrics.sequences)} {remedy}")
+        raise UserError(f"{summarize(metrics.failures, metrics.sequences, is_scored=True)} {remedy}")
 
 
 def format_published(comparison: PublishedComparison) -> str:

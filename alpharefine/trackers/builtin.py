@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from alpharefine.trackers.entry import LoadedTracker, TrackerEntry, TrackerRequest, refuse
+from alpharefine.trackers.entry import LoadedTracker, TrackerEntry, TrackerRequest, no_code_files, refuse
 
 
 def _imported(implementation: str) -> Callable[[Any], Any]:
@@ -60,7 +60,7 @@ def _oracle_over(inner: TrackerEntry) -> TrackerEntry | None:
         name=f"oracle:{inner.name}",
         summary=f"`{inner.name}`, moved to the true center after every frame",
         load=load,
-        code_files=lambda _: inner.code_files(inner.name),
+        code_files=no_code_files if inner.code_files is no_code_files else lambda _: inner.code_files(inner.name),
     )
 
 

@@ -26,7 +26,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alpharefine.data.archives import ARCHIVE_SUFFIXES, TEXT_SUFFIXES, TextFile, is_archive, read_text_file, text_files
+from alpharefine.data.archives import (
+    ARCHIVE_SUFFIXES,
+    TEXT_SUFFIXES,
+    TextFile,
+    contents_of,
+    is_archive,
+    read_text_file,
+    text_files,
+)
 from alpharefine.data.text import decode_text, folder_name, parse_rows
 from alpharefine.errors import UserError
 
@@ -238,7 +246,8 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
     if not groups:
         raise UserError(
             f"--results_dir {results_dir} has no {next(iter(sequence_names))}.txt, and no file of another of the "
-            f"{len(sequence_names)} sequences, in its folders and archives; --tracker replay needs one per sequence."
+            f"{len(sequence_names)} sequences, in its folders and archives, but {contents_of(results_dir)}; --tracker "
+            "replay needs one per sequence."
         )
     names = _names(list(groups), results_dir)
     trackers = [

@@ -21,6 +21,7 @@ from alpharefine.cli import evaluate, report, score
 from alpharefine.data.images import read_image
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
+from alpharefine.evaluation.metrics_file import read_metrics
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.metrics import PROTOCOLS
@@ -303,6 +304,20 @@ def test_a_failure_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names
     run(*arguments)
     assert (tracker_in(out) / "base" / f"{names[0]}.txt").stat().st_mtime_ns == first.st_mtime_ns
     assert list(runs_in(out)["base"]["sequences"]) == names
+
+
+def test_a_shorter_annotation_is_noted(root: Path, names: list[str], tmp_path: Path) -> None:
+    other, out = shutil.copytree(root, tmp_path / "other"), tmp_path / "out"
+    truth = folder_of(other, names[0]) / "groundtruth.txt"
+    truth.write_text("".join(truth.read_text().splitlines(keepends=True)[:4]))
+    for flags in ("full_occlusion.txt", "out_of_view.txt"):
+        (truth.parent / flags).unlink()
+    run("--tracker", SURE, "--data_root", other, "--output_dir", out)
+    metrics = metrics_in(out)
+    assert metrics["complete"]
+    assert list(metrics["notes"]) == [names[0]]
+    assert metrics["notes"][names[0]].endswith("has 4 rows for 6 frames, so the sequence ends at frame 4")
+    assert read_metrics(out).notes == metrics["notes"]
 
 
 def test_other_settings_need_another_folder_or_overwriting(root: Path, names: list[str], tmp_path: Path) -> None:

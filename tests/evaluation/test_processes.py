@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Doubler:
-    """Doubles numbers; kills its process at 13, leaves it at 14, and raises an exception at 15."""
+    """Doubles numbers; kills its process at 13, or in an answer at 16, leaves it at 14, raises an exception at 15."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -32,6 +33,10 @@ class Doubler:
                 os._exit(5)
             if job == 15:
                 raise UserError("fifteen")
+            if job == 16:
+                connection = sys._getframe(1).f_locals["connection"]
+                os.write(connection.fileno(), struct.pack("!i", 1000) + b"the first bytes")
+                os.kill(os.getpid(), signal.SIGKILL)
             yield 2 * job
 
 
@@ -63,10 +68,11 @@ def test_one_process_is_this_one() -> None:
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_the_job_of_a_killed_process_fails_alone() -> None:
-    found = results([1, 13, 2, 14, 3, 4])
+    found = results([1, 13, 2, 14, 3, 16, 4])
     assert [each for each in found if isinstance(each, int)] == [2, 4, 6, 8]
     assert "13: its process ended with signal 9 (Killed); the machine may be out of memory" in found
     assert "14: its process ended with exit code 5" in found
+    assert "16: its process ended with signal 9 (Killed); the machine may be out of memory" in found
 
 
 @pytest.mark.slow

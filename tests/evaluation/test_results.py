@@ -13,7 +13,7 @@ import pytest
 
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
-from alpharefine.evaluation.results import RunFolder, median_times, read_result, write_whole
+from alpharefine.evaluation.results import RunFolder, median_times, read_result, run_folders, write_whole
 from alpharefine.evaluation.run import SequenceResult
 from alpharefine.evaluation.settings import RunSettings
 from tests.evaluation.settings import run_settings
@@ -303,3 +303,10 @@ def test_tampered_settings_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(UserError, match="is not empty and holds no run"):
         RunFolder(tmp_path, SETTINGS)
+
+
+def test_a_folder_without_a_known_run_is_no_tracker(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "mil" / "base", SETTINGS).write("a-1", RESULT)
+    (tmp_path / "notes" / "other").mkdir(parents=True)
+    (tmp_path / "notes" / "other" / "settings.json").write_text("{}")
+    assert run_folders(tmp_path) == {"mil": {"base": tmp_path / "mil" / "base"}}

@@ -416,10 +416,29 @@ def test_a_tracker_cannot_spoil_the_frames_of_the_refiner(
     np.testing.assert_array_equal(sequence.truth.boxes_xywh, truth)
 
 
-def test_frames_are_not_copied_for_the_trackers_of_this_package(sequence: EvaluationSequence) -> None:
-    run(sequence, "oracle", ckpt="a")
-    assert not find_tracker("nano").may_change_frames
+def test_frames_are_not_copied_for_the_trackers_of_this_package(
+    sequence: EvaluationSequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nano", "mil", "dimp", "oracle", "oracle:mil", "oracle:dimp"):
+        assert not find_tracker(name).may_change_frames
     assert find_tracker(TRACKER).may_change_frames
+    seen: list[np.ndarray] = []
+
+    def read_only(path: Path) -> np.ndarray:
+        frame = read_image(path)
+        frame.setflags(write=False)
+        return frame
+
+    class Keeping(Downward):
+        def refine(self, frame: np.ndarray, box_xywh: np.ndarray, mask: bool = False) -> Refinement:
+            seen.append(frame)
+            return super().refine(frame, box_xywh, mask)
+
+    monkeypatch.setattr(run_stage, "load_refiner", lambda *_: Keeping())
+    monkeypatch.setattr(run_stage, "read_image", read_only)
+    run(sequence, "oracle", ckpt="a")
+    assert len(seen) == NUM_FRAMES - 1
+    assert not any(frame.flags.writeable for frame in seen)  # a copy would be writable
 
 
 @pytest.mark.parametrize(

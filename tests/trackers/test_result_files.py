@@ -210,6 +210,13 @@ def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 
+def test_nothing_found_lists_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "Good.rar").write_bytes(b"Rar!")
+    (tmp_path / "notes.md").write_text("x")
+    with pytest.raises(UserError, match=r"has no cat-1\.txt.* but Good\.rar \(unpack it\), 1 file \.md; "):
+        find_results(tmp_path, NAMES)
+
+
 def test_no_folder_and_no_archive(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for name in ("absent", "notes.txt"):
