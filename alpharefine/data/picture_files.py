@@ -1,4 +1,4 @@
-"""Functions that read picture files and check that they are whole.
+"""Reading of image files, with checks that they are complete.
 
 Decoders accept a JPEG file that was cut: they fill the missing rows with gray. The marker that ends every JPEG and PNG
 file tells a whole file from a cut one, and costs less than a hundredth of the decoding time. Cameras and editors append
