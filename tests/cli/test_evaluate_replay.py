@@ -267,7 +267,7 @@ def test_two_processes_write_the_same_boxes(
 
 
 @pytest.mark.parity
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_trackers_of_the_real_results(
     shared: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

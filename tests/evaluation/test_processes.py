@@ -144,6 +144,7 @@ def test_no_process_outlives_a_killed_command(tmp_path: Path, how: signal.Signal
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a job in the background
     )
     try:
         assert wait_until(lambda: len(list(tmp_path.glob("*.pids"))) == 2, 60)

@@ -18,7 +18,7 @@ from alpharefine.trackers import TimeLimits, Tracker, TrackState, find_tracker, 
 from alpharefine.trackers.trax_messages import Message, format_message, parse_message, parse_region
 from tests.trackers.trax_programs import HELLO, MIL, scripted, write_program
 
-BOX = np.array([10.25, 12, 1 / 3, 1e-7])
+BOX = np.array([10.25, 12, 4 / 3, 1e7])
 FRAME = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 NO_FRAME = np.empty((0, 0, 3), dtype=np.uint8)
 
@@ -98,7 +98,7 @@ def test_files_are_shown_by_their_paths(open_tracker: Open, pictures: list[Path]
             assert np.isnan(track.score)
     tracker.close()
     first, *others = sent(program)[:3]
-    assert first == Message("initialize", (f"file://{pictures[0]}", f"10.25,12.0,{1 / 3!r},1e-07"), {})
+    assert first == Message("initialize", (f"file://{pictures[0]}", f"10.25,12.0,{4 / 3!r},10000000.0"), {})
     assert others == [Message("frame", (f"file://{path}",), {}) for path in pictures[1:3]]
     assert len(sent(program)) == 6
 
@@ -113,7 +113,7 @@ def test_version_4_is_told_the_target_before_the_picture(
     assert tracker.track(NO_FRAME).box_xywh.tolist() == [1, 2, 2, 4]
     tracker.close()
     assert [message.name for message in sent(program)] == ["initialize", "frame", "frame"]
-    assert sent(program)[0].arguments == (f"10.25,12.0,{1 / 3!r},1e-07",)
+    assert sent(program)[0].arguments == (f"10.25,12.0,{4 / 3!r},10000000.0",)
 
 
 READ_MEMORY = """

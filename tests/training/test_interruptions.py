@@ -102,8 +102,12 @@ class TestSignals:
 
     def test_ctrl_c(self, data_root, tmp_path, signal_before) -> None:
         signal_before(signal.SIGINT, 1)
-        with pytest.raises(KeyboardInterrupt):
-            main(arguments(data_root, tmp_path, **LONG))
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job in the background
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                main(arguments(data_root, tmp_path, **LONG))
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @pytest.mark.parametrize("num_sanity_steps", [0, 1])
     def test_before_the_training(self, data_root, tmp_path, monkeypatch, num_sanity_steps) -> None:
@@ -183,6 +187,7 @@ class TestProcesses:
         assert read_checkpoint(tmp_path / "small")["global_step"] == 20
 
     @pytest.mark.ddp
+    @pytest.mark.faults
     def test_two_processes(self, data_root, tmp_path) -> None:
         options = PROCESS | {"trainer__devices": 2, "trainer__strategy": "ddp"}
         done = start(tmp_path, *arguments(data_root, tmp_path, name="straight", **options))

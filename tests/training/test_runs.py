@@ -161,7 +161,7 @@ class TestCommand:
         assert done.stdout.splitlines()[-1] == "imported: None False"
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("mode", ["auto", "offline"])
+    @pytest.mark.parametrize("mode", ["auto", pytest.param("offline", marks=pytest.mark.exhaustive)])
     def test_wandb_without_a_key_keeps_the_run_on_disk(self, tmp_path, data_root, mode) -> None:
         names = ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
         environment = {name: str(tmp_path / name) for name in names} | {"WANDB_API_KEY": ""}

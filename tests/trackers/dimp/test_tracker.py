@@ -41,8 +41,10 @@ EXHAUSTIVE = {
     ("prdimp50", "a_overwrite"),
     ("prdimp50", "b_det"),
     ("super_dimp", "a_mem"),
+    ("super_dimp", "b_det"),
     ("super_dimp", "a_overwrite"),
     ("super_dimp", "a_seeded"),
+    ("super_dimp_simple", "a_det"),
     ("super_dimp_simple", "a_overwrite"),
     ("super_dimp_simple", "b_det"),
 }

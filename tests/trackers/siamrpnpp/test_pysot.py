@@ -209,7 +209,7 @@ def reported(refined_xywh: np.ndarray, height: int, width: int) -> np.ndarray:
         "alex",
         pytest.param("r50", marks=pytest.mark.exhaustive),  # like r50_b of the portable traces
         pytest.param("r50_wide", marks=pytest.mark.exhaustive),
-        pytest.param("r50_edge", marks=pytest.mark.slow),
+        pytest.param("r50_edge", marks=pytest.mark.exhaustive),
         pytest.param("r50_feedback", marks=pytest.mark.exhaustive),  # like r50_b_given of the portable traces
         pytest.param("lt", marks=pytest.mark.exhaustive),  # like r50_lt_b of the portable traces
         pytest.param("lt_custom", marks=pytest.mark.exhaustive),  # like r50_lt_b_lost of the portable traces
