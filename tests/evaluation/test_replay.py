@@ -82,16 +82,16 @@ def decoded(png: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "batch_size"),
     [
-        {},
-        {"flip_test": True},
-        {"mask_threshold": 0.4, "save_masks": True},
-        {"box_from": "mask", "mask_threshold": 0.4, "save_masks": True},
+        ({}, 4),
+        ({}, 64),
+        ({"flip_test": True}, 4),
+        ({"mask_threshold": 0.4, "save_masks": True}, 4),
+        ({"box_from": "mask", "mask_threshold": 0.4, "save_masks": True}, 64),
     ],
-    ids=["corner", "flip", "corner and mask", "mask"],
+    ids=["corner, small batches", "corner, large batches", "flip", "corner and mask", "mask"],
 )
-@pytest.mark.parametrize("batch_size", [4, 64])
 def test_batches_give_the_boxes_of_one_by_one(
     jobs: list[ReplayJob], checkpoint: Path, values: dict[str, Any], batch_size: int
 ) -> None:

@@ -191,7 +191,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("1 process", 1, whole_command),
         ("2 processes", 2, whole_command),
         ("a worker alone", 2, one_worker),
-        quick=["2 processes"],
+        quick=["1 process"],
     ),
 )
 def test_a_killed_evaluation_ends_like_an_undisturbed_one(

@@ -164,6 +164,7 @@ class TestProcesses:
         assert "Traceback" not in err
         assert "stopped by SIGTERM: step" in err
 
+    @pytest.mark.faults
     def test_a_requeued_job_continues(self, data_root, tmp_path) -> None:
         program = tmp_path / "bin" / "scontrol"
         program.parent.mkdir()
