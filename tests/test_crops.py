@@ -290,11 +290,10 @@ class TestPrecision:
             assert found.tolist() == [[mapped(box).tolist() for box in boxes] for boxes in self.CROP_XYXY]
 
     @pytest.mark.parametrize("kind", [Window, OriginalWindowBack])
-    def test_the_way_back_is_computed_in_float64(self, kind: type[Window]) -> None:
-        window = kind.around(self.BOX_XYWH)
-        np.testing.assert_array_equal(
-            window.to_image(self.CROP_XYXY), window.to_image(self.CROP_XYXY.astype(np.float64))
-        )
+    @pytest.mark.parametrize("scale", [1, 1e-3])
+    def test_the_way_back_is_computed_in_float64(self, kind: type[Window], scale: float) -> None:
+        window, crop_xyxy = kind.around(self.BOX_XYWH), self.CROP_XYXY * np.float32(scale)
+        np.testing.assert_array_equal(window.to_image(crop_xyxy), window.to_image(crop_xyxy.astype(np.float64)))
 
     def test_the_original_centers_a_box_in_float32_and_adds_its_sides_in_float64(self) -> None:
         window = OriginalWindow.around(self.BOX_XYWH)
