@@ -40,18 +40,19 @@ def arguments(root: Path, checkpoint: Path, out: Path) -> list[str]:
 @pytest.mark.ddp
 def test_torchrun_gives_the_files_of_one_process(root: Path, tmp_path: Path, checkpoint: Path) -> None:
     evaluate.main(arguments(root, checkpoint, tmp_path / "one"))
+    evaluate.main([*arguments(root, checkpoint, tmp_path / "two"), "--flip_test"])
+    assert boxes_in(tmp_path / "two") != boxes_in(tmp_path / "one")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for overwrite in ([], ["--overwrite"]):
-        done = subprocess.run(
-            [*launcher, SCRIPT, *arguments(root, checkpoint, tmp_path / "two"), *overwrite],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("gain") == 1, "the last process alone prints the table"
+    done = subprocess.run(
+        [*launcher, SCRIPT, *arguments(root, checkpoint, tmp_path / "two"), "--overwrite"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("gain") == 1, "the last process alone prints the table"
     assert boxes_in(tmp_path / "two") == boxes_in(tmp_path / "one")
     assert runs_in(tmp_path / "two").keys() == {"base", "refined"}
     for run, scores in runs_in(tmp_path / "one").items():

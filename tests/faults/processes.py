@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
+import runpy
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-
-from tests.training_runs import PROJECT
 
 PATIENCE_S = 300
 """Seconds after which a command that makes no progress fails the test."""
+
+IMPORTED = [
+    "alpharefine.evaluation.stages",
+    "alpharefine.training.lightning_cli",
+    "alpharefine.training.task",
+    "datamodules",
+]
+"""Modules that the commands import, which takes ten seconds."""
 
 Victims = Callable[[int], list[int]]
 """Function from the process of a command to the processes that are killed."""
@@ -47,11 +55,29 @@ def _command_line(pid: int) -> bytes:
         return b""
 
 
+def _start(command: list[str], cwd: Path, output: Path) -> BaseProcess:
+    """Start a script as ``python SCRIPT ARGUMENTS`` does, in a fork of a process with its imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    process = context.Process(target=_run_script, args=(command, cwd, output))
+    process.start()
+    return process
+
+
+def _run_script(command: list[str], cwd: Path, output: Path) -> None:
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(cwd)
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
+
+
 class Interrupted:
     """A command that is started until it succeeds, and killed some time after each sign of progress.
 
     Args:
-        command: Arguments of Python.
+        command: Path of a script and its arguments.
         cwd: Working folder.
         progress: Function whose value changes when the command has made progress.
         most_s: Largest delay between a sign of progress and the kill, in seconds.
@@ -79,26 +105,24 @@ class Interrupted:
             pass
 
     def _run_once(self, kill: bool) -> bool:
-        with (self.cwd / "output.txt").open("w+") as output:
-            environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-            process = subprocess.Popen(
-                [sys.executable, *self.command], cwd=self.cwd, env=environment, stdout=output, stderr=output
-            )
-            killed = kill and self._kill(process)
-            code = process.wait(PATIENCE_S)
-            output.seek(0)
-            self.outputs.append(output.read())
+        output = self.cwd / "output.txt"
+        process = _start(self.command, self.cwd, output)
+        killed = kill and self._kill(process)
+        process.join(PATIENCE_S)
+        assert process.exitcode is not None, "the command does not end"
+        self.outputs.append(output.read_text())
         if killed:
             self.num_kills += 1
-            return code == 0  # a run can succeed without a worker, or be complete
-        assert code == 0, self.outputs[-1]
+            return process.exitcode == 0  # a run can succeed without a worker, or be complete
+        assert process.exitcode == 0, self.outputs[-1]
         return True
 
-    def _kill(self, process: subprocess.Popen[bytes]) -> bool:
+    def _kill(self, process: BaseProcess) -> bool:
         """Kill the command after its next progress; return False if it ended before."""
+        assert process.pid is not None
         before, start = self.progress(), time.monotonic()
         while self.progress() == before:
-            if process.poll() is not None:
+            if not process.is_alive():
                 return False
             assert time.monotonic() - start < PATIENCE_S, "no progress"
             time.sleep(0.01)
@@ -110,4 +134,14 @@ class Interrupted:
                 killed = True
             except ProcessLookupError:
                 continue
-        return killed and process.poll() != 0
+        return killed and process.exitcode != 0
+
+
+def run_undisturbed(command: list[str], cwd: Path) -> None:
+    """Run a command that is to succeed.
+
+    Args:
+        command: Path of a script and its arguments.
+        cwd: Working folder.
+    """
+    Interrupted(command, cwd, progress=lambda: None, most_s=0).run(max_kills=0)

@@ -63,6 +63,5 @@ def test_boxes_repeat_in_any_order_and_number_of_processes(
     in_order, reverse = ("--sequences", ",".join(SEQUENCES)), ("--sequences", ",".join(reversed(SEQUENCES)))
     first = boxes("first", *in_order, "--min_feedback_score", "0")
     assert [len(text.splitlines()) for text in first] == [NUM_FRAMES] * 2
-    assert boxes("reverse", *reverse, "--min_feedback_score", "0") == first
-    assert boxes("two", *in_order, "--min_feedback_score", "0", "--devices", "2") == first
+    assert boxes("other", *reverse, "--min_feedback_score", "0", "--devices", "2") == first
     assert boxes("apart", *in_order, "--no-feedback") != first
