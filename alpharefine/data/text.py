@@ -210,7 +210,7 @@ class _Grammar:
         bare = _without_brackets(line)
         bare = bare[:-1].rstrip() if bare.endswith((",", ";")) else bare
         try:
-            row = [float(part) for part in _SEPARATOR.split(bare)]
+            row = [] if "_" in bare else [float(part) for part in _SEPARATOR.split(bare)]  # `float` takes 1_000
         except ValueError:
             row = []
         if len(row) == self.columns:

@@ -110,7 +110,7 @@ def test_flags_apart_by_uncommon_whitespace_and_no_flags(tmp_path: Path) -> None
     "value",
     [
         *["0", "-0", "007", "-.5", "3.", "0.1", "366.0000", "-1234.5678", "123456789012345", "99999999.9999999"],
-        *["1e3", "+8", "inf", "-NaN", "1_0", "9007199254740993", "0.1234567890123456789", "\u0663"],
+        *["1e3", "+8", "inf", "-NaN", "9007199254740993", "0.1234567890123456789", "\u0663"],
     ],
 )
 def test_values_are_those_of_float(value: str) -> None:
@@ -119,7 +119,7 @@ def test_values_are_those_of_float(value: str) -> None:
     assert np.array_equal(np.signbit(rows[:, ::-1].diagonal()), [np.signbit(float(value))] * 2)
 
 
-@pytest.mark.parametrize("value", ["-", ".", "-.", "1.2.3", "1-2", "--1", "1.-2", "", "1e", "0x1", "1 2"])
+@pytest.mark.parametrize("value", ["-", ".", "-.", "1.2.3", "1-2", "--1", "1.-2", "", "1e", "0x1", "1 2", "1_0"])
 def test_a_malformed_value_is_found_among_plain_rows(value: str) -> None:
     with pytest.raises(UserError, match="here, row 3: a row must be 3 numbers"):
         parse_rows(f"1,2,3\n4,5,6\n7,{value},9\n1,2,3\n", "here", columns=3)
