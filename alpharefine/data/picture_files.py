@@ -1,8 +1,8 @@
-"""Reading of image files, with checks that they are complete.
+"""Decoding of image files, and the check that a file is complete.
 
 Decoders accept a JPEG file that was cut: they fill the missing rows with gray. The marker that ends every JPEG and PNG
-file tells a whole file from a cut one, and costs less than a hundredth of the decoding time. Cameras and editors append
-data to the picture, so the marker may be followed by anything.
+file distinguishes a whole file from a cut one, and the check takes less than a hundredth of the decoding time. Cameras
+and editors append data to the picture, so anything may follow the marker.
 """
 
 from __future__ import annotations
