@@ -155,6 +155,10 @@ def test_state_survives_module_casts():
     assert torch.nn.ModuleList([AverageOverlap()]).half()[0].overlap_sum.dtype == torch.float64
 
 
+def test_frames_are_counted_in_integers():
+    assert AverageOverlap().num_greater.dtype == torch.int64  # a float32 stops counting at 16.8 million
+
+
 def score_a_shard(rank: int, rendezvous: str, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     measured = metrics()
