@@ -69,6 +69,7 @@ def _run_script(command: list[str], cwd: Path, output: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(cwd)
+    multiprocessing.set_start_method(None, force=True)  # it is that of this process otherwise
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
 
