@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from alpharefine.errors import UserError
 _LOGGER = logging.getLogger(__name__)
 
 _NOTED: set[str] = set()
+
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+"""Variables in which torchrun, Lightning and SLURM give the number of a process."""
 
 Missing = Literal["error", "skip"]
 """Treatment of listed sequences that are not in the data root."""
@@ -246,12 +250,13 @@ Named = TypeVar("Named", str, Path)
 
 
 def note(message: str) -> None:
-    """Print a remark on stderr, once. Processes that another one started print nothing.
+    """Print a remark on stderr, once. Only the first process of a command prints.
 
     Args:
         message: One line.
     """
-    if message not in _NOTED and parent_process() is None:
+    is_first = parent_process() is None and not any(int(os.environ.get(name, 0)) for name in _RANKS)
+    if message not in _NOTED and is_first:
         _NOTED.add(message)
         _LOGGER.warning("%s", message)
 

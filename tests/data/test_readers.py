@@ -16,7 +16,7 @@ from alpharefine.data.got10k import GOT10k
 from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.lasot import LaSOT, official_testing_set, official_training_set
 from alpharefine.data.mask_video import MaskVideo, Saliency
-from alpharefine.data.reader import Reader, SequenceRecord
+from alpharefine.data.reader import Reader, SequenceRecord, note
 from alpharefine.errors import UserError
 
 SIZE = (24, 32)
@@ -413,3 +413,13 @@ def test_gray_labels_are_not_taken_for_shades(tmp_path: Path) -> None:
         read_label_image(tmp_path / "gray.png")
     cv2.imwrite(str(tmp_path / "black.png"), 0 * labels)
     assert read_label_image(tmp_path / "black.png").tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_only_the_first_process_prints_a_note(
+    variable: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for process in ("1", "0", "0"):
+        monkeypatch.setenv(variable, process)
+        note(f"{variable}: a remark.")
+        assert len(caplog.messages) == (process == "0")
