@@ -3,7 +3,7 @@
 # make faults   trainings and evaluations killed at random moments
 # make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200)
 # make exhaustive   further golden traces, trainings of all parts of the network, more trackers in the closed loop
-# make mutants   changes one expression at a time in the code that computes, lists the changes that no test notices
+# make mutants   changes one expression at a time in the code that computes, lists the changes that no test notices, fails above a tenth
 # All install into .venv first; an install is found again until the lock or the project file changes.
 
 PYTHON ?= python3
@@ -47,6 +47,8 @@ mutants: install
 	rm -rf mutants
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv/bin/mutmut run
 	.venv/bin/mutmut results
+	.venv/bin/mutmut export-cicd-stats
+	$(RUN) -c 'import json, sys; n = json.load(open("mutants/mutmut-cicd-stats.json")); part = (n["killed"] + n["timeout"]) / n["total"]; print(f"{part:.1%} of {n}"); sys.exit(part < 0.9)'
 
 demo: install
 	rm -rf demo
