@@ -159,6 +159,15 @@ def test_result_files(tmp_path):
         read_results(tmp_path, ["dog-20", "cat-1", "tree-1"])
 
 
+@pytest.mark.parametrize("scoring", ["one_pass", "got10k"])
+def test_corners_in_place_of_sizes_are_refused(scoring):
+    chosen, boxes = sequences((100, 100)), results((0.0, 0.0, 0.0, 0.0))
+    score_run(boxes, chosen, scoring)
+    boxes["dog-20"][:, 2:] += boxes["dog-20"][:, :2]
+    with pytest.raises(UserError, match=r"The result of dog-20 must hold x,y,width,height .* as x1,y1,x2,y2"):
+        score_run(boxes, chosen, scoring)
+
+
 # ---- check of one result -------------------------------------------------------------------------------------------
 
 
