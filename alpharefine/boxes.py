@@ -47,6 +47,25 @@ def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
     return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
 
 
+def are_corners(boxes_xywh: np.ndarray, image_size: tuple[int, int]) -> bool:
+    """Return True if many boxes leave their image by far, and all fit it when read as x1, y1, x2, y2.
+
+    Args:
+        boxes_xywh: Boxes of shape ``(N, 4)`` in pixels; those without a finite positive size are ignored.
+        image_size: Height and width of the image.
+
+    >>> are_corners(np.array([[200.0, 150, 220, 200]]), (240, 360))
+    True
+    >>> are_corners(np.array([[200.0, 150, 160, 90]]), (240, 360))
+    False
+    """
+    x, y, w, h = boxes_xywh[is_valid(boxes_xywh)].T
+    height, width = image_size
+    leaving = (x + w > 1.1 * width) | (y + h > 1.1 * height)
+    fits = (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
+    return bool(len(x) and leaving.mean() > 0.2 and fits.all())
+
+
 def paired_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     """Compute the intersection over union of corresponding boxes.
 

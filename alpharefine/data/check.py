@@ -115,6 +115,7 @@ def check_part(reader: Reader, part: str) -> PartReport:
         defects += _message_of(read_flags, path)
     frame_sizes = dict(_sizes(files.frames, read_image, defects))
     mask_sizes = dict(_sizes(files.masks, read_label_image, defects))
+    defects += _other_sizes(frame_sizes, files.sizes)
     if reader.is_video:
         defects += _changes_of_size(frame_sizes)
     records, faults = reader.inspect(part)
@@ -159,7 +160,7 @@ def _sizes(paths: list[Path], read: object, defects: list[str]) -> Iterator[tupl
                 defects.append(str(error))
                 continue
         if messages:
-            defects.append(f"{path}: the decoder reports damage ({messages[0]}); restore it from its archive.")
+            defects.append(f"{path}: the decoder reports damage ({messages[0]}); restore it.")
         yield path, size
 
 
@@ -177,6 +178,18 @@ def _decoder_messages() -> Iterator[list[str]]:
             os.close(saved)
         captured.seek(0)
         messages += captured.read().decode(errors="replace").splitlines()
+
+
+def _other_sizes(found: dict[Path, tuple[int, int]], stated: dict[Path, tuple[int, int]]) -> list[str]:
+    """Compare the sizes of pictures with those in their annotation."""
+    defects = []
+    for path, (height, width) in stated.items():
+        size = found.get(path, (height, width))
+        if size != (height, width):
+            turned = size == (width, height)
+            remedy = "it is stored turned (EXIF): save it upright" if turned else "restore it"
+            defects.append(f"{path}: the annotation is of {width}x{height} pixels, got {size[1]}x{size[0]}; {remedy}.")
+    return defects
 
 
 def _changes_of_size(sizes: dict[Path, tuple[int, int]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from alpharefine.boxes import is_valid
+from alpharefine.boxes import are_corners, is_valid
 from alpharefine.data.reader import PartFiles, Reader, SequenceRecord, note, require_choice
 from alpharefine.errors import UserError
 
@@ -132,9 +132,7 @@ class COCO(Reader):
             images = {image["id"]: image for image in content["images"]}
             annotations = [a for a in content["annotations"] if not a.get("iscrowd")]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(
-                f"{self.annotation_file} is not a COCO instances file ({error!r}); restore it from its archive."
-            ) from error
+            raise UserError(f"{self.annotation_file} is not a COCO instances file ({error!r}); restore it.") from error
         if not annotations:
             raise UserError(
                 f"{self.annotation_file} must contain at least one object that is not a crowd, found none; restore the "
@@ -196,7 +194,9 @@ class COCO(Reader):
             return PartFiles()
         if "file_name" not in entry:
             raise UserError(f"{self.annotation_file}: image {name} has no file_name; restore the file.")
-        return PartFiles([self.image_folder / self._file_name(str(entry["file_name"]))])
+        path = self.image_folder / self._file_name(str(entry["file_name"]))
+        has_size = "width" in entry and "height" in entry
+        return PartFiles([path], sizes={path: (entry["height"], entry["width"])} if has_size else {})
 
     def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
         """Parse every object of one image.
@@ -238,7 +238,8 @@ class COCO(Reader):
         if not self._is_export:
             return file_name
         path = PurePosixPath(file_name.replace("\\", "/"))
-        for candidate in (path, PurePosixPath(*path.parts[1:]), path.name):
+        subset = self.annotation_file.stem.removeprefix("instances_")  # CVAT's `images/default`
+        for candidate in (path, PurePosixPath(*path.parts[1:]), path.name, PurePosixPath(subset, path)):
             if (self.image_folder / candidate).is_file():
                 return str(candidate)
         return str(path.name)
@@ -260,6 +261,8 @@ def _record(
     from pycocotools import mask as run_length
 
     box_xywh = np.array([annotation["bbox"]], dtype=np.float64).reshape(1, 4)
+    if "width" in image and "height" in image and are_corners(box_xywh, (int(image["height"]), int(image["width"]))):
+        raise ValueError(f"bbox {annotation['bbox']} leaves the image, it may be x1,y1,x2,y2 instead of x,y,w,h")
     if not has_mask:
         return SequenceRecord(name, [file_name], box_xywh, is_valid(box_xywh))
     height, width = int(image["height"]), int(image["width"])

@@ -78,12 +78,12 @@ class GOT10k(SequenceReader):
 
     @classmethod
     def fits(cls, root: Path) -> bool:
-        """Return True if a folder holds a split of GOT-10k, or is one.
+        """Return True if a folder holds a split of GOT-10k, or is one, by its list, its labels or its names.
 
         Args:
             root: Path of an existing folder.
         """
-        return _holds_sequences(root) or any(_holds_sequences(root / split) for split in ("train", "val", "test"))
+        return any(_is_split(folder) for folder in (root, *(root / split for split in ("train", "val", "test"))))
 
     @classmethod
     def open_all(cls, root: Path) -> list[Reader]:
@@ -173,6 +173,14 @@ def _holds_sequences(folder: Path) -> bool:
         return False
     names = list_folders(folder)[:20]
     return any(_is_sequence(folder / name) for name in names) or (folder / "list.txt").is_file()
+
+
+def _is_split(folder: Path) -> bool:
+    if not _holds_sequences(folder):
+        return False
+    names = list_folders(folder)[:20]
+    has_labels = any((folder / name / file).is_file() for name in names for file in ("absence.label", "cover.label"))
+    return has_labels or (folder / "list.txt").is_file() or any(name.startswith("GOT-10k_") for name in names)
 
 
 def _is_sequence(folder: Path) -> bool:

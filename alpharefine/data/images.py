@@ -35,11 +35,9 @@ def read_image(path: Path) -> np.ndarray:
         image = cv2.imdecode(content, _AS_STORED) if content.size else None
     except cv2.error as error:  # too many pixels, or no memory for them
         reason = " ".join(str(error.err).split())
-        raise UserError(
-            f"{path}: cannot decode this image ({reason}); restore it from the data set's archive."
-        ) from error
+        raise UserError(f"{path}: cannot decode this image ({reason}); restore it.") from error
     if image is None:
-        raise UserError(f"{path}: cannot decode this image; restore it from the data set's archive.")
+        raise UserError(f"{path}: cannot decode this image; restore it.")
     return np.asarray(image)
 
 
@@ -76,7 +74,7 @@ def read_labels(path: Path) -> LabelImage:
         raise
     except Exception as error:  # the decoders raise errors of a dozen types
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: cannot read this mask ({reason}); restore it from the data set's archive.") from error
+        raise UserError(f"{path}: cannot read this mask ({reason}); restore it.") from error
     return labels_of_picture(picture, path)
 
 

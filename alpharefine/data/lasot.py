@@ -47,7 +47,8 @@ class LaSOT(SequenceReader):
     Each sequence contains frames ``img/%08d.jpg`` starting at 1, ``groundtruth.txt`` (x,y,w,h per row),
     ``full_occlusion.txt`` and ``out_of_view.txt`` (one flag per frame). The split is read from
     ``<root>/training_set.txt`` or ``testing_set.txt`` if the file exists. Otherwise the official split of 1120 and 280
-    sequences is used. In a sequence without both files of flags, every target with a box is visible.
+    sequences is used; if the root has no sequence of either, as with own videos, the sequences in it are the training
+    split. In a sequence without both files of flags, every target with a box is visible.
 
     Box coordinates are used as stored in the files, as in the original Alpha-Refine code. They are offset by about half
     a pixel to the right and down relative to the coordinates of this library. The authors of LaSOT state that
@@ -130,7 +131,13 @@ class LaSOT(SequenceReader):
     def _split_names(self) -> list[str]:
         if self.split_file.is_file():
             return read_names(self.split_file)
-        return official_training_set() if self.split == "train" else official_testing_set()
+        if self.split == "test":
+            return official_testing_set()
+        official, present = official_training_set(), self._present_names()
+        if not present or set(present) & {*official, *official_testing_set()}:
+            return official
+        note(f"LaSOT: {self.root} has no sequence of the official splits; using the {len(present)} sequences in it.")
+        return present
 
     def folder(self, name: str) -> Path:
         """Return the folder of a sequence in either layout.

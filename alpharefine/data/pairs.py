@@ -18,7 +18,7 @@ from alpharefine.data.augmentation import PairAugmentation, Photometric
 from alpharefine.data.coco import decode_mask
 from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.index import Index, open_index
-from alpharefine.data.reader import Reader
+from alpharefine.data.reader import Reader, note
 from alpharefine.errors import UserError
 from alpharefine.options import GeometryName
 
@@ -121,6 +121,12 @@ class PairSource:
                 f"a video needs {least_visible} visible frames and {least} in total, and the longest has {longest}; "
                 "give longer videos, or a lower `data.min_frames`"
             )
+            short = int((num_frames < least).sum())
+            if short and self.sequences.size:
+                note(
+                    f"{type(reader).__name__}: {short} of {len(self.index)} sequences in {reader.root} are shorter "
+                    f"than {least} frames and not used; `data.min_frames` lowers the limit."
+                )
         if not self.sequences.size:
             raise UserError(
                 f"{type(reader).__name__}: none of the {len(self.index)} sequences in {reader.root} is suitable for "

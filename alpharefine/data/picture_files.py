@@ -37,10 +37,10 @@ def read_picture(path: Path) -> bytes:
     except OSError as error:
         raise UserError(f"{path}: this image cannot be read ({error.strerror}); check the disk.") from error
     if content is None:
-        raise UserError(f"{path}: this image does not exist; restore it from the data set's archive.")
+        raise UserError(f"{path}: this image does not exist; restore it.")
     fault = damage(content)
     if fault:
-        raise UserError(f"{path}: this image is damaged ({fault}); restore it from the data set's archive.")
+        raise UserError(f"{path}: this image is damaged ({fault}); restore it.")
     return content
 
 

@@ -66,6 +66,7 @@ class PartFiles:
         rows: Number of columns of each text file of rows.
         flags: Paths of the text files of flags.
         boxes: Path of the file whose rows are the boxes of the frames, to name a row.
+        sizes: Height and width of images by the annotation.
     """
 
     frames: list[Path] = field(default_factory=list)
@@ -73,6 +74,7 @@ class PartFiles:
     rows: dict[Path, int] = field(default_factory=dict)
     flags: list[Path] = field(default_factory=list)
     boxes: Path | None = None
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
 
 class Reader(ABC):

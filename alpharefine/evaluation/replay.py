@@ -28,7 +28,7 @@ from alpharefine.evaluation.run import (
     load_refiner,
     mask_region,
     outcome_of,
-    require_overlap,
+    require_in_frame,
     require_size,
 )
 from alpharefine.evaluation.settings import RefinementSettings
@@ -149,7 +149,7 @@ class ReplayRunner:
         frames = _decoded(sequence.frame_paths)
         first, decode_ms = next(frames)
         first_size = first.shape
-        require_overlap(sequence.name, sequence.truth.boxes_xywh[0], first)
+        require_in_frame(sequence.name, sequence.truth.boxes_xywh, first)
         start = perf_counter()
         template = self.refiner.encode_template(first, sequence.truth.boxes_xywh[0])
         running.add_times(0, decode_ms, 1e3 * (perf_counter() - start))

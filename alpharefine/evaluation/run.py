@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from alpharefine.boxes import is_valid
+from alpharefine.boxes import are_corners, is_valid
 from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError, describe_exception
@@ -209,7 +209,7 @@ class _SequenceLoop:
             intact = self._keep(frame)
             if t == 0:
                 if path is not None:
-                    require_overlap(name, truth_xywh[0], frame)
+                    require_in_frame(name, truth_xywh, frame)
                 self._tracker.initialize(frame, truth_xywh[0].copy())
                 base_ms = watch.lap()
                 if self._refiner is not None:
@@ -316,18 +316,23 @@ def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold:
     return cv2.imencode(".png", inside.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
 
 
-def require_overlap(name: str, box_xywh: np.ndarray, frame: np.ndarray) -> None:
-    """Check that the first box of a sequence overlaps the first frame.
+def require_in_frame(name: str, truth_xywh: np.ndarray, frame: np.ndarray) -> None:
+    """Check that the boxes of a sequence fit its frames, and that the first box overlaps the first frame.
 
     Args:
         name: Name of the sequence.
-        box_xywh: First box, ``(4,)`` in image pixels.
+        truth_xywh: Ground truth, ``(N, 4)`` in image pixels.
         frame: First frame, ``(H, W, 3)``.
 
     Raises:
-        UserError: If the box lies outside the frame.
+        UserError: If the first box lies outside the frame, or the boxes are x1, y1, x2, y2.
     """
-    (x, y, w, h), (height, width) = box_xywh.tolist(), frame.shape[:2]
+    (x, y, w, h), (height, width) = truth_xywh[0].tolist(), frame.shape[:2]
+    if are_corners(truth_xywh, (height, width)):
+        raise UserError(
+            f"Sequence {name}: the ground truth must be x,y,w,h in pixels, but its boxes leave the frame of "
+            f"{width}x{height} px (the first is {x:g},{y:g},{w:g},{h:g}) and fit it as x1,y1,x2,y2; convert it."
+        )
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise UserError(
             f"Sequence {name}: its first box {[x, y, w, h]} lies outside the first frame of {width}x{height} px. The "

@@ -124,9 +124,16 @@ def check_scorable(
         protocol: Scoring conventions of ``one_pass``; not used by ``got10k``.
 
     Raises:
-        UserError: If the result is too short, no frame of the sequence counts, or the protocol does not allow a box.
+        UserError: If the result is too short, no frame of the sequence counts, only its first box is known, or the
+            protocol does not allow a box.
     """
     truth = sequence.truth
+    later_xywh = truth.boxes_xywh[1:][~truth.absent[1:]]
+    if scoring in ("one_pass", "got10k") and later_xywh.size and np.isnan(later_xywh).all():
+        raise UserError(
+            f"Sequence {sequence.name} has only the box of its first frame, so it was tracked and not scored; give "
+            "the boxes of all frames, or evaluate such sequences apart by `--sequences`."
+        )
     if scoring == "one_pass":
         score_frames(boxes_xywh, truth.boxes_xywh, truth.absent, protocol)
     elif scoring == "got10k":

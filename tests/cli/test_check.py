@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -59,10 +60,7 @@ def test_every_defect_of_a_lasot_root(
     (folder / "groundtruth.txt").write_text("\n".join(rows))
     (folder / "out_of_view.txt").write_text("0,7")
     lines, message = check(capsys, str(root), "--kind=lasot", processes=processes)
-    damaged = (
-        "this image is damaged (the JPEG end marker is missing, so the file is cut); restore it from the data set's "
-        "archive."
-    )
+    damaged = "this image is damaged (the JPEG end marker is missing, so the file is cut); restore it."
     assert sorted(line.replace(str(folder), "") for line in lines) == [
         "/groundtruth.txt, row 5: a row must be 4 numbers, got '1,2,3'; correct the file.",
         "/groundtruth.txt, row 7: a row must be 4 numbers, got 'x'; this looks like a header: remove this line.",
@@ -150,6 +148,28 @@ def test_own_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert message.startswith("2 defects in 2 sequences with 24 pictures")
     assert "4.jpg" in lines[1]
     assert lines[0].startswith(f"{path}, row 1: ")
+
+
+def test_clips_with_first_boxes_are_no_got10k(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_videos(tmp_path / "clips", num_sequences=2, num_frames=12, only_first=True, frame_size=(48, 64))
+    assert check(capsys, str(tmp_path / "clips"))[1] == ""
+    (tmp_path / "clips" / "ellipse-1" / "groundtruth.txt").write_text("5,5,9,9\n" * 8)
+    lines, _ = check(capsys, str(tmp_path / "clips"))
+    assert len(lines) == 1
+    assert "has 8 rows for 12 frames" in lines[0]
+
+
+def test_pictures_of_another_size_than_their_annotation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_export(tmp_path, "result.json", "images/a.png", segmentation=[])
+    path = tmp_path / "images" / "a.png"
+    height, width = cv2.imread(str(path)).shape[:2]
+    for size, remedy in (((width, height), r"it is stored turned \(EXIF\): save it upright"), ((9, 9), "restore it")):
+        cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
+        lines, _ = check(capsys, str(tmp_path))
+        (line,) = (line for line in lines if "the annotation is of" in line)
+        assert re.fullmatch(
+            rf"{path}: the annotation is of {width}x{height} pixels, got {size[1]}x{size[0]}; {remedy}\.", line
+        )
 
 
 def test_damage_that_only_the_decoder_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

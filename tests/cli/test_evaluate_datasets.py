@@ -155,6 +155,27 @@ def test_a_video_with_its_first_box_alone(tmp_path: Path, checkpoint: Path, caps
     assert len(list((tracker_in(out) / "refined" / "masks" / boxes.stem).iterdir())) == 5
 
 
+def test_sequences_without_ground_truth_do_not_stop_the_others(tmp_path: Path) -> None:
+    write_videos(tmp_path / "data", num_sequences=4, num_frames=6, frame_size=SIZE)
+    one_row, no_file, corners, good = sorted((tmp_path / "data").iterdir())
+    (one_row / "groundtruth.txt").write_text("5,5,20,20\n")
+    (no_file / "groundtruth.txt").unlink()
+    width = SIZE[1]
+    (corners / "groundtruth.txt").write_text(f"{width - 30},5,{width - 8},25\n" * 6)
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="3 of 4 sequences failed"):
+        run("folder", tmp_path / "data", out, "--tracker", "mil")
+    metrics = metrics_in(out)
+    assert not metrics["complete"]
+    assert metrics["num_sequences"] == 1
+    reasons = {failure["sequence"]: failure["reason"] for failure in metrics["failures"]}
+    assert reasons.keys() == {one_row.name, no_file.name, corners.name}
+    assert "has only the box of its first frame, so it was tracked and not scored" in reasons[one_row.name]
+    assert "groundtruth.txt: write the box of its first frame" in reasons[no_file.name]
+    assert "fit it as x1,y1,x2,y2" in reasons[corners.name]
+    assert {path.stem for path in (tracker_in(out) / "base").glob("*.txt")} == {one_row.name, good.name}
+
+
 def test_every_data_set_is_run_here() -> None:
     same_layout = {"lasot_ext", "uav20l"}
     assert {name for name, *_ in SCORED} | {name for name, *_ in SERVERS} | same_layout == set(DATASETS)

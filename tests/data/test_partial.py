@@ -19,8 +19,9 @@ from alpharefine.data.coco import COCO, decode_mask
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.imagenet import ImageNetVID
 from alpharefine.data.index import open_index
-from alpharefine.data.lasot import LaSOT
+from alpharefine.data.lasot import LaSOT, official_testing_set
 from alpharefine.data.mask_video import MaskVideo, Saliency
+from alpharefine.data.pairs import PairSource
 from alpharefine.data.reader import Reader
 from alpharefine.data.trackingnet import TrackingNet
 from alpharefine.errors import UserError
@@ -281,6 +282,12 @@ EXPORTS = {
         "a.png",
         {"images": "images/default"},
     ),
+    "CVAT with subsets, images one level up": (
+        "annotations/instances_default.json",
+        "images/default/a.png",
+        "a.png",
+        {"images": "images"},
+    ),
     "Roboflow": ("train/_annotations.coco.json", "train/a_jpg.rf.0f.jpg", "a_jpg.rf.0f.jpg", {}),
 }
 
@@ -332,3 +339,40 @@ def test_boxes_in_parts_of_the_frame_are_refused(tmp_path: Path) -> None:
         UserError, match="boxes must be x,y,w,h in pixels, but all 6 of sequence cat-1 are between 0 and"
     ):
         open_index(reader, tmp_path / "cache")
+
+
+def test_corners_in_a_coco_file_are_refused(tmp_path: Path) -> None:
+    height, width = SIZE
+    write_export(tmp_path, "result.json", "images/a.png", bbox=[width - 9.0, height - 8.0, width - 1.0, height - 1.0])
+    reader = COCO(tmp_path, annotations="result.json", images="images", masks=False)
+    with pytest.raises(UserError, match=r"annotation 1 is malformed .*may be x1,y1,x2,y2 instead of x,y,w,h"):
+        list(reader.records())
+
+
+def own_videos(root: Path, **num_frames: int) -> Path:
+    """Write videos in LaSOT's layout, named ``<name>-1``."""
+    for name, number in num_frames.items():
+        for frame in range(1, number + 1):
+            write_picture(root / f"{name}-1" / "img" / f"{frame}.png", 9)
+        (root / f"{name}-1" / "groundtruth.txt").write_text("4,6,8,10\n" * number)
+    return root
+
+
+def test_own_videos_in_the_layout_of_lasot(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = own_videos(tmp_path / "videos", clip=3, walk=2)
+    assert LaSOT(root).names == ["clip-1", "walk-1"]
+    assert caplog.messages == [f"LaSOT: {root} has no sequence of the official splits; using the 2 sequences in it."]
+    assert LaSOT(root, "test").names == official_testing_set()
+    own_videos(root, dog=2)  # dog-1 is a training sequence of LaSOT
+    assert "walk-1" not in LaSOT(root).names
+    (root / "training_set.txt").write_text("walk-1\ndog-1\n")
+    assert LaSOT(root).names == ["walk-1", "dog-1"]
+
+
+def test_videos_that_are_too_short_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = own_videos(tmp_path / "videos", clip=20, walk=12, jump=19)
+    assert PairSource(LaSOT(root), tmp_path).sequences.tolist() == [0]
+    assert f"LaSOT: 2 of 3 sequences in {root} are shorter than 20 frames and not used" in caplog.text
+    caplog.clear()
+    assert len(PairSource(LaSOT(root), tmp_path, min_frames=12).sequences) == 3
+    assert "not used" not in caplog.text

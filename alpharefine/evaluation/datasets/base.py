@@ -251,8 +251,13 @@ def existing_folder(argument: str, folder: Path) -> Path:
     Raises:
         UserError: If it is not a folder.
     """
+    if folder.is_file():
+        raise UserError(
+            f"`{argument}`: {folder} is a file; give a folder. Extract the frames of a video first, such as by "
+            f"`ffmpeg -i {folder.name} -q:v 2 frames/%06d.jpg`."
+        )
     if not folder.is_dir():
-        raise UserError(f"`{argument}`: {folder} is not a folder; give an existing one.")
+        raise UserError(f"`{argument}`: {folder} does not exist; give an existing folder.")
     return folder
 
 
@@ -394,7 +399,7 @@ def require_one_row_a_frame(frames: FramePaths, path: Path, num_rows: int) -> No
         gap = first_gap(frames.names)
         raise UserError(
             f"{path} must have one row for each frame, found {num_rows} rows and {len(frames)} frames in "
-            f"{frames.folder}{gap}; restore this sequence from its archive."
+            f"{frames.folder}{gap}; correct this sequence."
         )
 
 

@@ -34,7 +34,7 @@ class FolderDataset(EvaluationDataset):
 
     - one row for each frame: the sequence is scored, frames without a box (``0,0,0,0`` or NaN) have no target. Where
       there are fewer rows than frames, the sequence ends at the last row;
-    - one row: the box of the first frame, nothing is scored.
+    - one row: the box of the first frame. The sequence is tracked and not scored.
 
     A single sequence may have its first box from `first_box` in place of the file.
 
@@ -79,19 +79,14 @@ class FolderDataset(EvaluationDataset):
 
     @cached_property
     def scoring(self) -> Scoring:
-        """One-pass scores if every sequence has a row for each frame, none if every sequence has one row.
+        """One-pass scores if a sequence has a row for each frame, none if all have the first box alone."""
+        return "one_pass" if any(self._is_annotated(name) for name in self.names) else "none"
 
-        Raises:
-            UserError: If only some sequences have a row for each frame.
-        """
-        only_first = [name for name in self.names if len(self._rows(name)) == 1]
-        if only_first and len(only_first) < len(self.names):
-            scored = next(name for name in self.names if name not in only_first)
-            raise UserError(
-                f"{self._root}: groundtruth.txt of {only_first[0]} has one row and that of {scored} more; evaluate "
-                "sequences with full ground truth and sequences with a first box separately, by `--sequences`."
-            )
-        return "none" if only_first else "one_pass"
+    def _is_annotated(self, name: str) -> bool:
+        try:
+            return len(self._rows(name)) > 1
+        except UserError:  # reported when the sequence is read
+            return False
 
     def read(self, name: str) -> EvaluationSequence:
         """Read one sequence.

@@ -9,6 +9,7 @@ import numpy as np
 
 from alpharefine.data.frames import has_frames, list_frames
 from alpharefine.data.reader import PartFiles, SequenceReader, SequenceRecord
+from alpharefine.errors import UserError
 from alpharefine.evaluation.datasets.base import EvaluationDataset
 
 
@@ -34,6 +35,8 @@ class DatasetReader(SequenceReader):
             UserError: If a file is missing or malformed.
         """
         sequence = self.dataset.load(name)
+        if sequence.note and self.dataset.config.name == "folder":
+            raise UserError(f"{sequence.note}.")
         paths = [str(path) for path in sequence.frame_paths or ()]
         boxes_xywh = sequence.truth.boxes_xywh[: len(paths)]
         return SequenceRecord(name, paths, boxes_xywh, np.ones(len(paths), dtype=bool))

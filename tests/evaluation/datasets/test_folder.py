@@ -96,14 +96,30 @@ def test_bad_first_boxes(videos: Path) -> None:
 
 def test_bad_input(videos: Path) -> None:
     path = videos / "ellipse-1" / "groundtruth.txt"
-    path.write_text("5,5,9,9\n")
-    dataset = opened("folder", videos)
-    expect_error(lambda: dataset.scoring, "groundtruth.txt of ellipse-1 has one row and that of polygon-2 more")
     path.write_text("5,5,9,9\n" * 13)
     expect_error(lambda: opened("folder", videos).load("ellipse-1"), "found 13 rows and 12 frames")
     path.unlink()
     expect_error(
         lambda: opened("folder", videos).load("ellipse-1"), "Sequence ellipse-1 has no .*groundtruth.txt: write"
+    )
+
+
+@pytest.mark.parametrize("text", ["5,5,9,9\n", "", "x,y\n", None], ids=["one row", "empty", "no numbers", "no file"])
+def test_one_sequence_does_not_decide_on_the_scores_of_the_others(videos: Path, text: str | None) -> None:
+    path = videos / "ellipse-1" / "groundtruth.txt"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    dataset = opened("folder", videos)
+    assert dataset.scoring == "one_pass"
+    assert len(dataset.load("polygon-2")) == 12
+
+
+def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    expect_error(
+        lambda: opened("folder", tmp_path / "clip.mp4"),
+        r"clip\.mp4 is a file; give a folder. Extract the frames .*ffmpeg -i clip\.mp4",
     )
 
 

@@ -56,9 +56,12 @@ def test_splits_of_the_data_root(root: Path) -> None:
 
 
 def test_official_splits_where_the_root_has_none(root: Path, annotations: Path) -> None:
+    own = {*names_of(root, "testing"), *names_of(root, "training")}
     for split in ("testing", "training"):
         (root / f"{split}_set.txt").unlink()
     assert lasot(root).names == lasot(None, annotations).names == official_testing_set()
+    assert set(lasot(root, split="train").names) == own
+    (root / "airplane" / "airplane-2" / "img").mkdir(parents=True)
     assert lasot(root, split="train").names == official_training_set()
 
 
@@ -248,9 +251,9 @@ def test_no_folder_at_all() -> None:
 
 
 def test_folders_that_are_missing(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"`--data_root`: .*absent is not a folder"):
+    with pytest.raises(UserError, match=r"`--data_root`: .*absent does not exist"):
         lasot(tmp_path / "absent")
-    with pytest.raises(UserError, match=r"`--annotations_dir`: .*testing_set.txt is not a folder"):
+    with pytest.raises(UserError, match=r"`--annotations_dir`: .*testing_set.txt is a file; give a folder"):
         lasot(root, root / "testing_set.txt")
     with pytest.raises(UserError, match="not a folder of LaSOT annotations"):
         lasot(None, root)
