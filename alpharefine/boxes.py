@@ -14,6 +14,12 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+LEAVING_SHARE = 0.2
+"""Share of boxes that leave the image above which their format is in doubt."""
+
+MARGIN = 0.1
+"""Part of the image's side that a box may leave it by before it counts as leaving."""
+
 
 def xywh_to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
     """Convert boxes from xywh to xyxy format.
@@ -48,7 +54,7 @@ def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def are_corners(boxes_xywh: np.ndarray, image_size: tuple[int, int]) -> bool:
-    """Return True if many boxes leave their image by far, and all fit it when read as x1, y1, x2, y2.
+    """Return True if more than `LEAVING_SHARE` of the boxes leave the image, and all fit it as x1, y1, x2, y2.
 
     Args:
         boxes_xywh: Boxes of shape ``(N, 4)`` in pixels; those without a finite positive size are ignored.
@@ -61,9 +67,9 @@ def are_corners(boxes_xywh: np.ndarray, image_size: tuple[int, int]) -> bool:
     """
     x, y, w, h = boxes_xywh[is_valid(boxes_xywh)].T
     height, width = image_size
-    leaving = (x + w > 1.1 * width) | (y + h > 1.1 * height)
+    leaving = (x + w > (1 + MARGIN) * width) | (y + h > (1 + MARGIN) * height)
     fits = (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
-    return bool(len(x) and leaving.mean() > 0.2 and fits.all())
+    return bool(len(x) and leaving.mean() > LEAVING_SHARE and fits.all())
 
 
 def paired_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:

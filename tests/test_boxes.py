@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from alpharefine.boxes import clip_as_original, clip_to_image, is_valid, paired_iou, xywh_to_xyxy, xyxy_to_xywh
+from alpharefine.boxes import (
+    are_corners,
+    clip_as_original,
+    clip_to_image,
+    is_valid,
+    paired_iou,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -156,3 +164,25 @@ def test_valid_boxes() -> None:
     )
     assert is_valid(boxes_xywh).tolist() == [True, True, *[False] * 7]
     assert is_valid(boxes_xywh[0]).shape == ()
+
+
+IN_CORNERS, INSIDE, NOTHING = (200.0, 150, 220, 200), (20.0, 30, 40, 50), (NAN, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("boxes_xywh", "expected"),
+    [
+        pytest.param([IN_CORNERS], True, id="one"),
+        pytest.param([(10.0, 150, 20, 200)], True, id="height alone"),
+        pytest.param([IN_CORNERS, NOTHING, (0.0, 0, 0, 0)], True, id="without a size"),
+        pytest.param([IN_CORNERS, *[INSIDE] * 4], False, id="a fifth leaves"),
+        pytest.param([IN_CORNERS, *[INSIDE] * 3], True, id="a fourth leaves"),
+        pytest.param([IN_CORNERS, *[(20.0, 30, 15, 50)] * 3], False, id="one has no order"),
+        pytest.param([(200.0, 150, 380, 200)], False, id="corners outside"),
+        pytest.param([(150.0, 100, 240, 150)], False, id="leaves by a little"),
+        pytest.param([NOTHING], False, id="none"),
+        pytest.param(np.empty((0, 4)), False, id="empty"),
+    ],
+)
+def test_corners_in_place_of_sizes(boxes_xywh: list[tuple[float, ...]], expected: bool) -> None:
+    assert are_corners(np.array(boxes_xywh, dtype=np.float64), (240, 360)) is expected

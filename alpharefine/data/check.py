@@ -15,19 +15,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from alpharefine.boxes import is_valid
+from alpharefine.boxes import LEAVING_SHARE, MARGIN, are_corners, is_valid
 from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.reader import PartFiles, Reader, SequenceRecord
 from alpharefine.data.text import read_flags, read_text, row_faults
 from alpharefine.errors import UserError
 
-_LEAVING_SHARE = 0.2
-"""Share of boxes that leave the frame above which their format is in doubt."""
-
 _MIN_LEAVING = 3
-
-_MARGIN = 0.1
-"""Part of the frame's side that a box may leave it by before it counts as leaving."""
 
 _CHUNKS_PER_PROCESS = 16
 
@@ -186,8 +180,8 @@ def _other_sizes(found: dict[Path, tuple[int, int]], stated: dict[Path, tuple[in
     for path, (height, width) in stated.items():
         size = found.get(path, (height, width))
         if size != (height, width):
-            turned = size == (width, height)
-            remedy = "it is stored turned (EXIF): save it upright" if turned else "restore it"
+            turned = "it may be stored turned (EXIF), or the annotation has width and height exchanged"
+            remedy = turned if size == (width, height) else "restore it"
             defects.append(f"{path}: the annotation is of {width}x{height} pixels, got {size[1]}x{size[0]}; {remedy}.")
     return defects
 
@@ -218,14 +212,15 @@ def _box_defects(
     ends = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
     checked = valid & known
     outside = checked & ((ends <= 0).any(1) | (boxes_xywh[:, :2] >= limits).any(1))
-    leaving = checked & ((ends > (1 + _MARGIN) * limits).any(1) | (boxes_xywh[:, :2] < -_MARGIN * limits).any(1))
+    leaving = checked & ((ends > (1 + MARGIN) * limits).any(1) | (boxes_xywh[:, :2] < -MARGIN * limits).any(1))
     defects = [
         f"{place[row]}: the box {_text(record.boxes_xywh[row])} is outside of the frame of "
         f"{limits[row, 0]:g}x{limits[row, 1]:g} pixels."
         for row in np.flatnonzero(outside)
     ]
     leaving &= ~outside
-    if leaving.sum() > max(_LEAVING_SHARE * checked.sum(), _MIN_LEAVING):
+    fits_as_corners = checked.any() and are_corners(boxes_xywh[checked], tuple(limits[checked].max(0)[::-1]))
+    if fits_as_corners or leaving.sum() > max(LEAVING_SHARE * checked.sum(), _MIN_LEAVING):
         row = int(np.flatnonzero(leaving)[0])
         defects.append(
             f"{place[row]}: {leaving.sum()} of {checked.sum()} boxes leave the frame, first {_text(boxes_xywh[row])}; "

@@ -195,8 +195,8 @@ class COCO(Reader):
         if "file_name" not in entry:
             raise UserError(f"{self.annotation_file}: image {name} has no file_name; restore the file.")
         path = self.image_folder / self._file_name(str(entry["file_name"]))
-        has_size = "width" in entry and "height" in entry
-        return PartFiles([path], sizes={path: (entry["height"], entry["width"])} if has_size else {})
+        size = _size(entry)
+        return PartFiles([path], sizes={} if size is None else {path: size})
 
     def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
         """Parse every object of one image.
@@ -227,6 +227,8 @@ class COCO(Reader):
             image = images[annotation["image_id"]]
             name = str(annotation.get("id", f"number {number}"))
             return _record(annotation, image, name, self._file_name(str(image["file_name"])), self.has_masks)
+        except UserError as error:
+            raise UserError(f"{self.annotation_file}: {error}") from error
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             label = annotation.get("id", f"number {number}, which has no id,")
             raise UserError(
@@ -254,6 +256,12 @@ class COCO(Reader):
         return self.image_folder / frame_name
 
 
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the height and width of the entry of an image; None if it has none."""
+    height, width = image.get("height"), image.get("width")
+    return None if height is None or width is None else (int(height), int(width))
+
+
 def _record(
     annotation: dict[str, Any], image: dict[str, Any], name: str, file_name: str, has_mask: bool
 ) -> SequenceRecord:
@@ -261,8 +269,12 @@ def _record(
     from pycocotools import mask as run_length
 
     box_xywh = np.array([annotation["bbox"]], dtype=np.float64).reshape(1, 4)
-    if "width" in image and "height" in image and are_corners(box_xywh, (int(image["height"]), int(image["width"]))):
-        raise ValueError(f"bbox {annotation['bbox']} leaves the image, it may be x1,y1,x2,y2 instead of x,y,w,h")
+    size = _size(image)
+    if size is not None and are_corners(box_xywh, size):
+        raise UserError(
+            f"annotation {name}: `bbox` must be x,y,w,h in pixels, but {annotation['bbox']} leaves the image and fits "
+            "it as x1,y1,x2,y2; convert the boxes."
+        )
     if not has_mask:
         return SequenceRecord(name, [file_name], box_xywh, is_valid(box_xywh))
     height, width = int(image["height"]), int(image["width"])

@@ -176,11 +176,13 @@ def _holds_sequences(folder: Path) -> bool:
 
 
 def _is_split(folder: Path) -> bool:
-    if not _holds_sequences(folder):
-        return False
-    names = list_folders(folder)[:20]
-    has_labels = any((folder / name / file).is_file() for name in names for file in ("absence.label", "cover.label"))
-    return has_labels or (folder / "list.txt").is_file() or any(name.startswith("GOT-10k_") for name in names)
+    if not folder.is_dir() or (folder / "list.txt").is_file():
+        return folder.is_dir()
+    names = [name for name in list_folders(folder)[:20] if _is_sequence(folder / name)]
+    labels = ("absence.label", "cover.label")
+    return any(
+        name.startswith("GOT-10k_") or any((folder / name / label).is_file() for label in labels) for name in names
+    )
 
 
 def _is_sequence(folder: Path) -> bool:

@@ -29,6 +29,13 @@ NUM_IDS = 20
 """Number of sequences in each of the 70 classes: ``<class>-1`` to ``<class>-20``."""
 
 
+EXTENSION_CLASSES = (
+    *("atv", "badminton", "cosplay", "dancingshoe", "footbag", "frisbee", "jianzi", "lantern"),
+    *("misc", "opossum", "paddle", "raccoon", "rhino", "skatingshoe", "wingsuit"),
+)
+"""Classes of the extension subset, each with the sequences ``<class>-1`` to ``<class>-10``."""
+
+
 def official_testing_set() -> list[str]:
     """Return the 280 test sequences of the official protocol (testing_set.txt of the LaSOT evaluation toolkit)."""
     return (resources.files("alpharefine.data") / "lasot_testing_set.txt").read_text().split()
@@ -41,14 +48,20 @@ def official_training_set() -> list[str]:
     return [f"{c}-{i}" for c in classes for i in range(1, NUM_IDS + 1) if f"{c}-{i}" not in set(testing)]
 
 
+def official_extension_subset() -> list[str]:
+    """Return the 150 sequences of the extension subset (LaSOText)."""
+    return [f"{kind}-{number}" for kind in EXTENSION_CLASSES for number in range(1, 11)]
+
+
 class LaSOT(SequenceReader):
     """LaSOT reader for sequences in ``<root>/<class>/<class>-<n>/`` or ``<root>/<class>-<n>/``.
 
     Each sequence contains frames ``img/%08d.jpg`` starting at 1, ``groundtruth.txt`` (x,y,w,h per row),
     ``full_occlusion.txt`` and ``out_of_view.txt`` (one flag per frame). The split is read from
     ``<root>/training_set.txt`` or ``testing_set.txt`` if the file exists. Otherwise the official split of 1120 and 280
-    sequences is used; if the root has no sequence of either, as with own videos, the sequences in it are the training
-    split. In a sequence without both files of flags, every target with a box is visible.
+    sequences is used; if the root has no sequence of either or of the extension subset, as with own videos, the
+    sequences in it that ``testing_set.txt`` does not list are the training split. In a sequence without both files of
+    flags, every target with a box is visible.
 
     Box coordinates are used as stored in the files, as in the original Alpha-Refine code. They are offset by about half
     a pixel to the right and down relative to the coordinates of this library. The authors of LaSOT state that
@@ -133,11 +146,16 @@ class LaSOT(SequenceReader):
             return read_names(self.split_file)
         if self.split == "test":
             return official_testing_set()
-        official, present = official_training_set(), self._present_names()
-        if not present or set(present) & {*official, *official_testing_set()}:
+        official = official_training_set()
+        known = (*official, *official_testing_set(), *official_extension_subset())
+        if any(folder.is_dir() for name in known for folder in self._folders(name)):
             return official
-        note(f"LaSOT: {self.root} has no sequence of the official splits; using the {len(present)} sequences in it.")
-        return present
+        testing = self.root / "testing_set.txt"
+        listed = set(read_names(testing)) if testing.is_file() else set()
+        own = [name for name in self._present_names() if name not in listed]
+        if own:
+            note(f"LaSOT: {self.root} has no sequence of the official splits; using the {len(own)} sequences in it.")
+        return own or official
 
     def folder(self, name: str) -> Path:
         """Return the folder of a sequence in either layout.

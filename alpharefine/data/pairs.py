@@ -109,6 +109,7 @@ class PairSource:
         self.index: Index = open_index(reader, cache_dir)
         self.max_gap = max_gap
         num_visible, num_frames = self.index.num_visible(), np.diff(self.index.starts)
+        least = 1
         if not reader.is_video:
             self.sequences = np.flatnonzero(num_visible > 0)
             needed = "an image needs a visible object"
@@ -121,16 +122,16 @@ class PairSource:
                 f"a video needs {least_visible} visible frames and {least} in total, and the longest has {longest}; "
                 "give longer videos, or a lower `data.min_frames`"
             )
-            short = int((num_frames < least).sum())
-            if short and self.sequences.size:
-                note(
-                    f"{type(reader).__name__}: {short} of {len(self.index)} sequences in {reader.root} are shorter "
-                    f"than {least} frames and not used; `data.min_frames` lowers the limit."
-                )
         if not self.sequences.size:
             raise UserError(
                 f"{type(reader).__name__}: none of the {len(self.index)} sequences in {reader.root} is suitable for "
                 f"training; {needed}."
+            )
+        short = int((num_frames < least).sum())
+        if least > 2 and short:
+            note(
+                f"{type(reader).__name__}: {short} of {len(self.index)} sequences in {reader.root} are shorter than "
+                f"{least} frames and not used; `data.min_frames` lowers the limit."
             )
 
     def choose(self, rng: np.random.Generator) -> tuple[int, int, int]:

@@ -257,7 +257,7 @@ def note(message: str) -> None:
     Args:
         message: One line.
     """
-    is_first = parent_process() is None and not any(int(os.environ.get(name, 0)) for name in _RANKS)
+    is_first = parent_process() is None and all(os.environ.get(name, "0") in ("", "0") for name in _RANKS)
     if message not in _NOTED and is_first:
         _NOTED.add(message)
         _LOGGER.warning("%s", message)

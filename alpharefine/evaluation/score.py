@@ -128,16 +128,22 @@ def check_scorable(
             protocol does not allow a box.
     """
     truth = sequence.truth
-    later_xywh = truth.boxes_xywh[1:][~truth.absent[1:]]
-    if scoring in ("one_pass", "got10k") and later_xywh.size and np.isnan(later_xywh).all():
-        raise UserError(
-            f"Sequence {sequence.name} has only the box of its first frame, so it was tracked and not scored; give "
-            "the boxes of all frames, or evaluate such sequences apart by `--sequences`."
-        )
     if scoring == "one_pass":
+        _require_truth(sequence)
         score_frames(boxes_xywh, truth.boxes_xywh, truth.absent, protocol)
     elif scoring == "got10k":
         got10k_overlaps(boxes_xywh, truth.boxes_xywh, truth.absent, truth.image_size)
+
+
+def _require_truth(sequence: EvaluationSequence) -> None:
+    """Check that a sequence has more than its first box."""
+    truth = sequence.truth
+    later_xywh = truth.boxes_xywh[1:][~truth.absent[1:]]
+    if later_xywh.size and np.isnan(later_xywh).all():
+        raise UserError(
+            f"Sequence {sequence.name} has only the box of its first frame, so it is not scored; give the boxes of "
+            "all frames, or evaluate such sequences apart by `--sequences`."
+        )
 
 
 def _score_one_pass(
@@ -152,6 +158,7 @@ def _score_one_pass(
     curves = []
     for sequence in sequences:
         with _naming(sequence):
+            _require_truth(sequence)
             truth = sequence.truth
             curves.append(one_pass_curves(boxes[sequence.name], truth.boxes_xywh, truth.absent, protocol))
     for metric in metrics.values():

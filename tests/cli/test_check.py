@@ -163,7 +163,10 @@ def test_pictures_of_another_size_than_their_annotation(tmp_path: Path, capsys: 
     write_export(tmp_path, "result.json", "images/a.png", segmentation=[])
     path = tmp_path / "images" / "a.png"
     height, width = cv2.imread(str(path)).shape[:2]
-    for size, remedy in (((width, height), r"it is stored turned \(EXIF\): save it upright"), ((9, 9), "restore it")):
+    for size, remedy in (
+        ((width, height), r"it may be stored turned \(EXIF\), or the annotation has width and height exchanged"),
+        ((9, 9), "restore it"),
+    ):
         cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
         lines, _ = check(capsys, str(tmp_path))
         (line,) = (line for line in lines if "the annotation is of" in line)

@@ -170,7 +170,7 @@ def test_sequences_without_ground_truth_do_not_stop_the_others(tmp_path: Path) -
     assert metrics["num_sequences"] == 1
     reasons = {failure["sequence"]: failure["reason"] for failure in metrics["failures"]}
     assert reasons.keys() == {one_row.name, no_file.name, corners.name}
-    assert "has only the box of its first frame, so it was tracked and not scored" in reasons[one_row.name]
+    assert "has only the box of its first frame, so it is not scored" in reasons[one_row.name]
     assert "groundtruth.txt: write the box of its first frame" in reasons[no_file.name]
     assert "fit it as x1,y1,x2,y2" in reasons[corners.name]
     assert {path.stem for path in (tracker_in(out) / "base").glob("*.txt")} == {one_row.name, good.name}

@@ -19,7 +19,7 @@ from alpharefine.data.coco import COCO, decode_mask
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.imagenet import ImageNetVID
 from alpharefine.data.index import open_index
-from alpharefine.data.lasot import LaSOT, official_testing_set
+from alpharefine.data.lasot import LaSOT, official_testing_set, official_training_set
 from alpharefine.data.mask_video import MaskVideo, Saliency
 from alpharefine.data.pairs import PairSource
 from alpharefine.data.reader import Reader
@@ -345,7 +345,7 @@ def test_corners_in_a_coco_file_are_refused(tmp_path: Path) -> None:
     height, width = SIZE
     write_export(tmp_path, "result.json", "images/a.png", bbox=[width - 9.0, height - 8.0, width - 1.0, height - 1.0])
     reader = COCO(tmp_path, annotations="result.json", images="images", masks=False)
-    with pytest.raises(UserError, match=r"annotation 1 is malformed .*may be x1,y1,x2,y2 instead of x,y,w,h"):
+    with pytest.raises(UserError, match=r"result.json: annotation 1: `bbox` must be x,y,w,h .* fits it as x1,y1,x2,y2"):
         list(reader.records())
 
 
@@ -376,3 +376,34 @@ def test_videos_that_are_too_short_are_counted(tmp_path: Path, caplog: pytest.Lo
     caplog.clear()
     assert len(PairSource(LaSOT(root), tmp_path, min_frames=12).sequences) == 3
     assert "not used" not in caplog.text
+
+
+def test_benchmarks_are_no_own_videos(tmp_path: Path) -> None:
+    root = own_videos(tmp_path / "extension", atv=2, walk=2)
+    assert "walk-1" not in LaSOT(root).names
+    root = own_videos(tmp_path / "videos", clip=2, walk=2)
+    (root / "testing_set.txt").write_text("walk-1\n")
+    assert LaSOT(root).names == ["clip-1"]
+    (root / "testing_set.txt").write_text("walk-1\nclip-1\n")
+    assert LaSOT(root).names == official_training_set()
+
+
+@pytest.mark.parametrize("size", [{"width": None}, {"width": None, "height": None}])
+def test_a_coco_file_without_sizes(tmp_path: Path, size: dict[str, None]) -> None:
+    write_export(tmp_path, "result.json", "images/a.png", bbox=[20.0, 20.0, 30.0, 23.0])
+    content = json.loads((tmp_path / "result.json").read_text())
+    content["images"][0] |= size
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    reader = COCO(tmp_path, annotations="result.json", images="images", masks=False)
+    assert [record.boxes_xywh.tolist() for record in reader.records()] == [[[20, 20, 30, 23]]]
+    assert not reader.part_files("0").sizes
+
+
+def test_got10k_is_known_by_its_labels_or_names(tmp_path: Path) -> None:
+    for name, label in (("a", "absence.label"), ("GOT-10k_Val_000001", None), ("b", None)):
+        folder = tmp_path / name / "val" / name
+        write_frames(folder)
+        write_boxes(folder / "groundtruth.txt")
+        if label:
+            (folder / label).write_text("0")
+        assert GOT10k.fits(tmp_path / name) == (name != "b")

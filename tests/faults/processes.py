@@ -56,7 +56,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def _start(command: list[str], cwd: Path, output: Path) -> BaseProcess:
-    """Start a script as ``python SCRIPT ARGUMENTS`` does, in a fork of a process with its imports."""
+    """Run a script with its arguments in a fork of a process that has imported its modules."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     process = context.Process(target=_run_script, args=(command, cwd, output))
@@ -128,6 +128,8 @@ class Interrupted:
             assert time.monotonic() - start < PATIENCE_S, "no progress"
             time.sleep(0.01)
         time.sleep(self.rng.uniform(0, self.most_s))
+        if not process.is_alive():
+            return False
         killed = False
         for pid in self.victims(process.pid):
             try:

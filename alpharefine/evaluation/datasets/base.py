@@ -28,6 +28,8 @@ Scoring = Literal["one_pass", "got10k", "server", "none"]
 _NUM_TESTED = 50
 """Number of folders that are looked into to recognize a layout."""
 
+_VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+
 
 class FramePaths(Sequence[Path]):
     """Paths of the frames of a sequence, built on access: a data set may hold a million of them.
@@ -251,13 +253,10 @@ def existing_folder(argument: str, folder: Path) -> Path:
     Raises:
         UserError: If it is not a folder.
     """
-    if folder.is_file():
-        raise UserError(
-            f"`{argument}`: {folder} is a file; give a folder. Extract the frames of a video first, such as by "
-            f"`ffmpeg -i {folder.name} -q:v 2 frames/%06d.jpg`."
-        )
     if not folder.is_dir():
-        raise UserError(f"`{argument}`: {folder} does not exist; give an existing folder.")
+        is_video = folder.suffix.lower() in _VIDEO_SUFFIXES and folder.is_file()
+        remedy = "extract the frames of the video, and give their folder" if is_video else "give an existing one"
+        raise UserError(f"`{argument}`: {folder} is not a folder; {remedy}.")
     return folder
 
 

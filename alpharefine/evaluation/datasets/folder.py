@@ -79,7 +79,7 @@ class FolderDataset(EvaluationDataset):
 
     @cached_property
     def scoring(self) -> Scoring:
-        """One-pass scores if a sequence has a row for each frame, none if all have the first box alone."""
+        """One-pass scores if a sequence has more than one row, none otherwise."""
         return "one_pass" if any(self._is_annotated(name) for name in self.names) else "none"
 
     def _is_annotated(self, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from alpharefine.data.lasot import LaSOT, official_testing_set
+from alpharefine.data.lasot import LaSOT, official_extension_subset, official_testing_set
 from alpharefine.data.text import read_flags, read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
@@ -23,12 +23,6 @@ ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "F
 """LaSOT's 14 attributes in the order of the official toolkit's flags: illumination variation, partial occlusion,
 deformation, motion blur, camera motion, rotation, background clutter, viewpoint change, scale variation, full
 occlusion, fast motion, out-of-view, low resolution, aspect-ratio change."""
-
-EXTENSION_CLASSES = (
-    *("atv", "badminton", "cosplay", "dancingshoe", "footbag", "frisbee", "jianzi", "lantern"),
-    *("misc", "opossum", "paddle", "raccoon", "rhino", "skatingshoe", "wingsuit"),
-)
-"""Classes of the extension subset, each with the sequences ``<class>-1`` to ``<class>-10``."""
 
 
 class AnnotationFolder:
@@ -194,4 +188,4 @@ class LaSOTExtension(LaSOTDataset):
         """Return the names in the split file of the data root, else the official ones."""
         if self._reader is not None and self._reader.split_file.is_file():
             return self._reader.names
-        return [f"{kind}-{number}" for kind in EXTENSION_CLASSES for number in range(1, 11)]
+        return official_extension_subset()

@@ -9,7 +9,6 @@ import numpy as np
 
 from alpharefine.data.frames import has_frames, list_frames
 from alpharefine.data.reader import PartFiles, SequenceReader, SequenceRecord
-from alpharefine.errors import UserError
 from alpharefine.evaluation.datasets.base import EvaluationDataset
 
 
@@ -35,8 +34,6 @@ class DatasetReader(SequenceReader):
             UserError: If a file is missing or malformed.
         """
         sequence = self.dataset.load(name)
-        if sequence.note and self.dataset.config.name == "folder":
-            raise UserError(f"{sequence.note}.")
         paths = [str(path) for path in sequence.frame_paths or ()]
         boxes_xywh = sequence.truth.boxes_xywh[: len(paths)]
         return SequenceRecord(name, paths, boxes_xywh, np.ones(len(paths), dtype=bool))
@@ -56,6 +53,16 @@ class DatasetReader(SequenceReader):
             return PartFiles(list(self.dataset.load(name).frame_paths or ()))
         frames = next((folder / below for below in ("img", "imgs") if has_frames(folder / below)), folder)
         return PartFiles([frames / frame for frame in list_frames(frames)], rows={boxes: 4}, boxes=boxes)
+
+    def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
+        """Read one sequence, with its error or the remark on its annotation.
+
+        Args:
+            name: Name of the sequence.
+        """
+        records, faults = super().inspect(name)
+        note = self.dataset.load(name).note if records else ""
+        return records, [*faults, f"{note}."] if note else faults
 
     def watched(self) -> Iterator[Path]:
         """Yield the folder of the data set."""

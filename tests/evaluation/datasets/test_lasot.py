@@ -251,9 +251,9 @@ def test_no_folder_at_all() -> None:
 
 
 def test_folders_that_are_missing(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"`--data_root`: .*absent does not exist"):
+    with pytest.raises(UserError, match=r"`--data_root`: .*absent is not a folder"):
         lasot(tmp_path / "absent")
-    with pytest.raises(UserError, match=r"`--annotations_dir`: .*testing_set.txt is a file; give a folder"):
+    with pytest.raises(UserError, match=r"`--annotations_dir`: .*testing_set.txt is not a folder"):
         lasot(root, root / "testing_set.txt")
     with pytest.raises(UserError, match="not a folder of LaSOT annotations"):
         lasot(None, root)

@@ -106,4 +106,4 @@ def test_bad_input(otb_root: Path, tmp_path: Path) -> None:
     expect_error(lambda: dataset.load("David"), r"groundtruth_rect\.txt must have one row .* 12 rows and 11 frames in")
     (otb_root / "Basketball" / "groundtruth_rect.txt").unlink()
     expect_error(lambda: dataset.load("Basketball"), r"groundtruth_rect\.txt: no such file")
-    expect_error(lambda: opened("otb100", tmp_path / "absent"), "`--data_root`: .*absent does not exist")
+    expect_error(lambda: opened("otb100", tmp_path / "absent"), "`--data_root`: .*absent is not a folder")
