@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from alpharefine.cli import train
 from alpharefine.data.pairs import PairSource
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.registry import DATASETS, open_dataset
 from alpharefine.models.heads import Grid
 from alpharefine.synthetic import write_lasot
 from alpharefine.trackers.entry import TrackerRequest
+from tests.data.test_partial import own_videos, write_export
 from tests.docs.pages import PAGES, ROOT, blocks, section
 
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
@@ -97,3 +99,20 @@ def test_the_backend_refines() -> None:
     box_xywh = np.array([80.0, 80, 40, 40])
     refiner.initialize(frame, box_xywh)
     np.testing.assert_allclose(refiner.refine(frame, box_xywh).box_xywh, box_xywh, atol=1e-6)
+
+
+def test_the_configuration_for_labeled_pictures_and_own_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, not_fitted: list[Any]
+) -> None:
+    data = ROOT / "docs" / "data.md"
+    (config,) = [code for code in blocks(data, "yaml") if code in section(data, "Labeling tools")]
+    write_export(tmp_path / "my_labels", "result.json", "images/a.png", segmentation=[])
+    own_videos(tmp_path / "my_videos", clip=4, walk=5)
+    (tmp_path / "my.yaml").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    train.main(["--config", "my.yaml", "--data.root", str(tmp_path), "--wandb", "off"])
+    ((task, module, _),) = not_fitted
+    assert task.network.heads == ("corner",)
+    module.setup("fit")
+    assert len(module.train_dataset) == 64
+    assert {module.train_dataset[i].search.shape for i in range(4)} == {(3, 256, 256)}
