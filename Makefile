@@ -21,9 +21,9 @@ install: $(INSTALLED)
 $(INSTALLED):
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv --clear .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	# Both OpenCV packages write into cv2/. The headless files must win: they need no libGL, which a bare machine lacks.
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $$(grep '^opencv-python-headless' requirements.lock)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --force-reinstall $$(grep '^opencv-python-headless' requirements.lock)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

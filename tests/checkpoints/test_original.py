@@ -69,8 +69,10 @@ def refined(refiner: Refiner, golden: Path, case: int) -> tuple[np.ndarray, np.n
         return refiner.refine(frames[1], arrays["box"][case]).box_xywh, arrays["refined_clipped"][case]
 
 
-@pytest.mark.parametrize("fmt", ["legacy", "zip"])
-@pytest.mark.parametrize("more", [{}, {"dlframework": True}, {"optimizer": "id"}, {"optimizer": "none"}], ids=str)
+@pytest.mark.parametrize(
+    ("fmt", "more"),
+    [("legacy", {}), ("zip", {"dlframework": True}), ("legacy", {"optimizer": "id"}), ("zip", {"optimizer": "none"})],
+)
 def test_a_released_file_refines_to_the_originals_boxes(
     writer: ModuleType, golden: Path, tmp_path: Path, fmt: str, more: dict[str, Any]
 ) -> None:

@@ -209,6 +209,7 @@ def test_the_folder_is_named_after_the_tracker(
 
 @pytest.mark.slow
 @pytest.mark.ddp
+@pytest.mark.exhaustive  # torchrun, SLURM and replays in two processes are in every run
 def test_two_processes_write_the_same_boxes(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
     for devices in (1, 2):
         run("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--output_dir", tmp_path / str(devices),

@@ -258,6 +258,7 @@ def test_two_processes_write_the_same_boxes(
     root: Path, names: list[str], published: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(published / "far")
+    (published / "packed.tar.xz").unlink()
     for devices in (1, 2):
         run("--tracker", "replay", "--results_dir", published, "--data_root", root, "--ckpt", checkpoint,
             "--output_dir", tmp_path / str(devices), "--devices", devices)  # fmt: skip
