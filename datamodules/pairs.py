@@ -6,7 +6,9 @@ import inspect
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from multiprocessing import active_children
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -211,6 +213,7 @@ class PairDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: PairDataset, sampler: EpochSampler) -> DataLoader[PairBatch]:
         assert self.trainer is not None
+        _end_workers_at_exit()
         skips = self.bad_samples.skips
         return EpochLoader(
             RedrawnPairs(dataset) if skips else dataset,
@@ -328,3 +331,19 @@ def _start_worker(worker_id: int) -> None:  # noqa: ARG001 - signature of DataLo
 
 def _ignore_once(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signature of a handler
     signal.signal(signum, signal.SIG_DFL)
+
+
+@cache
+def _end_workers_at_exit() -> None:
+    """Kill the workers that are left when this process ends.
+
+    Python waits for them, and they ignore the SIGTERM that it sends them.
+    """
+    Finalize(None, _kill_workers, exitpriority=0)
+
+
+def _kill_workers() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report them as failed
+    for child in active_children():
+        if child.daemon:
+            child.kill()

@@ -17,6 +17,7 @@ from alpharefine.data.bad_samples import BadSamples
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from datamodules import COCODataModule, GOT10kDataModule, LaSOTDataModule, PairDataModule, Source
+from tests.training_runs import run
 
 HOLDOUT = {"got10k": Source("got10k", "got10k", options={"split": "holdout"})}
 ALL = {
@@ -373,3 +374,22 @@ class TestPaths:
         module = PairDataModule("~", sources, sources, cache_dir=str(tmp_path / "mine"), **SMALL)
         module.prepare_data()
         assert len(list((tmp_path / "mine/index").iterdir())) == 1
+
+
+def test_a_process_ends_although_its_workers_ignore_the_first_sigterm(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys, time
+from multiprocessing import active_children
+from torch.utils.data import DataLoader
+from datamodules.pairs import _end_workers_at_exit, _start_worker
+_end_workers_at_exit()
+iterator = iter(DataLoader(range(8), num_workers=2, worker_init_fn=_start_worker, persistent_workers=True))
+next(iterator)
+os.kill(active_children()[0].pid, signal.SIGKILL)
+try:
+    time.sleep(60)
+except RuntimeError:  # torch reports the killed worker
+    sys.exit(2)
+"""
+    done = run("-c", program, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "")
