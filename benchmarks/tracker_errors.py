@@ -1,6 +1,6 @@
 """Errors of a base tracker's boxes on training videos: ``python benchmarks/tracker_errors.py DATA BACKBONE HEAD``.
 
-Runs NanoTrack over the data sets that `alpharefine.data.device_pairs.BoxJitter` was chosen by. Prints the standard
+Runs NanoTrack over the data sets that `alpharefine.data.pair_recipe.BoxJitter` was chosen by. Prints the standard
 deviations of the shift of the center over the side, of the log of both sides' factor and of half the log of the aspect
 ratio's factor, and the correlation of the sizes of the first two.
 """

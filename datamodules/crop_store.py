@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from alpharefine.data.bad_samples import OnBadSample
 from alpharefine.data.crop_store import CropStore, StoredCrop, load_store, read_crops, write_store
-from alpharefine.data.device_pairs import DevicePairs, PairRecipe
+from alpharefine.data.device_pairs import DevicePairs
 from alpharefine.data.loader import EpochLoader
+from alpharefine.data.pair_recipe import PairRecipe
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from alpharefine.options import GeometryName

@@ -9,15 +9,9 @@ import torch
 from alpharefine.boxes import xyxy_to_xywh
 from alpharefine.crops import CROP_SIZE, Window
 from alpharefine.data.crop_store import CropStore
-from alpharefine.data.device_pairs import (
-    BoxJitter,
-    DevicePairs,
-    PairRecipe,
-    block_compressed,
-    cut,
-    to_crop,
-    windows_around,
-)
+from alpharefine.data.device_images import block_compressed, cut, to_crop, windows_around
+from alpharefine.data.device_pairs import DevicePairs
+from alpharefine.data.pair_recipe import BoxJitter, PairRecipe
 from alpharefine.errors import UserError
 
 STILL = PairRecipe(composite_share=0.0).for_validation()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import train
-from alpharefine.data.device_pairs import PairRecipe
+from alpharefine.data.pair_recipe import PairRecipe
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
 from datamodules import CropStoreDataModule, Source
