@@ -270,7 +270,9 @@ def _record(
 
     box_xywh = np.array([annotation["bbox"]], dtype=np.float64).reshape(1, 4)
     size = _size(image)
-    if size is not None and are_corners(box_xywh, size):
+    x, y, w, h = box_xywh[0].tolist()
+    # Most boxes are inside, which Python tells in less time than NumPy.
+    if size is not None and (x + w > size[1] or y + h > size[0]) and are_corners(box_xywh, size):
         raise UserError(
             f"annotation {name}: `bbox` must be x,y,w,h in pixels, but {annotation['bbox']} leaves the image and fits "
             "it as x1,y1,x2,y2; convert the boxes."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -65,7 +65,7 @@ class GOT10k(SequenceReader):
         super().__init__(root)
         self.split = split
         folder = "val" if split == "val" else "train"
-        is_split = not (self.root / folder).is_dir() and _holds_sequences(self.root)
+        is_split = not (self.root / folder).is_dir() and _holds_sequences(self.root, _is_sequence)
         if is_split and self.root.resolve().name in {"train", "val", "test"} - {folder}:
             raise UserError(f"GOT-10k: {self.root} is not the folder of split `{split}`; give its parent folder.")
         self.folder = self.root if is_split else require_folder(self.root / folder, "GOT-10k")
@@ -83,7 +83,8 @@ class GOT10k(SequenceReader):
         Args:
             root: Path of an existing folder.
         """
-        return any(_is_split(folder) for folder in (root, *(root / split for split in ("train", "val", "test"))))
+        folders = (root, *(root / split for split in ("train", "val", "test")))
+        return any(_holds_sequences(folder, _is_official) for folder in folders)
 
     @classmethod
     def open_all(cls, root: Path) -> list[Reader]:
@@ -167,23 +168,17 @@ class GOT10k(SequenceReader):
         return self.folder / name / frame_name
 
 
-def _holds_sequences(folder: Path) -> bool:
-    """Return True if a folder has ``list.txt``, or a sequence among the first folders in it."""
-    if not folder.is_dir():
-        return False
-    names = list_folders(folder)[:20]
-    return any(_is_sequence(folder / name) for name in names) or (folder / "list.txt").is_file()
-
-
-def _is_split(folder: Path) -> bool:
+def _holds_sequences(folder: Path, test: Callable[[Path], bool]) -> bool:
+    """Return True if a folder has ``list.txt``, or one of the first folders in it passes a test."""
     if not folder.is_dir() or (folder / "list.txt").is_file():
         return folder.is_dir()
-    names = [name for name in list_folders(folder)[:20] if _is_sequence(folder / name)]
-    labels = ("absence.label", "cover.label")
-    return any(
-        name.startswith("GOT-10k_") or any((folder / name / label).is_file() for label in labels) for name in names
-    )
+    return any(test(folder / name) for name in list_folders(folder)[:20])
 
 
 def _is_sequence(folder: Path) -> bool:
     return (folder / "groundtruth.txt").is_file() and not any((folder / name).is_dir() for name in ("img", "imgs"))
+
+
+def _is_official(folder: Path) -> bool:
+    has_labels = any((folder / label).is_file() for label in ("absence.label", "cover.label"))
+    return _is_sequence(folder) and (has_labels or folder.name.startswith("GOT-10k_"))

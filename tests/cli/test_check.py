@@ -15,7 +15,7 @@ import pytest
 from alpharefine.cli.main import main
 from alpharefine.data.kinds import READERS, Kind, detect_kinds
 from alpharefine.errors import UserError
-from alpharefine.synthetic.benchmarks import write_videos
+from alpharefine.synthetic.benchmarks import write_tnl2k, write_videos
 from tests.data.test_partial import write_export
 
 
@@ -157,6 +157,16 @@ def test_clips_with_first_boxes_are_no_got10k(tmp_path: Path, capsys: pytest.Cap
     lines, _ = check(capsys, str(tmp_path / "clips"))
     assert len(lines) == 1
     assert "has 8 rows for 12 frames" in lines[0]
+
+
+def test_official_videos_may_end_without_annotation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tnl2k(tmp_path / "tnl2k", num_sequences=1, num_frames=12, frame_size=(48, 64))
+    (path,) = (tmp_path / "tnl2k").glob("*/groundtruth.txt")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:8]))
+    assert check(capsys, str(tmp_path / "tnl2k"), "--kind=tnl2k")[1] == ""
+    assert f"{path} has 8 rows for 12 frames" in caplog.text
 
 
 def test_pictures_of_another_size_than_their_annotation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

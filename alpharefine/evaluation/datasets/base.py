@@ -29,6 +29,7 @@ _NUM_TESTED = 50
 """Number of folders that are looked into to recognize a layout."""
 
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+"""Suffixes of video files, which are often given in place of a folder of frames."""
 
 
 class FramePaths(Sequence[Path]):

@@ -9,7 +9,9 @@ import numpy as np
 
 from alpharefine.data.frames import has_frames, list_frames
 from alpharefine.data.reader import PartFiles, SequenceReader, SequenceRecord
-from alpharefine.evaluation.datasets.base import EvaluationDataset
+from alpharefine.errors import UserError
+from alpharefine.evaluation.datasets.base import EvaluationDataset, EvaluationSequence
+from alpharefine.evaluation.datasets.folder import FolderDataset
 
 
 class DatasetReader(SequenceReader):
@@ -33,10 +35,12 @@ class DatasetReader(SequenceReader):
         Raises:
             UserError: If a file is missing or malformed.
         """
-        sequence = self.dataset.load(name)
+        return self._record(self.dataset.load(name))
+
+    def _record(self, sequence: EvaluationSequence) -> SequenceRecord:
         paths = [str(path) for path in sequence.frame_paths or ()]
         boxes_xywh = sequence.truth.boxes_xywh[: len(paths)]
-        return SequenceRecord(name, paths, boxes_xywh, np.ones(len(paths), dtype=bool))
+        return SequenceRecord(sequence.name, paths, boxes_xywh, np.ones(len(paths), dtype=bool))
 
     def part_files(self, name: str) -> PartFiles:
         """Return the frames of one sequence, and its annotation if both are in one folder.
@@ -55,14 +59,19 @@ class DatasetReader(SequenceReader):
         return PartFiles([frames / frame for frame in list_frames(frames)], rows={boxes: 4}, boxes=boxes)
 
     def inspect(self, name: str) -> tuple[list[SequenceRecord], list[str]]:
-        """Read one sequence, with its error or the remark on its annotation.
+        """Read one sequence, with its error.
+
+        The end of an own video without annotation is a defect. Official data sets have such videos.
 
         Args:
             name: Name of the sequence.
         """
-        records, faults = super().inspect(name)
-        note = self.dataset.load(name).note if records else ""
-        return records, [*faults, f"{note}."] if note else faults
+        try:
+            sequence = self.dataset.load(name)
+        except UserError as error:
+            return [], [str(error)]
+        ends_early = sequence.note and isinstance(self.dataset, FolderDataset)
+        return [self._record(sequence)], [f"{sequence.note}."] if ends_early else []
 
     def watched(self) -> Iterator[Path]:
         """Yield the folder of the data set."""
