@@ -30,8 +30,8 @@ def list_frames(folder: Path) -> list[str]:
         folder: Folder of the frames.
 
     Raises:
-        UserError: If the folder is missing or has no frames, the frames have more than one suffix, or two names hold
-            the same number.
+        UserError: If the folder is missing or has no frames, the frames have more than one suffix, two names hold the
+            same number, or only some names hold one.
     """
     names = list_pictures(folder)
     suffixes = sorted({suffix_of(name) for name in names})
@@ -40,6 +40,12 @@ def list_frames(folder: Path) -> list[str]:
     for (name, key), (after, key_after) in pairwise(zip(names, map(frame_order, names), strict=True)):
         if key == key_after:
             raise UserError(f"{folder}: frames {name} and {after} have the same number; remove one of them.")
+    numbered = [bool(_NUMBER.search(stem_of(name))) for name in names]
+    if any(numbered) and not all(numbered):
+        odd = names[numbered.index(False)]
+        raise UserError(
+            f"{folder}: {odd} has no number, unlike the other frames; remove it if it is no frame, or number it."
+        )
     return names
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from alpharefine.boxes import are_corners, is_valid
+from alpharefine.boxes import MARGIN, are_corners, is_valid
 from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError, describe_exception
@@ -317,7 +317,7 @@ def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold:
 
 
 def require_in_frame(name: str, truth_xywh: np.ndarray, frame: np.ndarray) -> None:
-    """Check that the boxes of a sequence fit its frames, and that the first box overlaps the first frame.
+    """Check that the boxes of a sequence fit its frames, and that the first box is in the first frame.
 
     Args:
         name: Name of the sequence.
@@ -325,7 +325,7 @@ def require_in_frame(name: str, truth_xywh: np.ndarray, frame: np.ndarray) -> No
         frame: First frame, ``(H, W, 3)``.
 
     Raises:
-        UserError: If the first box lies outside the frame, or the boxes are x1, y1, x2, y2.
+        UserError: If the first box lies outside the frame or is larger, or the boxes are x1, y1, x2, y2.
     """
     (x, y, w, h), (height, width) = truth_xywh[0].tolist(), frame.shape[:2]
     if are_corners(truth_xywh, (height, width)):
@@ -333,9 +333,11 @@ def require_in_frame(name: str, truth_xywh: np.ndarray, frame: np.ndarray) -> No
             f"Sequence {name}: the ground truth must be x,y,w,h in pixels, but its boxes leave the frame of "
             f"{width}x{height} px (the first is {x:g},{y:g},{w:g},{h:g}) and fit it as x1,y1,x2,y2; convert it."
         )
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+    is_outside = x >= width or y >= height or x + w <= 0 or y + h <= 0
+    if is_outside or w > (1 + MARGIN) * width or h > (1 + MARGIN) * height:
+        fault = "lies outside" if is_outside else "is larger than"
         raise UserError(
-            f"Sequence {name}: its first box {[x, y, w, h]} lies outside the first frame of {width}x{height} px. The "
+            f"Sequence {name}: its first box {[x, y, w, h]} {fault} the first frame of {width}x{height} px. The "
             "tracker starts from this box: correct the ground truth, or leave the sequence out."
         )
 

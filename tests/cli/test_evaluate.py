@@ -9,24 +9,15 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
-from alpharefine import Refiner
-from alpharefine.boxes import is_valid
-from alpharefine.cli import evaluate, report, score
-from alpharefine.data.images import read_image
+from alpharefine.cli import report, score
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
-from alpharefine.evaluation.metrics_file import read_metrics
-from alpharefine.inference.backend import CropPredictions
-from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.metrics import PROTOCOLS
-from alpharefine.trackers import Track, TrackState
-from tests.cli.results import files_in, metrics_in, runs_in, tracker_in
+from tests.cli.results import SURE, files_in, folder_of, metrics_in, run, runs_in, tracker_in
 from tests.trackers.siamrpnpp.random_files import save_random
 
 NUM_FRAMES = 6
@@ -36,31 +27,6 @@ COLUMNS = {
     "P_norm@0.2": "norm_precision_20",
     "P_norm_mean": "norm_precision_20",
 }
-
-
-class Sure:
-    """Stays where it is put; surer in every other frame."""
-
-    def initialize(self, _frame: np.ndarray, box_xywh: np.ndarray) -> None:
-        self.box_xywh, self.index = box_xywh, 0
-
-    def track(self, _frame: np.ndarray) -> Track:
-        self.index += 1
-        return Track(self.box_xywh, 0.9 if self.index % 2 else 0.1, TrackState.NORMAL)
-
-    def set_box(self, box_xywh: np.ndarray) -> None:
-        self.box_xywh = box_xywh
-
-
-SURE = f"{__name__}:Sure"
-
-
-def folder_of(root: Path, name: str) -> Path:
-    return root / name.rpartition("-")[0] / name
-
-
-def run(*arguments: object) -> None:
-    evaluate.main([str(argument) for argument in arguments])
 
 
 def printed_table(text: str) -> dict[str, dict[str, float]]:
@@ -290,37 +256,6 @@ def test_published_boxes_of_lasot(shared: Path, tmp_path: Path, tracker: str) ->
 # ---- going on ------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names: list[str], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = ("--tracker", SURE, "--data_root", root, "--output_dir", out)
-    frame = folder_of(root, names[1]) / "img" / "00000004.jpg"
-    picture = frame.read_bytes()
-    frame.write_bytes(picture[:20])
-    with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[1]}\)\. .* Run the same command again"):
-        run(*arguments)
-    assert [path.stem for path in sorted((tracker_in(out) / "base").glob("*.txt"))] == sorted([names[0], names[2]])
-    first = (tracker_in(out) / "base" / f"{names[0]}.txt").stat()
-
-    frame.write_bytes(picture)
-    run(*arguments)
-    assert (tracker_in(out) / "base" / f"{names[0]}.txt").stat().st_mtime_ns == first.st_mtime_ns
-    assert list(runs_in(out)["base"]["sequences"]) == names
-
-
-def test_a_shorter_annotation_is_noted(root: Path, names: list[str], tmp_path: Path) -> None:
-    other, out = shutil.copytree(root, tmp_path / "other"), tmp_path / "out"
-    truth = folder_of(other, names[0]) / "groundtruth.txt"
-    truth.write_text("".join(truth.read_text().splitlines(keepends=True)[:4]))
-    for flags in ("full_occlusion.txt", "out_of_view.txt"):
-        (truth.parent / flags).unlink()
-    run("--tracker", SURE, "--data_root", other, "--output_dir", out)
-    metrics = metrics_in(out)
-    assert metrics["complete"]
-    assert list(metrics["notes"]) == [names[0]]
-    assert metrics["notes"][names[0]].endswith("has 4 rows for 6 frames, so the sequence ends at frame 4")
-    assert read_metrics(out).notes == metrics["notes"]
-
-
 def test_other_settings_need_another_folder_or_overwriting(root: Path, names: list[str], tmp_path: Path) -> None:
     out, other = tmp_path / "out", shutil.copytree(root, tmp_path / "other")
     truth = folder_of(other, names[0]) / "groundtruth.txt"
@@ -354,129 +289,6 @@ def test_trackers_share_a_results_folder(
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith(("oracle ", "oracle-size ")) for line in lines) == 4, "score and report agree"
     assert sum(line.startswith(names[0]) for line in lines) == 2
-
-
-def test_scoring_a_folder_after_a_failure(
-    root: Path, names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    (folder_of(root, names[1]) / "img" / "00000004.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=f"1 of 3 sequences failed .{names[1]}"):
-        run("--tracker", SURE, "--data_root", root, "--output_dir", out)
-    capsys.readouterr()
-    with pytest.raises(UserError, match=f"1 of 3 sequences failed .{names[1]}"):
-        score.main([str(out)])
-    printed = capsys.readouterr().out
-    assert "2 of 3 sequences, 12 frames" in printed
-    assert re.search(rf"has no results of 1 of the 3 sequences: {names[1]}$", printed, re.MULTILINE)
-    assert list(runs_in(out)["base"]["sequences"]) == [names[0], names[2]]
-    with pytest.raises(UserError, match=f"`--sequences`: {names[1]} is not complete"):
-        score.main([str(out), "--sequences", f"{names[0]},{names[1]}"])
-    with pytest.raises(UserError, match="`--ckpt` has no effect in this command"):
-        score.main([str(out), "--ckpt", "a"])
-    before = metrics_in(out)
-    score.main([str(out), "--protocol", "pysot", "--sequences", names[0]])
-    assert (before["protocol"], metrics_in(out)["protocol"]) == ("lasot", "pysot")
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "reason"),
-    [
-        pytest.param("{name}.txt", "1,2,3,4\n", "has 1 rows, the sequence has 6 frames", id="short"),
-        pytest.param("times/{name}.txt", "1,2,nan\n" * 6, "must hold milliseconds", id="times"),
-        pytest.param("{name}.txt", "0.1,0.1,0.2,0.2\n" * 5 + "x\n", "row 6", id="word"),
-    ],
-)
-def test_a_damaged_result_is_left_out_of_the_table(
-    root: Path,
-    names: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    file: str,
-    content: str,
-    reason: str,
-) -> None:
-    out = tmp_path / "out"
-    for tracker in ("oracle", "oracle-size"):
-        run("--tracker", tracker, "--data_root", root, "--output_dir", out)
-    (out / "oracle" / "base" / file.format(name=names[1])).write_text(content)
-    capsys.readouterr()
-    with pytest.raises(UserError, match=f"1 of 3 sequences failed .{names[1]}"):
-        score.main([str(out)])
-    printed = capsys.readouterr().out
-    assert re.search(r"^oracle +2 +\d", printed, re.MULTILINE)
-    assert re.search(r"^oracle-size +3 +\d", printed, re.MULTILINE)
-    assert f"oracle has no results of 1 of the 3 sequences: {names[1]}" in printed
-    assert re.search(rf"^  {names[1]} \(oracle, base\): .*{reason}", printed, re.MULTILINE)
-    metrics = metrics_in(out)
-    assert not metrics["complete"]
-    assert [failure["tracker"] for failure in metrics["failures"]] == ["oracle"]
-    report.main([str(out)])
-    assert capsys.readouterr().out.splitlines()[1:] == printed.splitlines()[:-1]
-
-
-class Stubborn(Sure):
-    """Fails in every sequence."""
-
-    def track(self, _frame: np.ndarray) -> Track:
-        raise ValueError("always the same")
-
-
-def test_a_tracker_that_fails_everywhere(
-    root: Path, names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(UserError, match=r"^All 3 sequences failed in the same way: ValueError: always the same \("):
-        run("--tracker", f"{__name__}:Stubborn", "--data_root", root, "--output_dir", tmp_path / "out")
-    captured = capsys.readouterr()
-    assert re.search(r"^failed:\n  all 3 sequences \(.*, base\): ValueError: always the same", captured.out)
-    assert captured.err.count("failed: ValueError") == 3
-    assert not (tmp_path / "out" / "metrics.json").exists()
-
-
-def test_predictions_that_are_not_finite_are_no_gain_of_zero(
-    root: Path,
-    names: list[str],
-    tmp_path: Path,
-    checkpoint: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    predict = TorchBackend.predict
-
-    def broken(self: TorchBackend, *arguments: Any) -> CropPredictions:
-        return CropPredictions(*(None if x is None else np.full_like(x, np.nan) for x in predict(self, *arguments)))
-
-    monkeypatch.setattr(TorchBackend, "predict", broken)
-    for box_from in ("corner", "mask"):
-        out = tmp_path / box_from
-        with pytest.raises(UserError, match=r"oracle: no frame was refined, because the predictions .* not finite"):
-            run("--tracker", "oracle", "--baseline", "--data_root", root, "--ckpt", checkpoint, "--output_dir", out,
-                "--box_from", box_from)  # fmt: skip
-        assert "oracle, refined: 0 of 15 frames refined; 15 predictions not finite" in capsys.readouterr().out
-        assert runs_in(out)["refined"]["counts"] == {"frames": 15, "not_finite": 15}
-        assert np.isfinite(read_rows(tracker_in(out) / "refined" / f"{names[0]}.txt")).all()
-
-
-class Lost(Sure):
-    """Has no box in its second frame."""
-
-    def track(self, frame: np.ndarray) -> Track:
-        track = super().track(frame)
-        return track._replace(box_xywh=np.full(4, np.nan)) if self.index == 2 else track
-
-
-def test_boxes_that_are_not_finite_are_counted(
-    root: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    run("--tracker", f"{__name__}:Lost", "--baseline", "--data_root", root, "--ckpt", checkpoint, "--output_dir", out)
-    printed = capsys.readouterr().out
-    assert re.search(r", base: 3 tracker boxes not finite or not positive$", printed, re.MULTILINE)
-    assert re.search(r", refined: \d+ of 15 frames refined; 3 tracker boxes not finite", printed)
-    assert runs_in(out)["base"]["counts"] == {"frames": 15, "invalid_box": 3}
-    # The counts are those of the files, also if nothing is left to run.
-    run("--tracker", f"{__name__}:Lost", "--baseline", "--data_root", root, "--ckpt", checkpoint, "--output_dir", out)
-    assert "base: 3 tracker boxes not finite" in capsys.readouterr().out
 
 
 def test_a_refined_run_with_other_settings_is_refused_before_the_base_run(
@@ -525,90 +337,3 @@ def test_the_command_itself(root: Path, names: list[str], tmp_path: Path) -> Non
     assert refused.returncode == 2
     assert re.fullmatch(r"error: `--devices` must be .*got 0\.\n", refused.stderr)
     assert refused.stdout == ""
-
-
-# ---- masks and geometries ------------------------------------------------------------------------------------------
-
-
-def test_boxes_of_masks_and_masks_as_pictures(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
-    command = ("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0])
-    out = tmp_path / "out"
-    run(*command, "--output_dir", out, "--box_from", "mask", "--mask_threshold", "0.4", "--save_masks")
-    masks = [
-        cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        for path in sorted((tracker_in(out) / f"refined/masks/{names[0]}").iterdir())
-    ]
-    boxes_xywh = read_rows(tracker_in(out) / "refined" / f"{names[0]}.txt")
-    assert len(masks) == NUM_FRAMES - 1 == len(boxes_xywh) - 1
-    frame = cv2.imread(str(folder_of(root, names[0]) / "img/00000001.jpg"))
-    assert all(mask.shape == frame.shape[:2] and set(np.unique(mask)) <= {0, 255} for mask in masks)
-    refiner = Refiner.from_checkpoint(checkpoint, device="cpu", box_from="mask", mask_threshold=0.4)
-    truth = read_rows(folder_of(root, names[0]) / "groundtruth.txt")
-    refiner.initialize(read_image(folder_of(root, names[0]) / "img/00000001.jpg"), truth[0])
-    centre = truth[1][:2] + truth[1][2:] / 2
-    base_xywh = np.concatenate([centre - truth[0][2:] / 2, truth[0][2:]])
-    found = refiner.refine(read_image(folder_of(root, names[0]) / "img/00000002.jpg"), base_xywh, mask=True)
-    np.testing.assert_array_equal(masks[0] > 0, found.mask > 0.4)
-    np.testing.assert_allclose(boxes_xywh[1], found.box_xywh if found.refined else base_xywh)
-
-
-def test_masks_are_those_of_the_refined_box(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
-    out, folder = tmp_path / "out", folder_of(root, names[0])
-    run("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0],
-        "--output_dir", out, "--save_masks", "--mask_threshold", "0.4")  # fmt: skip
-    refiner = Refiner.from_checkpoint(checkpoint, device="cpu")
-    truth = read_rows(folder / "groundtruth.txt")
-    refiner.initialize(read_image(folder / "img/00000001.jpg"), truth[0])
-    frame = read_image(folder / "img/00000002.jpg")
-    base_xywh = np.concatenate([truth[1][:2] + truth[1][2:] / 2 - truth[0][2:] / 2, truth[0][2:]])
-    found = refiner.refine(frame, base_xywh, mask=True)
-    assert found.refined
-    mask = cv2.imread(str(tracker_in(out) / f"refined/masks/{names[0]}/00000002.png"), cv2.IMREAD_GRAYSCALE) > 0
-    around_xywh = found.raw_box_xywh if is_valid(found.raw_box_xywh) else found.box_xywh
-    np.testing.assert_array_equal(mask, refiner.segment(frame, around_xywh) > 0.4)
-    assert (mask != (found.mask > 0.4)).any(), "not that of the window about the rough box"
-
-
-def test_settings_that_come_to_the_same_are_the_same(
-    root: Path, names: list[str], tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0])
-    out = tmp_path / "out"
-    run(*command, "--output_dir", out)
-    assert (
-        f"{checkpoint}: checkpoint of train.py, epoch None; backbone resnet18, heads corner+mask"
-        in capsys.readouterr().out
-    )
-    written = (tracker_in(out) / "refined" / f"{names[0]}.txt").stat().st_mtime_ns
-    said = ("--geometry", "exact", "--box_from", "corner", "--precision", "auto", "--min_feedback_score", "0.2")
-    run(*command, "--output_dir", out, *said)
-    assert (tracker_in(out) / "refined" / f"{names[0]}.txt").stat().st_mtime_ns == written
-    with pytest.raises(UserError, match=r"holds a run with other settings \(precision: (16|32) there, bf16 now\)"):
-        run(*command, "--output_dir", out, "--precision", "bf16")
-    with pytest.raises(UserError, match=r"`--precision` applies only to refinement, which requires `--ckpt`"):
-        run("--tracker", "oracle", "--data_root", root, "--precision", "32", "--output_dir", tmp_path / "base")
-
-
-def test_a_geometry_in_place_of_the_checkpoints(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
-    command = ("--tracker", "oracle", "--data_root", root, "--ckpt", checkpoint, "--sequences", names[0])
-    for geometry in ("exact", "original"):
-        run(*command, "--output_dir", tmp_path / geometry, "--geometry", geometry)
-    run(*command, "--output_dir", tmp_path / "own")
-    boxes = {
-        name: read_rows(tracker_in(tmp_path / name) / "refined" / f"{names[0]}.txt")
-        for name in ("exact", "original", "own")
-    }
-    np.testing.assert_array_equal(boxes["own"], boxes["exact"])
-    assert np.abs(boxes["original"] - boxes["exact"]).max() > 0.1
-
-
-def test_a_second_look_by_a_switch(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
-    command = ("--tracker", "oracle", "--no-feedback", "--data_root", root, "--ckpt", checkpoint)
-    command = (*command, "--sequences", names[0], "--output_dir", tmp_path / "out")
-    run(*command)
-    once = read_rows(tracker_in(tmp_path / "out") / "refined" / f"{names[0]}.txt")
-    with pytest.raises(UserError, match=r"other settings \(flip_test: False there, True now\)"):
-        run(*command, "--flip_test")
-    run(*command, "--flip_test", "--overwrite")
-    twice = read_rows(tracker_in(tmp_path / "out") / "refined" / f"{names[0]}.txt")
-    assert np.abs(twice - once).max() > 0.1

@@ -12,7 +12,7 @@ import torch
 
 from alpharefine.cli import evaluate
 from alpharefine.cli.command import run_command
-from tests.cli.results import metrics_in, runs_in
+from tests.cli.results import folder_of, metrics_in, runs_in
 
 Change = Callable[[Path], object]  # of the folder that holds `lasot`, `results` and `ckpt`
 REPLAY = ("--tracker", "replay", "--data_root", "lasot")
@@ -23,7 +23,7 @@ REFINED = (*KNOWN, "--ckpt", "ckpt")
 def first(root: Path, file: str) -> Path:
     """A file of the first sequence."""
     name = (root / "lasot" / "testing_set.txt").read_text().split()[0]
-    return root / "lasot" / name.rpartition("-")[0] / name / file
+    return folder_of(root / "lasot", name) / file
 
 
 def row(index: int, text: str) -> Change:

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alpharefine.cli import evaluate
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation.datasets.lasot import LaSOTDataset
 from alpharefine.evaluation.published import LASOT, PublishedScores
-from tests.cli.results import metrics_in
+from tests.cli.results import folder_of, metrics_in, run
 
 NUM_FRAMES = 6
 
@@ -28,17 +27,13 @@ def published(root: Path, names: list[str], tmp_path: Path) -> Path:
     for tracker, shift, covered in (("near", 1, names), ("far", 5, names[:2]), ("packed", 3, names)):
         (folder / tracker).mkdir(parents=True)
         for name in covered:
-            truth = read_rows(root / name.rpartition("-")[0] / name / "groundtruth.txt")
+            truth = read_rows(folder_of(root, name) / "groundtruth.txt")
             rows = np.concatenate([truth[:1], truth[1:] + np.array([shift, shift, 0, 0])])
             np.savetxt(folder / tracker / f"{name}.txt", rows, fmt="%.3f", delimiter=",")
     with tarfile.open(folder / "packed.tar.xz", "w:xz") as archive:
         archive.add(folder / "packed", "packed")
     shutil.rmtree(folder / "packed")
     return folder
-
-
-def run(*arguments: object) -> None:
-    evaluate.main([str(argument) for argument in arguments])
 
 
 def rows_of(text: str) -> dict[str, list[float]]:
@@ -237,7 +232,7 @@ def test_an_unreadable_frame_does_not_stop_the_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.rmtree(published / "far")
-    frame = root / names[0].rpartition("-")[0] / names[0] / "img" / "00000004.jpg"
+    frame = folder_of(root, names[0]) / "img" / "00000004.jpg"
     whole = frame.read_bytes()
     frame.write_bytes(b"no picture")
     command = ("--tracker", "replay", "--results_dir", published, "--data_root", root, "--ckpt", checkpoint,

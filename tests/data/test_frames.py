@@ -42,6 +42,7 @@ def test_other_files_are_ignored(tmp_path: Path) -> None:
         ([], "has no frames .* found an empty folder"),
         (["a.txt", "b.GIF", "c"], r"has no frames \(\.jpg, .*\), found \.gif, \.txt, no suffix"),
         (["1.jpg", "2.png"], r"the same suffix, got \.jpg and \.png"),
+        (["1.jpg", "2.jpg", "cover.jpg"], r"cover\.jpg has no number, unlike the other frames"),
         (["1.jpg", "01.jpg"], r"frames .*1\.jpg and .*1\.jpg have the same number"),
     ],
 )

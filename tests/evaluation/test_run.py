@@ -256,13 +256,24 @@ def test_a_frame_that_does_not_decode(sequence: EvaluationSequence, tmp_path: Pa
         run(replace(sequence, frame_paths=paths))
 
 
-@pytest.mark.parametrize("box_xywh", [[64, 5, 10, 10], [5, 48, 10, 10], [-10, 5, 10, 10], [5, -10, 10, 10]], ids=str)
+@pytest.mark.parametrize(
+    ("box_xywh", "fault"),
+    [
+        ([64, 5, 10, 10], "lies outside"),
+        ([5, 48, 10, 10], "lies outside"),
+        ([-10, 5, 10, 10], "lies outside"),
+        ([5, -10, 10, 10], "lies outside"),
+        ([-5, 5, 74, 10], "is larger than"),
+        ([5, -5, 10, 58], "is larger than"),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("refinement", [{}, {"ckpt": "a"}])
-def test_a_first_box_outside_of_the_picture(
-    sequence: EvaluationSequence, box_xywh: Any, refinement: dict[str, str]
+def test_a_first_box_that_is_not_in_the_picture(
+    sequence: EvaluationSequence, box_xywh: Any, fault: str, refinement: dict[str, str]
 ) -> None:
     boxes_xywh = np.tile(np.array(box_xywh, dtype=np.float64), (NUM_FRAMES, 1))
-    with pytest.raises(UserError, match=rf"Sequence {sequence.name}: its first box .* outside .* 64x48 px"):
+    with pytest.raises(UserError, match=rf"Sequence {sequence.name}: its first box .* {fault} .* 64x48 px"):
         run(replace(sequence, truth=replace(sequence.truth, boxes_xywh=boxes_xywh)), **refinement)
     assert calls() == []
 

@@ -289,7 +289,9 @@ def sequence_folders(root: Path) -> list[str]:
     """
     names = list_folders(root)
     if not names:
-        raise UserError(f"{root} has no folders; it must have one for each sequence.")
+        videos = [path.name for path in root.iterdir() if path.suffix.lower() in _VIDEO_SUFFIXES]
+        remedy = f"extract the frames of {videos[0]} into one" if videos else "it must have one for each sequence"
+        raise UserError(f"{root} has no folders; {remedy}.")
     return names
 
 

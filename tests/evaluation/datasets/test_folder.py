@@ -37,6 +37,11 @@ def test_one_sequence(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert opened("folder", Path()).names == ["ellipse-1"]
 
 
+def test_a_folder_of_video_files(tmp_path: Path) -> None:
+    (tmp_path / "clip.MP4").write_bytes(b"video")
+    expect_error(lambda: opened("folder", tmp_path), r"has no folders; extract the frames of clip\.MP4 into one")
+
+
 def test_frames_in_a_folder_below(videos: Path) -> None:
     frames = videos / "ellipse-1" / "img"
     frames.mkdir()
