@@ -20,8 +20,8 @@ from alpharefine.evaluation import replay
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
+from alpharefine.evaluation.refined_tracker import load_refiner, mask_region
 from alpharefine.evaluation.replay import ReplayJob, ReplayRunner
-from alpharefine.evaluation.run import load_refiner, mask_region
 from alpharefine.evaluation.settings import RefinementSettings
 from alpharefine.inference.refiner import Template
 from tests.evaluation.settings import run_settings
