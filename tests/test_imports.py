@@ -17,7 +17,7 @@ LAYERS = [
     ["alpharefine.boxes"],
     ["alpharefine.crops", "alpharefine.masks"],
     ["alpharefine.models", "alpharefine.data", "alpharefine.metrics"],
-    ["alpharefine.checkpoints", "alpharefine.synthetic"],
+    ["alpharefine.checkpoints", "alpharefine.synthetic", "alpharefine.video"],
     ["alpharefine.inference", "alpharefine.training", "alpharefine.trackers"],
     ["alpharefine"],  # the package's own __init__, which offers the refiner
     ["alpharefine.evaluation"],

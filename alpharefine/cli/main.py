@@ -10,6 +10,7 @@ from alpharefine.cli.command import run_command
 from alpharefine.errors import UserError
 
 SUBCOMMANDS = {
+    "track": "Follow a target through a video, and draw its boxes and masks.",
     "train": "Train, fine-tune or validate a refinement network.",
     "evaluate": "Run a base tracker with and without refinement, and score it.",
     "score": "Score the boxes of a results folder.",

@@ -141,7 +141,7 @@ class ReplayRunner:
         frames = _decoded(sequence.frame_paths)
         first, decode_ms = next(frames)
         first_size = first.shape
-        require_in_frame(sequence.name, sequence.truth.boxes_xywh, first)
+        require_in_frame(f"Sequence {sequence.name}: the ground truth", sequence.truth.boxes_xywh, first)
         start = perf_counter()
         template = self.refiner.encode_template(first, sequence.truth.boxes_xywh[0])
         running.add_times(0, decode_ms, 1e3 * (perf_counter() - start))

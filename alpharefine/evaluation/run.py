@@ -165,7 +165,7 @@ def _run_sequence(
             require_size(path, frame, first_size)
         if t == 0:
             if path is not None:
-                require_in_frame(sequence.name, truth_xywh, frame)
+                require_in_frame(f"Sequence {sequence.name}: the ground truth", truth_xywh, frame)
             tracker.initialize(frame, truth_xywh[0])
         else:
             step = tracker.track(frame)
@@ -190,29 +190,30 @@ def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold:
     return cv2.imencode(".png", inside.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
 
 
-def require_in_frame(name: str, truth_xywh: np.ndarray, frame: np.ndarray) -> None:
-    """Check that the boxes of a sequence fit its frames, and that the first box is in the first frame.
+def require_in_frame(owner: str, boxes_xywh: np.ndarray, frame: np.ndarray) -> None:
+    """Check that given boxes fit the frames of a video, and that the first box is in the first frame.
 
     Args:
-        name: Name of the sequence.
-        truth_xywh: Ground truth, ``(N, 4)`` in image pixels.
+        owner: Origin of the boxes, for messages.
+        boxes_xywh: Boxes, ``(N, 4)`` in image pixels.
         frame: First frame, ``(H, W, 3)``.
 
     Raises:
         UserError: If the first box lies outside the frame or is larger, or the boxes are x1, y1, x2, y2.
     """
-    (x, y, w, h), (height, width) = truth_xywh[0].tolist(), frame.shape[:2]
-    if are_corners(truth_xywh, (height, width)):
+    (x, y, w, h), (height, width) = boxes_xywh[0].tolist(), frame.shape[:2]
+    first = f"{x:g},{y:g},{w:g},{h:g}"
+    if are_corners(boxes_xywh, (height, width)):
         raise UserError(
-            f"Sequence {name}: the ground truth must be x,y,w,h in pixels, but its boxes leave the frame of "
-            f"{width}x{height} px (the first is {x:g},{y:g},{w:g},{h:g}) and fit it as x1,y1,x2,y2; convert it."
+            f"{owner} must be x,y,w,h in pixels, but its boxes leave the frame of {width}x{height} px (the first is "
+            f"{first}) and fit it as x1,y1,x2,y2; convert it."
         )
     is_outside = x >= width or y >= height or x + w <= 0 or y + h <= 0
     if is_outside or w > (1 + MARGIN) * width or h > (1 + MARGIN) * height:
         fault = "lies outside" if is_outside else "is larger than"
         raise UserError(
-            f"Sequence {name}: its first box {[x, y, w, h]} {fault} the first frame of {width}x{height} px. The "
-            "tracker starts from this box: correct the ground truth, or leave the sequence out."
+            f"{owner}: the first box {first} {fault} the first frame of {width}x{height} px. The tracker starts from "
+            "this box: correct it."
         )
 
 

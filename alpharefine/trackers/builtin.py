@@ -58,6 +58,7 @@ def _oracle_over(inner: TrackerEntry) -> TrackerEntry | None:
     return replace(
         inner,
         name=f"oracle:{inner.name}",
+        needs_truth=True,
         summary=f"`{inner.name}`, moved to the true center after every frame",
         load=load,
         code_files=no_code_files if inner.code_files is no_code_files else lambda _: inner.code_files(inner.name),
@@ -152,6 +153,7 @@ ENTRIES: tuple[TrackerEntry, ...] = (
         load=_imported("oracle:load_center"),
         reports_lost=True,
         needs_frames=False,
+        needs_truth=True,
     ),
     TrackerEntry(
         name="oracle-size",
@@ -159,6 +161,7 @@ ENTRIES: tuple[TrackerEntry, ...] = (
         load=_imported("oracle:load_size"),
         reports_lost=True,
         needs_frames=False,
+        needs_truth=True,
     ),
     TrackerEntry(
         name="self",

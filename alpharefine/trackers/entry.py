@@ -179,6 +179,7 @@ class TrackerEntry:
         gives_score: Whether `Track.score` is a number.
         reports_lost: Whether `Track.state` can be `TrackState.NOT_FOUND`.
         needs_frames: Whether the tracker uses the frames.
+        needs_truth: Whether the tracker uses the ground truth, so that it runs only in an evaluation.
         opens_files: Whether the tracker reads the frame files itself, so that the caller need not decode them.
         requires_refiner: Whether the tracker runs only with a refiner.
         replays: Whether the entry stands for published results, which the evaluation refines in batches. Such an entry
@@ -203,6 +204,7 @@ class TrackerEntry:
     gives_score: bool = False
     reports_lost: bool = False
     needs_frames: bool = True
+    needs_truth: bool = False
     opens_files: bool = False
     requires_refiner: bool = False
     replays: bool = False

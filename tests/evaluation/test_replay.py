@@ -248,4 +248,4 @@ def test_a_first_box_outside_of_the_picture(jobs: list[ReplayJob], downward: Ref
     outside = replace(sequence.truth, boxes_xywh=sequence.truth.boxes_xywh + np.array([1000, 0, 0, 0]))
     job = jobs[0]._replace(sequence=replace(sequence, truth=outside))
     (result,) = ReplayRunner(downward, "cpu").run_all([job])
-    assert re.search(r"its first box .* lies outside", str(result.error))
+    assert re.search(r"the first box .* lies outside", str(result.error))

@@ -273,7 +273,7 @@ def test_a_first_box_that_is_not_in_the_picture(
     sequence: EvaluationSequence, box_xywh: Any, fault: str, refinement: dict[str, str]
 ) -> None:
     boxes_xywh = np.tile(np.array(box_xywh, dtype=np.float64), (NUM_FRAMES, 1))
-    with pytest.raises(UserError, match=rf"Sequence {sequence.name}: its first box .* {fault} .* 64x48 px"):
+    with pytest.raises(UserError, match=rf"{sequence.name}: the ground truth: the first box .* {fault} .* 64x48 px"):
         run(replace(sequence, truth=replace(sequence.truth, boxes_xywh=boxes_xywh)), **refinement)
     assert calls() == []
 

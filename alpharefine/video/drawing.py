@@ -1,0 +1,132 @@
+"""Boxes and masks on frames. Each kind of box has its own color and line style."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from alpharefine.boxes import is_valid
+
+Color = tuple[int, int, int]
+
+
+class BoxStyle(NamedTuple):
+    """Style of a kind of box.
+
+    Attributes:
+        label: Name in the legend.
+        color: RGB. The colors are told apart with all common kinds of color blindness.
+        dash: Length of the dashes and of the gaps between them, in multiples of the line width. 0 for a solid line.
+    """
+
+    label: str
+    color: Color
+    dash: int
+
+
+BASE = BoxStyle("base tracker", (225, 60, 10), 6)
+"""Style of the base tracker's box: vermilion, dashed."""
+
+REFINED = BoxStyle("refined", (0, 200, 120), 0)
+"""Style of the refined box: green, solid."""
+
+TRUTH = BoxStyle("ground truth", (255, 225, 60), 2)
+"""Style of the ground truth: yellow, dotted."""
+
+MASK_COLOR: Color = (70, 160, 255)
+"""RGB of masks."""
+
+_MASK_OPACITY = 0.45
+_HALO: Color = (0, 0, 0)
+
+
+def draw_mask(frame: np.ndarray, mask: np.ndarray) -> None:
+    """Tint the pixels of a mask and draw its outline, in place.
+
+    Args:
+        frame: ``(H, W, 3)`` RGB uint8.
+        mask: ``(H, W)`` bool.
+    """
+    inside = frame[mask].astype(np.float32)
+    frame[mask] = ((1 - _MASK_OPACITY) * inside + _MASK_OPACITY * np.array(MASK_COLOR, np.float32)).astype(np.uint8)
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(frame, contours, -1, MASK_COLOR, max(1, line_width(frame) // 2), cv2.LINE_AA)
+
+
+def draw_box(frame: np.ndarray, box_xywh: np.ndarray, style: BoxStyle) -> None:
+    """Draw a box with a dark halo, in place. A box without a finite positive size is not drawn.
+
+    Args:
+        frame: ``(H, W, 3)`` RGB uint8.
+        box_xywh: Box, ``(4,)`` in image pixels.
+        style: Style of the box.
+    """
+    if not is_valid(box_xywh):
+        return
+    height, width = frame.shape[:2]
+    x, y, w, h = box_xywh
+    # Far outside of the frame, coordinates would overflow in OpenCV.
+    x1, x2 = np.clip([x, x + w], -width, 2 * width).round().astype(int).tolist()
+    y1, y2 = np.clip([y, y + h], -height, 2 * height).round().astype(int).tolist()
+    thickness = line_width(frame)
+    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
+    for color, extra in ((_HALO, 2), (style.color, 0)):
+        for start, end in pairwise(corners):
+            _draw_line(frame, start, end, color, thickness + extra, style.dash * thickness)
+
+
+def draw_legend(frame: np.ndarray, styles: tuple[BoxStyle, ...], text: str = "") -> None:
+    """Draw the names of the boxes with their lines in the upper left corner, in place.
+
+    Args:
+        frame: ``(H, W, 3)`` RGB uint8.
+        styles: Styles of the boxes.
+        text: First line of the legend.
+    """
+    scale, thickness = max(0.35, min(frame.shape[:2]) / 1000), line_width(frame)
+    step, margin = round(32 * scale), round(12 * scale)
+    sample = round(55 * scale)
+    labels = [text] if text else []
+    labels += [style.label for style in styles]
+    text_width = max(cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] for label in labels)
+    area = frame[: step * len(labels) + 2 * margin, : text_width + sample + 3 * margin]
+    area[:] = area // 3
+    for row, label in enumerate(labels):
+        y = margin + step * row + round(0.7 * step)
+        style = styles[row - bool(text)] if row >= bool(text) else None
+        if style is not None:
+            middle = y - round(0.25 * step)
+            _draw_line(
+                frame, (margin, middle), (margin + sample, middle), style.color, thickness, style.dash * thickness
+            )
+        x = margin if style is None else 2 * margin + sample
+        cv2.putText(frame, label, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def line_width(frame: np.ndarray) -> int:
+    """Return the width of lines in pixels, which grows with the frame.
+
+    Args:
+        frame: ``(H, W, 3)``.
+    """
+    side: int = min(frame.shape[:2])
+    return max(1, round(side / 300))
+
+
+def _draw_line(
+    frame: np.ndarray, start: tuple[int, int], end: tuple[int, int], color: Color, thickness: int, dash: int
+) -> None:
+    """Draw a line along one axis, solid or of dashes that are as long as the gaps between them."""
+    length = abs(end[0] - start[0]) + abs(end[1] - start[1])
+    if dash == 0 or length == 0:
+        cv2.line(frame, start, end, color, thickness)
+        return
+    ends = np.array([start, end], dtype=np.float64)
+    reach = max(dash - thickness, 0)  # OpenCV extends a line by half of its width at both ends
+    for offset in range(0, length, 2 * dash):
+        parts = np.array([offset, min(offset + reach, length)])[:, None] / length
+        first, last = (ends[0] + parts * (ends[1] - ends[0])).round().astype(int).tolist()
+        cv2.line(frame, first, last, color, thickness)

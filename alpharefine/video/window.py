@@ -1,0 +1,61 @@
+"""Windows on the screen: live view, and a box drawn with the mouse."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import cv2
+import numpy as np
+
+from alpharefine.errors import UserError
+
+_TITLE = "alpharefine"
+_END_KEYS = (27, ord("q"))
+
+
+def require_screen(remedy: str) -> None:
+    """Check that windows can be opened.
+
+    Args:
+        remedy: What to do if they cannot.
+
+    Raises:
+        UserError: If there is no screen, or the installed OpenCV has no windows.
+    """
+    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
+        raise UserError(f"The installed OpenCV is `opencv-python-headless`, which opens no windows; {remedy}.")
+    # Without a screen, OpenCV on Linux would end the process.
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UserError(f"There is no screen (DISPLAY is not set); {remedy}.")
+
+
+def select_box(frame: np.ndarray) -> np.ndarray:
+    """Let the user draw a box with the mouse.
+
+    Args:
+        frame: ``(H, W, 3)`` RGB uint8.
+
+    Returns:
+        Box ``(4,)`` xywh in image pixels.
+
+    Raises:
+        UserError: If there is no screen, or no box was drawn.
+    """
+    require_screen("give the box of the first frame by `--box x,y,w,h`")
+    box_xywh = np.array(cv2.selectROI(_TITLE, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)), dtype=np.float64)
+    cv2.destroyWindow(_TITLE)
+    if box_xywh[2:].min() <= 0:
+        raise UserError("No box was drawn; draw one around the target and press Enter, or give `--box x,y,w,h`.")
+    return box_xywh
+
+
+def show(frame: np.ndarray) -> bool:
+    """Show a frame. Return False if the user pressed Escape or Q.
+
+    Args:
+        frame: ``(H, W, 3)`` RGB uint8.
+    """
+    cv2.imshow(_TITLE, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    return cv2.waitKey(1) & 0xFF not in _END_KEYS
