@@ -45,7 +45,7 @@ def evaluation_options() -> set[str]:
 def source_options(subcommand: str) -> set[str]:
     """Options that the source of a subcommand defines itself."""
     text = (ROOT / "alpharefine" / "cli" / f"{subcommand}.py").read_text(encoding="utf-8")
-    return set(re.findall(r"--(\w+)", text)) | {"help"}
+    return set(re.findall(r"--([\w-]+)", text)) | {"help"}
 
 
 @functools.cache
