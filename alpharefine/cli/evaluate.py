@@ -27,6 +27,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     from alpharefine.evaluation import stages  # torch is imported here, after `--help`
     from alpharefine.evaluation.failures import summarize
+    from alpharefine.report.page import REPORT_FILE, write_results_page
     from alpharefine.report.summary import format_summary, list_failures, require_complete
 
     outcome = stages.run(config)
@@ -37,7 +38,9 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stdout.write("\n".join([*list_failures(results.failures, results.chosen), ""]))
         raise UserError(summarize(results.failures, results.chosen))
     metrics = stages.score(results, config.output.protocol, config.output.compare)
-    sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\nboxes and metrics.json in {results.output_dir}\n")
+    sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\n")
+    write_results_page(metrics, results)
+    sys.stdout.write(f"boxes, metrics.json and {REPORT_FILE} in {results.output_dir}\n")
     require_complete(
         metrics, f"The boxes of the others are in {results.output_dir}. Run the same command again to retry."
     )

@@ -39,8 +39,12 @@ def main(args: Sequence[str] | None = None) -> None:
     planned = parse_config(parser, saved).dataset.sequences
 
     from alpharefine.evaluation import stages
+    from alpharefine.report.page import REPORT_FILE, write_results_page
     from alpharefine.report.summary import format_summary, require_complete
 
-    metrics = stages.score_folder(config, folder, planned)
-    sys.stdout.write(f"{format_summary(metrics)}\nmetrics.json in {folder}\n")
+    results = stages.find_results(config, folder, planned)
+    metrics = stages.score(results, config.output.protocol, config.output.compare)
+    sys.stdout.write(f"{format_summary(metrics)}\n")
+    write_results_page(metrics, results)
+    sys.stdout.write(f"metrics.json and {REPORT_FILE} in {folder}\n")
     require_complete(metrics, "The scores are those of the others.")

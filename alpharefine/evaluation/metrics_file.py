@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,44 @@ def read_metrics(output_dir: Path) -> Metrics:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); `alpharefine score` writes it again.") from error
+
+
+def join_metrics(parts: Mapping[str, Metrics]) -> tuple[Metrics, dict[str, tuple[str, str]]]:
+    """Join the scores of several results folders. Trackers of one name get the name of their folder.
+
+    Args:
+        parts: Scores by name of the folder, at least one.
+
+    Returns:
+        Tuple of the joined scores, without published ones, and the names of folder and tracker by joined name.
+
+    Raises:
+        UserError: If the folders differ in what was evaluated.
+    """
+    first = next(iter(parts.values()))
+    for folder, part in parts.items():
+        for key in ("dataset", "split", "scoring", "protocol"):
+            if getattr(part, key) != getattr(first, key):
+                raise UserError(
+                    f"{folder}: the {key} is {getattr(part, key)}, that of {next(iter(parts))} is "
+                    f"{getattr(first, key)}; report on them apart."
+                )
+    names = Counter(tracker for part in parts.values() for tracker in part.trackers)
+    origins = {
+        f"{tracker} ({folder})" if names[tracker] > 1 else tracker: (folder, tracker)
+        for folder, part in parts.items()
+        for tracker in part.trackers
+    }
+    most = max(parts.values(), key=lambda part: part.num_sequences)
+    joined = replace(
+        most,
+        sequences=list(dict.fromkeys(name for part in parts.values() for name in part.sequences)),
+        notes={name: text for part in parts.values() for name, text in part.notes.items()},
+        trackers={name: parts[folder].trackers[tracker] for name, (folder, tracker) in origins.items()},
+        published=None,
+        failures=[failure for part in parts.values() for failure in part.failures],
+    )
+    return joined, origins
 
 
 def _published_from_dict(content: Mapping[str, Any] | None) -> PublishedComparison | None:

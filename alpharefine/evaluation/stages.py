@@ -315,8 +315,8 @@ def _score_run(
     return RunMetrics(scored, median_ms, counts)
 
 
-def score_folder(config: EvaluationConfig, output_dir: Path, planned: Collection[str] = ()) -> Metrics:
-    """Score all complete sequences of all trackers in a results folder.
+def find_results(config: EvaluationConfig, output_dir: Path, planned: Collection[str] = ()) -> ResultsSet:
+    """Find all complete sequences of all trackers in a results folder.
 
     Args:
         config: Configuration saved in the folder, with changes; `dataset.sequences` restricts the sequences.
@@ -348,8 +348,7 @@ def score_folder(config: EvaluationConfig, output_dir: Path, planned: Collection
     ]
     sequences = {name: [s for s in loaded if s.name in complete] for name, complete in done.items()}
     runs = {name: list(folders[name]) for name in sequences}
-    results = ResultsSet(output_dir, dataset, sequences, runs, list(dataset.names), failures)
-    return score(results, config.output.protocol, config.output.compare)
+    return ResultsSet(output_dir, dataset, sequences, runs, list(dataset.names), failures)
 
 
 def _in_official_order(config: EvaluationConfig, found: Collection[str], planned: Collection[str]) -> list[str]:

@@ -41,7 +41,7 @@ def format_table(runs: Mapping[str, RunScore], protocol: Protocol = "lasot") -> 
     gain           +4.39       +3.00       +9.80
     """
     keys = _keys(runs)
-    lines = [" " * 8 + "".join(f"{_title(key, protocol):>12}" for key in keys)]
+    lines = [" " * 8 + "".join(f"{title_of(key, protocol):>12}" for key in keys)]
     for name, run in runs.items():
         lines.append(f"{name:8}" + "".join(f"{run.scores[key]:12.2f}" for key in keys))
     if _has_gain(runs):
@@ -160,7 +160,7 @@ def _format_groups(
     """
     runs = list(dict.fromkeys(run for scores in rows.values() for run in scores))
     columns = [*runs, "gain"] if _has_gain(runs) else runs
-    titles = "".join(f"{_title(key, protocol):>{9 * len(columns) + 3}}" for key in keys)
+    titles = "".join(f"{title_of(key, protocol):>{9 * len(columns) + 3}}" for key in keys)
     heads = ("   " + "".join(f"{column:>9}" for column in columns)) * len(keys)
     cells = [titles, heads]
     for scores in rows.values():
@@ -186,5 +186,11 @@ def _keys(runs: Mapping[str, RunScore]) -> list[str]:
     return list(next(iter(runs.values())).scores)
 
 
-def _title(key: str, protocol: Protocol) -> str:
+def title_of(key: str, protocol: Protocol) -> str:
+    """Return the title of a score.
+
+    Args:
+        key: Key of the score, see `alpharefine.evaluation.score.RunScore`.
+        protocol: Scoring conventions.
+    """
     return "P_norm_mean" if key == "norm_precision_20" and protocol == "got10k" else _TITLES[key]

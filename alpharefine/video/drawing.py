@@ -56,13 +56,14 @@ def draw_mask(frame: np.ndarray, mask: np.ndarray) -> None:
     cv2.drawContours(frame, contours, -1, MASK_COLOR, max(1, line_width(frame) // 2), cv2.LINE_AA)
 
 
-def draw_box(frame: np.ndarray, box_xywh: np.ndarray, style: BoxStyle) -> None:
+def draw_box(frame: np.ndarray, box_xywh: np.ndarray, style: BoxStyle, thickness: int | None = None) -> None:
     """Draw a box with a dark halo, in place. A box without a finite positive size is not drawn.
 
     Args:
         frame: ``(H, W, 3)`` RGB uint8.
         box_xywh: Box, ``(4,)`` in image pixels.
         style: Style of the box.
+        thickness: Width of the line in pixels. None selects `line_width`.
     """
     if not is_valid(box_xywh):
         return
@@ -71,7 +72,7 @@ def draw_box(frame: np.ndarray, box_xywh: np.ndarray, style: BoxStyle) -> None:
     # Far outside of the frame, coordinates would overflow in OpenCV.
     x1, x2 = np.clip([x, x + w], -width, 2 * width).round().astype(int).tolist()
     y1, y2 = np.clip([y, y + h], -height, 2 * height).round().astype(int).tolist()
-    thickness = line_width(frame)
+    thickness = line_width(frame) if thickness is None else thickness
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
     for color, extra in ((_HALO, 2), (style.color, 0)):
         for start, end in pairwise(corners):
