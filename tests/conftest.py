@@ -34,6 +34,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_page(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave out the report page, which takes a second an evaluation, in modules without the mark `page`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("page") is None:
+            patch.setattr("alpharefine.report.page.write_results_page", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated data sets, small; not to be changed: copy what a test changes."""

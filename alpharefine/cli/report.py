@@ -56,12 +56,12 @@ def main(args: Sequence[str] | None = None) -> None:
     from alpharefine.evaluation.metrics_file import read_metrics
     from alpharefine.report.summary import format_attribute_scores, format_sequence_scores, format_summary
 
-    parts = {str(folder): read_metrics(folder) for folder in options.results}
+    parts = {folder: read_metrics(folder) for folder in options.results}
     if formats:
         _write(parts, formats, options.output or _folder_of(options.results[0]))
         return
     for folder, metrics in parts.items():
-        texts = [folder, format_summary(metrics)]
+        texts = [str(folder), format_summary(metrics)]
         texts += [format_attribute_scores(metrics)] if options.attributes else []
         texts += [format_sequence_scores(metrics)] if options.per_sequence else []
         sys.stdout.write("\n".join(texts) + "\n")
@@ -71,7 +71,7 @@ def _folder_of(results: Path) -> Path:
     return results if results.is_dir() else results.parent
 
 
-def _write(parts: dict[str, Metrics], formats: Sequence[str], output: Path) -> None:
+def _write(parts: dict[Path, Metrics], formats: Sequence[str], output: Path) -> None:
     from alpharefine.evaluation.metrics_file import join_metrics
     from alpharefine.report.export import PLOTS, TABLES, write_plots, write_tables
     from alpharefine.report.page import REPORT_FILE, write_report
@@ -88,7 +88,7 @@ def _write(parts: dict[str, Metrics], formats: Sequence[str], output: Path) -> N
         else:
             trackers: list[TrackerBoxes] = []
             for joined, (folder, tracker) in origins.items():
-                place = _folder_of(Path(folder))
+                place = _folder_of(folder)
                 boxes = read_boxes(place, tracker, _load_sequences(place, parts[folder]))
                 trackers.append(replace(boxes, name=joined))
             write_report(metrics, trackers, output / REPORT_FILE)

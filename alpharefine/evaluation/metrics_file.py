@@ -157,14 +157,14 @@ def read_metrics(output_dir: Path) -> Metrics:
         raise UserError(f"{path} is damaged ({error!r}); `alpharefine score` writes it again.") from error
 
 
-def join_metrics(parts: Mapping[str, Metrics]) -> tuple[Metrics, dict[str, tuple[str, str]]]:
+def join_metrics(parts: Mapping[Path, Metrics]) -> tuple[Metrics, dict[str, tuple[Path, str]]]:
     """Join the scores of several results folders. Trackers of one name get the name of their folder.
 
     Args:
-        parts: Scores by name of the folder, at least one.
+        parts: Scores by path of the folder, at least one.
 
     Returns:
-        Tuple of the joined scores, without published ones, and the names of folder and tracker by joined name.
+        Tuple of the joined scores, without published ones, and the folder and the name of each tracker by joined name.
 
     Raises:
         UserError: If the folders differ in what was evaluated.
@@ -178,8 +178,9 @@ def join_metrics(parts: Mapping[str, Metrics]) -> tuple[Metrics, dict[str, tuple
                     f"{getattr(first, key)}; report on them apart."
                 )
     names = Counter(tracker for part in parts.values() for tracker in part.trackers)
+    has_names = len({folder.name for folder in parts}) == len(parts)
     origins = {
-        f"{tracker} ({folder})" if names[tracker] > 1 else tracker: (folder, tracker)
+        f"{tracker} ({folder.name if has_names else folder})" if names[tracker] > 1 else tracker: (folder, tracker)
         for folder, part in parts.items()
         for tracker in part.trackers
     }

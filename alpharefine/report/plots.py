@@ -78,7 +78,8 @@ def plot_curves(metrics: Metrics) -> dict[str, Figure]:
         axes.set(title=axis.title, xlabel=axis.label, ylabel="frames [%]", ylim=(0, 100))
         axes.set_xlim(float(axis.thresholds[0]), float(axis.thresholds[-1]))
         handles = [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
-        axes.legend(handles=handles, fontsize="small", framealpha=0.8)
+        # A long name may be cut, but must not squeeze the axes.
+        axes.legend(handles=handles, fontsize="small", framealpha=0.8).set_in_layout(False)
         figures[name] = figure
     return figures
 
@@ -107,7 +108,7 @@ def plot_attributes(metrics: Metrics) -> Figure | None:
         axes.bar(places, heights, width, label=label, color=_COLORS[number % len(_COLORS)])
     axes.set_xticks(range(len(attributes)), attributes)
     axes.set(title=f"{title_of(key, metrics.protocol or 'lasot')} by attribute", ylabel="percent", ylim=(0, 100))
-    axes.legend(fontsize="small", ncols=2)
+    axes.legend(fontsize="small", ncols=2).set_in_layout(False)
     return figure
 
 

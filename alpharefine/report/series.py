@@ -1,4 +1,4 @@
-"""What a report shows beside the scores: the overlap of every frame, and frames with their boxes."""
+"""Overlap of every frame, and frames with boxes and masks, for the report."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Color = tuple[int, int, int]
 
 
 class BoxStyle(NamedTuple):
-    """Style of a kind of box.
+    """Color and line of the boxes of one origin.
 
     Attributes:
         label: Name in the legend.
