@@ -14,12 +14,12 @@ Color = tuple[int, int, int]
 
 
 class BoxStyle(NamedTuple):
-    """Color and line of the boxes of one origin.
+    """Color and line style of a box.
 
     Attributes:
         label: Name in the legend.
-        color: RGB. The colors are told apart with all common kinds of color blindness.
-        dash: Length of the dashes and of the gaps between them, in multiples of the line width. 0 for a solid line.
+        color: RGB color. The styles are distinct under common kinds of color blindness.
+        dash: Length of a dash and of a gap, in line widths. 0 draws a solid line.
     """
 
     label: str
