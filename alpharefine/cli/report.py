@@ -89,7 +89,8 @@ def _write(parts: dict[Path, Metrics], formats: Sequence[str], output: Path) -> 
             trackers: list[TrackerBoxes] = []
             for joined, (folder, tracker) in origins.items():
                 place = _folder_of(folder)
-                boxes = read_boxes(place, tracker, _load_sequences(place, parts[folder]))
+                runs = parts[folder].trackers[tracker].runs
+                boxes = read_boxes(place, tracker, runs, _load_sequences(place, parts[folder]))
                 trackers.append(replace(boxes, name=joined))
             write_report(metrics, trackers, output / REPORT_FILE)
             written.append(output / REPORT_FILE)

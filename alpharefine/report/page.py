@@ -71,7 +71,10 @@ def write_results_page(metrics: Metrics, results: ResultsSet) -> None:
     Raises:
         UserError: If the file cannot be written.
     """
-    trackers = [read_boxes(results.output_dir, name, results.sequences[name]) for name in metrics.trackers]
+    trackers = [
+        read_boxes(results.output_dir, name, tracker.runs, results.sequences[name])
+        for name, tracker in metrics.trackers.items()
+    ]
     write_report(metrics, trackers, results.output_dir / REPORT_FILE)
 
 

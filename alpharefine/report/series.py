@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -48,15 +48,18 @@ class TrackerBoxes:
     sequences: Mapping[str, SequenceBoxes]
 
 
-def read_boxes(output_dir: Path, tracker: str, sequences: list[EvaluationSequence]) -> TrackerBoxes:
+def read_boxes(
+    output_dir: Path, tracker: str, runs: Collection[str], sequences: list[EvaluationSequence]
+) -> TrackerBoxes:
     """Read the boxes of a tracker. Sequences whose files cannot be read are left out.
 
     Args:
         output_dir: Results folder.
         tracker: Name of the tracker.
+        runs: Names of the runs. The folder may hold another one, of an earlier command.
         sequences: Sequences with their ground truth.
     """
-    folders = run_folders(output_dir)[tracker]
+    folders = {run: folder for run, folder in run_folders(output_dir)[tracker].items() if run in runs}
     found = {}
     for sequence in sequences:
         try:

@@ -139,6 +139,13 @@ def test_frames_that_are_missing_or_damaged(results: Path, lasot_root: Path, tmp
     assert len(found.data["sequences"]) == 3
 
 
+def test_a_run_of_an_earlier_command_is_not_shown(results: Path, lasot_root: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(results, tmp_path / "out")
+    evaluate.main(["--tracker", "mil", "--data_root", str(lasot_root), "--output_dir", str(out)])
+    entries = Page(out / "report.html").data["sequences"].values()
+    assert [[run["run"] for run in entry["runs"]] for entry in entries] == [["base"]] * 3
+
+
 def test_data_sets_without_scores(tmp_path: Path) -> None:
     write_videos(tmp_path / "clips", num_sequences=1, num_frames=5, only_first=True, frame_size=(48, 64))
     evaluate.main(["--tracker", "mil", "--dataset", "folder", "--data_root", str(tmp_path / "clips"),
