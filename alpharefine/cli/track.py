@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from alpharefine.errors import UserError, describe_exception
 if TYPE_CHECKING:
     import numpy as np
 
-    from alpharefine.evaluation.refined_tracker import RefinedTracker, Step
+    from alpharefine.evaluation.refined_tracker import Step
     from alpharefine.evaluation.settings import ResolvedRuns
     from alpharefine.video.frames import FrameSource
 
@@ -151,7 +151,8 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
         first_xywh = _first_box(options.box, source, first.pixels)
         base = stack.enter_context(closing(loaded.open(source.name, first_xywh[None], source.paths)))
         tracker = RefinedTracker(base, runs.entry, refiner, settings)
-        tracker.initialize(first.pixels, first_xywh)
+        with _naming(f"{source.name}, frame 1"):
+            tracker.initialize(first.pixels.copy(), first_xywh)  # a tracker may draw on its frame
         writer = stack.enter_context(VideoWriter(files.video))
         progress = stack.enter_context(tqdm(total=num_frames, unit=" frames", desc=source.name))
         try:
@@ -162,7 +163,8 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
             for frame in frames:
                 if options.show and not show(picture):
                     break
-                step = _track_frame(tracker, frame.pixels, f"{source.name}, frame {len(boxes_xywh) + 1}")
+                with _naming(f"{source.name}, frame {len(boxes_xywh) + 1}"):
+                    step = tracker.track(frame.pixels.copy())
                 boxes_xywh.append((step.box_xywh, step.track.box_xywh))
                 picture = _drawn(frame.pixels, step.track.box_xywh, step, settings.mask_threshold)
                 writer.write(picture, frame.time_s)
@@ -173,9 +175,11 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
             write_whole(files.base, format_rows(np.stack(base_boxes)))
 
 
-def _track_frame(tracker: RefinedTracker, frame: np.ndarray, place: str) -> Step:
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Turn an exception of a tracker's code into a `UserError` that names its place."""
     try:
-        return tracker.track(frame.copy())  # a tracker may draw on its frame
+        yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:

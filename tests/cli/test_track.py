@@ -143,6 +143,20 @@ def test_what_was_done_before_an_error_is_kept(
     assert frames[2].pixels.mean() > 20, "what the tracker paints is not in the video"
 
 
+class Unwilling(Sure):
+    """Fails in its first frame, after it has painted it."""
+
+    def initialize(self, frame: np.ndarray, _box_xywh: np.ndarray) -> None:
+        frame[:] = 0
+        raise cv2.error("no target")
+
+
+def test_an_error_in_the_first_frame_leaves_nothing(clip: Path, work: Path, checkpoint: Path) -> None:
+    with pytest.raises(UserError, match="ellipse-1, frame 1: error: no target"):
+        run(clip, "--tracker", f"{__name__}:Unwilling", "--ckpt", checkpoint)
+    assert not list(work.iterdir())
+
+
 def test_files_that_exist_are_replaced_only_on_request(clip: Path, work: Path, checkpoint: Path) -> None:
     (work / "out_base.txt").write_text("mine")
     arguments = (clip, "--ckpt", checkpoint, "--output", "out.mp4", "--max_frames", 2)
