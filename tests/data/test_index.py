@@ -218,7 +218,7 @@ def add(path: str) -> Callable[[Path], object]:
         ("coco", COCO, touch("annotations/instances_train2017.json")),
         ("coco", COCO, add("train2017/new.jpg")),
         ("davis2016", MaskVideo, touch("Annotations/480p/ellipse-1/00002.png")),
-        ("davis2016", MaskVideo, add("JPEGImages/480p/ellipse-1/new.jpg")),
+        ("davis2016", MaskVideo, add("JPEGImages/480p/ellipse-1/99999.jpg")),
         ("ecssd", Saliency, touch("ground_truth_mask/0001.png")),
         ("ecssd", Saliency, add("images/new.txt")),
     ],

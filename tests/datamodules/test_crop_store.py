@@ -109,8 +109,9 @@ def test_held_out_sequences_are_validated_alone(data_root: Path, tmp_path: Path)
     store = module._train_pairs.store
     held = {n for n in range(len(store.names)) if store.sequence_name(n) == video(data_root)}
     assert {n for n, prob in enumerate(module._val_pairs._videos._probs) if prob > 0} == held
-    for choice in (module._train_pairs._videos, module._train_pairs._cutouts):
-        assert choice is not None
+    composer = module._train_pairs._composer
+    assert composer is not None
+    for choice in (module._train_pairs._videos, composer._cutouts):
         assert not held & {n for n, prob in enumerate(choice._probs) if prob > 0}
 
 
