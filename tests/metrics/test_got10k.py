@@ -169,6 +169,7 @@ def score_a_shard(rank: int, rendezvous: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.exhaustive  # the other metrics are gathered in the same way in every run
 @pytest.mark.ddp
 @pytest.mark.slow
 def test_two_processes_with_uneven_shards(tmp_path):
