@@ -49,6 +49,7 @@ class _Plot(NamedTuple):
 
     uri: str
     text: str
+    is_wide: bool = False
 
 
 class _Strip(NamedTuple):
@@ -118,7 +119,7 @@ def _plots(metrics: Metrics) -> list[_Plot]:
     ]
     attributes = plot_attributes(metrics)
     if attributes is not None:
-        plots.append(_Plot(_uri(figure_bytes(attributes, "svg"), "image/svg+xml"), "scores by attribute"))
+        plots.append(_Plot(_uri(figure_bytes(attributes, "svg"), "image/svg+xml"), "scores by attribute", is_wide=True))
     return plots
 
 
