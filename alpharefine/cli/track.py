@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -144,7 +145,7 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
     refiner = load_refiner(settings, options.device, runs.checkpoint)
     loaded = load_base_tracker(run.tracker, refiner, options.device)
     num_frames = min((n for n in (source.num_frames, options.max_frames) if n is not None), default=None)
-    boxes_xywh: list[tuple[np.ndarray, np.ndarray]] = []
+    boxes_xywh = array("d")  # refined and base box of each frame, in little memory
     with ExitStack() as stack:
         frames = islice(stack.enter_context(closing(source.frames())), options.max_frames)
         first = next(frames)
@@ -156,23 +157,23 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
         writer = stack.enter_context(VideoWriter(files.video))
         progress = stack.enter_context(tqdm(total=num_frames, unit=" frames", desc=source.name))
         try:
-            boxes_xywh.append((first_xywh, first_xywh))
+            boxes_xywh.extend([*first_xywh, *first_xywh])
             picture = _drawn(first.pixels, first_xywh, None, settings.mask_threshold)
             writer.write(picture, first.time_s)
             progress.update()
-            for frame in frames:
+            for number, frame in enumerate(frames, start=2):
                 if options.show and not show(picture):
                     break
-                with _naming(f"{source.name}, frame {len(boxes_xywh) + 1}"):
+                with _naming(f"{source.name}, frame {number}"):
                     step = tracker.track(frame.pixels.copy())
-                boxes_xywh.append((step.box_xywh, step.track.box_xywh))
+                boxes_xywh.extend([*step.box_xywh, *step.track.box_xywh])
                 picture = _drawn(frame.pixels, step.track.box_xywh, step, settings.mask_threshold)
                 writer.write(picture, frame.time_s)
                 progress.update()
         finally:
-            refined, base_boxes = zip(*boxes_xywh, strict=True)
-            write_whole(files.refined, format_rows(np.stack(refined)))
-            write_whole(files.base, format_rows(np.stack(base_boxes)))
+            rows = np.array(boxes_xywh).reshape(-1, 8)
+            write_whole(files.refined, format_rows(rows[:, :4]))
+            write_whole(files.base, format_rows(rows[:, 4:]))
 
 
 @contextmanager
