@@ -86,11 +86,11 @@ def _write(parts: dict[Path, Metrics], formats: Sequence[str], output: Path) -> 
         elif name in PLOTS:
             written += write_plots(metrics, output, name)
         else:
+            sequences = {folder: _load_sequences(_folder_of(folder), part) for folder, part in parts.items()}
             trackers: list[TrackerBoxes] = []
             for joined, (folder, tracker) in origins.items():
-                place = _folder_of(folder)
                 runs = parts[folder].trackers[tracker].runs
-                boxes = read_boxes(place, tracker, runs, _load_sequences(place, parts[folder]))
+                boxes = read_boxes(_folder_of(folder), tracker, runs, sequences[folder])
                 trackers.append(replace(boxes, name=joined))
             write_report(metrics, trackers, output / REPORT_FILE)
             written.append(output / REPORT_FILE)

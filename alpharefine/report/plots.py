@@ -30,7 +30,7 @@ class _Axis(NamedTuple):
     score: str
 
 
-def curve_axis(curve: str, num_thresholds: int) -> _Axis:
+def _curve_axis(curve: str, num_thresholds: int) -> _Axis:
     """Return the axis of a curve.
 
     Args:
@@ -65,7 +65,7 @@ def plot_curves(metrics: Metrics) -> dict[str, Figure]:
         lines = []
         for number, (tracker, numbers) in enumerate(metrics.trackers.items()):
             for run, score in numbers.scores.items():
-                axis = curve_axis(name, len(score.curves[name]))
+                axis = _curve_axis(name, len(score.curves[name]))
                 label = f"{run_label(tracker, run, len(numbers.scores))} [{score.scores[axis.score]:.1f}]"
                 (line,) = axes.plot(
                     axis.thresholds,

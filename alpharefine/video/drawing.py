@@ -79,32 +79,24 @@ def draw_box(frame: np.ndarray, box_xywh: np.ndarray, style: BoxStyle, thickness
             _draw_line(frame, start, end, color, thickness + extra, style.dash * thickness)
 
 
-def draw_legend(frame: np.ndarray, styles: tuple[BoxStyle, ...], text: str = "") -> None:
+def draw_legend(frame: np.ndarray, styles: tuple[BoxStyle, ...]) -> None:
     """Draw the names of the boxes with their lines in the upper left corner, in place.
 
     Args:
         frame: ``(H, W, 3)`` RGB uint8.
         styles: Styles of the boxes.
-        text: First line of the legend.
     """
     scale, thickness = max(0.35, min(frame.shape[:2]) / 1000), line_width(frame)
-    step, margin = round(32 * scale), round(12 * scale)
-    sample = round(55 * scale)
-    labels = [text] if text else []
-    labels += [style.label for style in styles]
-    text_width = max(cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] for label in labels)
-    area = frame[: step * len(labels) + 2 * margin, : text_width + sample + 3 * margin]
+    step, margin, sample = round(32 * scale), round(12 * scale), round(55 * scale)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    text_width = max(cv2.getTextSize(style.label, font, scale, 1)[0][0] for style in styles)
+    area = frame[: step * len(styles) + 2 * margin, : text_width + sample + 3 * margin]
     area[:] = area // 3
-    for row, label in enumerate(labels):
+    for row, style in enumerate(styles):
         y = margin + step * row + round(0.7 * step)
-        style = styles[row - bool(text)] if row >= bool(text) else None
-        if style is not None:
-            middle = y - round(0.25 * step)
-            _draw_line(
-                frame, (margin, middle), (margin + sample, middle), style.color, thickness, style.dash * thickness
-            )
-        x = margin if style is None else 2 * margin + sample
-        cv2.putText(frame, label, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+        middle = y - round(0.25 * step)
+        _draw_line(frame, (margin, middle), (margin + sample, middle), style.color, thickness, style.dash * thickness)
+        cv2.putText(frame, style.label, (2 * margin + sample, y), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def line_width(frame: np.ndarray) -> int:

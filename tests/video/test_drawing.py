@@ -76,7 +76,7 @@ def test_a_mask_is_tinted_and_lets_the_frame_through() -> None:
 @pytest.mark.parametrize("size", [(16, 16), (90, 160), (240, 320), (1080, 1920)], ids=str)
 def test_a_legend_names_the_lines(size: tuple[int, int]) -> None:
     frame = blank(size)
-    draw_legend(frame, (BASE, REFINED), "frame 3")
+    draw_legend(frame, (BASE, REFINED))
     assert (frame[0, 0] == 128 // 3).all()
     if size[0] >= 240:
         for style in (BASE, REFINED):
