@@ -1,4 +1,5 @@
-# make demo   trains and evaluates on generated video, prints the gain
+# make demo   evaluates the shipped weights on generated video, draws a clip, fine-tunes the weights for a minute
+# make demo-train   trains a small network from random weights on generated video and evaluates it
 # make test   lint, types, tests
 # make faults   trainings and evaluations killed at random moments
 # make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200)
@@ -15,7 +16,7 @@ DATA ?= ../shared/data
 BACKBONE_WEIGHTS ?= ../shared/weights/resnet18_imagenet_layer3.safetensors
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: install test exhaustive faults mutants lint demo train-weights lock
+.PHONY: install test exhaustive faults mutants lint demo demo-train train-weights lock
 install: $(INSTALLED)
 
 $(INSTALLED):
@@ -52,9 +53,16 @@ mutants: install
 
 demo: install
 	rm -rf demo
-	$(RUN) -m alpharefine.synthetic demo/data --lasot_train 16 --lasot_test 6 --got10k 40 --coco 150 --coco_val 20 --davis 0 --ecssd 0
-	$(RUN) train.py --config demo.yaml --output_dir demo --wandb off
-	$(RUN) evaluate.py --ckpt demo/demo/checkpoints/last.ckpt --tracker mil --data_root demo/data/lasot --baseline --min_feedback_score 0 --output_dir demo/results
+	$(RUN) -m alpharefine.synthetic demo/data --photos 4 --frame_size '[360,480]' --lasot_train 0 --lasot_test 0 --got10k 0 --coco 0 --coco_val 0 --davis 0 --ecssd 0
+	$(RUN) evaluate.py --ckpt ar18_cm --tracker mil --data_root demo/data/photos --baseline --devices 2 --output_dir demo/results
+	.venv/bin/alpharefine track demo/data/photos/coffee/coffee-2 --output demo/coffee.mp4
+	$(RUN) train.py --config demo_finetune.yaml --output_dir demo/runs --wandb off
+
+demo-train: install
+	rm -rf demo-train
+	$(RUN) -m alpharefine.synthetic demo-train/data --lasot_train 16 --lasot_test 6 --got10k 40 --coco 150 --coco_val 20 --davis 0 --ecssd 0
+	$(RUN) train.py --config demo.yaml --data.root demo-train/data --output_dir demo-train --wandb off
+	$(RUN) evaluate.py --ckpt demo-train/demo/checkpoints/last.ckpt --tracker mil --data_root demo-train/data/lasot --baseline --min_feedback_score 0 --output_dir demo-train/results
 
 train-weights: install
 	$(RUN) train.py --config ar18_store.yaml --data.root $(DATA) --model.backbone_weights $(BACKBONE_WEIGHTS) --wandb off

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -43,12 +44,16 @@ class UserErrorParser(argparse.ArgumentParser):
 def run_command(main: Callable[[], None]) -> int:
     """Run a command. Print errors that the user can correct, and an interruption by Ctrl-C, as one line on stderr.
 
+    Threads of OpenMP, which PyTorch uses, wait passively unless `OMP_WAIT_POLICY` is set: threads that spin hold up
+    each other where other processes share the cores (`benchmarks/wait_policy.py`).
+
     Args:
         main: Function that runs the command.
 
     Returns:
         Exit code: 0, 2 for an error of the user, 130 for an interruption.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     try:
         main()
     except UserError as error:

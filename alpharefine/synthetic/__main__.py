@@ -1,7 +1,7 @@
 """Command that writes synthetic data sets.
 
 ``python -m alpharefine.synthetic ROOT`` writes ``ROOT/lasot``, ``got10k``, ``coco``, ``davis2016`` and ``ecssd``, each
-in the layout of the real data set.
+in the layout of the real data set, and on request ``ROOT/photos`` and ``photos_train``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def write_all(
     coco_val: NonNegativeInt = 20,
     davis: NonNegativeInt = 6,
     ecssd: NonNegativeInt = 40,
+    photos: NonNegativeInt = 0,
     frames: PositiveInt = 60,
     frame_size: tuple[int, int] = FRAME_SIZE,
     seed: NonNegativeInt = 0,
@@ -53,6 +54,8 @@ def write_all(
         coco_val: Number of images in COCO val2017.
         davis: Number of DAVIS 2016 sequences.
         ecssd: Number of ECSSD images.
+        photos: Number of videos of objects cut out of photographs: test sequences in the layout of LaSOT, and as many
+            training sequences in that of DAVIS 2016. All show the same three objects.
         frames: Number of frames per sequence.
         frame_size: Height and width in pixels, at least 48 each.
         seed: Random seed. The same seed produces the same files.
@@ -67,6 +70,8 @@ def write_all(
         "got10k": (got10k, partial(write_got10k, num_sequences=got10k, **video)),
         "coco": (coco + coco_val, partial(write_coco, num_train=coco, num_val=coco_val)),
         "davis2016": (davis, partial(write_mask_video, num_sequences=davis, **video)),
+        "photos": (photos, partial(write_lasot, num_train=0, num_test=photos, look="photos", **video)),
+        "photos_train": (photos, partial(write_mask_video, num_sequences=photos, look="photos", **video)),
         "ecssd": (ecssd, partial(write_saliency, num_images=ecssd)),
     }
     chosen = {name: write for name, (count, write) in jobs.items() if count}

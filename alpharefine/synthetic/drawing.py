@@ -272,6 +272,23 @@ class Sprite:
         alpha = _rasterize(outline_px * _DETAIL + np.array([width, height]) / 2, (height, width))
         return cls(outline_px, _shade(rng, texture, alpha), alpha)
 
+    @classmethod
+    def cut_out(cls, picture: np.ndarray, half_size: tuple[float, float]) -> Sprite:
+        """Make a sprite of an object in a picture.
+
+        Args:
+            picture: RGB colors and the opacity of the object, shape ``(h, w, 4)``, uint8.
+            half_size: Half the width and half the height of the picture in frame pixels at scale 1.
+        """
+        size = [int(np.ceil(2 * _DETAIL * half)) for half in half_size]
+        resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        texture = np.pad(resized[..., :3], ((2, 2), (2, 2), (0, 0)), mode="edge")
+        alpha = np.pad(resized[..., 3], 2)
+        rows, columns = np.nonzero(alpha > 127)
+        corners = np.concatenate([np.stack([columns, rows], 1) + offset for offset in ((0, 0), (0, 1), (1, 0), (1, 1))])
+        hull = cv2.convexHull(corners.astype(np.int32))[:, 0]
+        return cls((hull - np.array(alpha.shape[::-1]) / 2) / _DETAIL, texture, alpha)
+
     def place(self, matrix: np.ndarray, center: np.ndarray) -> Layer:
         """Place the sprite into a frame.
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from alpharefine.data.images import box_of_mask
 from alpharefine.errors import UserError
+from alpharefine.synthetic.looks import LookName
 from alpharefine.synthetic.scenes import FRAME_SIZE, generate_image, generate_sequence, require_at_least
 
 Result = TypeVar("Result")
@@ -61,6 +62,7 @@ def write_lasot(
     num_test: int = 6,
     num_frames: int = 60,
     flat: bool = False,
+    look: LookName = "drawn",
     **options: Unpack[WriteOptions],
 ) -> None:
     """Write sequences in the layout of LaSOT, with ``training_set.txt`` and ``testing_set.txt``.
@@ -71,6 +73,7 @@ def write_lasot(
         num_test: Number of test sequences.
         num_frames: Number of frames per sequence.
         flat: Write sequences to ``<root>/<sequence>/`` instead of ``<root>/<class>/<sequence>/``.
+        look: What the videos are made of, see `generate_sequence`.
         options: Options of all data sets, see `WriteOptions`.
 
     Raises:
@@ -79,22 +82,22 @@ def write_lasot(
     require_at_least("num_train", num_train, 0)
     require_at_least("num_test", num_test, 0)
     with _complete_folder(Path(root)) as folder:
-        work = partial(_write_lasot_sequence, folder, num_frames, flat)
+        work = partial(_write_lasot_sequence, folder, num_frames, flat, look)
         names = _map(work, range(num_train + num_test), "LaSOT", **options)
         _write_lines(folder / "training_set.txt", names[:num_train])
         _write_lines(folder / "testing_set.txt", names[num_train:])
 
 
 def _write_lasot_sequence(
-    root: Path, num_frames: int, flat: bool, index: int, seed: int, frame_size: tuple[int, int]
+    root: Path, num_frames: int, flat: bool, look: LookName, index: int, seed: int, frame_size: tuple[int, int]
 ) -> str:
-    sequence = generate_sequence(seed, index, num_frames, frame_size)
+    sequence = generate_sequence(seed, index, num_frames, frame_size, look)
     folder = root / sequence.name if flat else root / sequence.shape / sequence.name
     _write_frames(folder / "img", "{:08d}", sequence.frames, first=1)
     _write_rows(folder / "groundtruth.txt", sequence.boxes_xywh, decimals=2)
     _write_lines(folder / "full_occlusion.txt", [",".join(map(str, sequence.full_occlusion.astype(int)))])
     _write_lines(folder / "out_of_view.txt", [",".join(map(str, sequence.out_of_view.astype(int)))])
-    _write_lines(folder / "nlp.txt", [f"textured {sequence.shape} moving over a textured background"])
+    _write_lines(folder / "nlp.txt", [f"{sequence.shape} moving over a background"])
     return sequence.name
 
 
@@ -145,7 +148,11 @@ def _write_got10k_sequence(root: Path, num_frames: int, index: int, seed: int, f
 
 
 def write_mask_video(
-    root: str | Path, num_sequences: int = 6, num_frames: int = 60, **options: Unpack[WriteOptions]
+    root: str | Path,
+    num_sequences: int = 6,
+    num_frames: int = 60,
+    look: LookName = "drawn",
+    **options: Unpack[WriteOptions],
 ) -> None:
     """Write sequences with masks in the layout of DAVIS 2016 at 480p. The masks contain the visible part of the target.
 
@@ -153,6 +160,7 @@ def write_mask_video(
         root: Folder of the data set. It must be empty or not exist.
         num_sequences: Number of sequences.
         num_frames: Number of frames per sequence.
+        look: What the videos are made of, see `generate_sequence`.
         options: Options of all data sets, see `WriteOptions`.
 
     Raises:
@@ -160,11 +168,13 @@ def write_mask_video(
     """
     require_at_least("num_sequences", num_sequences, 1)
     with _complete_folder(Path(root)) as folder:
-        _map(partial(_write_mask_sequence, folder, num_frames), range(num_sequences), "DAVIS 2016", **options)
+        _map(partial(_write_mask_sequence, folder, num_frames, look), range(num_sequences), "DAVIS 2016", **options)
 
 
-def _write_mask_sequence(root: Path, num_frames: int, index: int, seed: int, frame_size: tuple[int, int]) -> None:
-    sequence = generate_sequence(seed, _FIRST_MASK_VIDEO + index, num_frames, frame_size)
+def _write_mask_sequence(
+    root: Path, num_frames: int, look: LookName, index: int, seed: int, frame_size: tuple[int, int]
+) -> None:
+    sequence = generate_sequence(seed, _FIRST_MASK_VIDEO + index, num_frames, frame_size, look)
     name = f"{sequence.shape}-{index + 1}"
     _write_frames(root / "JPEGImages" / "480p" / name, "{:05d}", sequence.frames)
     _write_masks(root / "Annotations" / "480p" / name, "{:05d}", sequence.masks)

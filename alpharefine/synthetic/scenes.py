@@ -1,8 +1,8 @@
 """Synthetic videos and images with exact boxes and masks.
 
-A scene is a textured object in front of a textured background. The object moves, rotates and changes its width and
-height independently. It may be occluded, or leave the image and return. A sequence depends only on its seed, index,
-length and frame size, and is reproduced exactly from them.
+A scene is an object in front of a background, see `alpharefine.synthetic.looks`. The object moves, rotates and changes
+its width and height independently. It may be occluded, or leave the image and return. A sequence depends only on its
+seed, index, length, frame size and look, and is reproduced exactly from them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from alpharefine.synthetic.drawing import (
     SHAPES,
     Layer,
     Palette,
-    Shape,
     Sprite,
     draw_background,
     scale_and_rotate,
 )
+from alpharefine.synthetic.looks import LOOKS, Look, LookName
 
 FRAME_SIZE = (240, 320)
 """Default height and width of a frame in pixels."""
@@ -121,7 +121,11 @@ class _RenderedFrame:
 
 
 def generate_sequence(
-    seed: int, index: int, num_frames: int = 60, frame_size: tuple[int, int] = FRAME_SIZE
+    seed: int,
+    index: int,
+    num_frames: int = 60,
+    frame_size: tuple[int, int] = FRAME_SIZE,
+    look: LookName = "drawn",
 ) -> SyntheticSequence:
     """Generate one video.
 
@@ -134,6 +138,7 @@ def generate_sequence(
         index: Index of the sequence in the data set, at least 0.
         num_frames: Number of frames, at least 1.
         frame_size: Height and width in pixels, at least 48 each.
+        look: What the video is made of: ``drawn`` shapes, or objects cut out of ``photos``.
 
     Raises:
         UserError: If an argument is below its minimum.
@@ -141,12 +146,10 @@ def generate_sequence(
     _check(seed, index, frame_size)
     require_at_least("num_frames", num_frames, 1)
     rng = np.random.default_rng([_SEQUENCE_STREAM, seed, index])
-    shape = SHAPES[index % len(SHAPES)]
-    background_palette = Palette.draw(rng, rng.random(), rng.uniform(0.25, 0.75))
-    target_palette = Palette.apart_from(rng, background_palette)
-    target = _create_target(rng, shape, num_frames, frame_size, target_palette)
-    target, occluders = _add_events(rng, target, frame_size, target_palette)
-    backgrounds = _pan(rng, num_frames, frame_size, background_palette)
+    parts = LOOKS[look](rng, index)
+    target = _create_target(rng, parts, num_frames, frame_size)
+    target, occluders = _add_events(rng, parts, target, frame_size)
+    backgrounds = _pan(rng, parts, num_frames, frame_size)
     rendered = [_render(image, frame, target, occluders) for frame, image in enumerate(backgrounds)]
     whole = np.stack([each.whole_mask for each in rendered])
     visible = np.stack([each.visible_mask for each in rendered])
@@ -154,7 +157,7 @@ def generate_sequence(
     in_view = np.asarray(whole.any(axis=(1, 2)))
     visible_ratio = visible.sum(axis=(1, 2)) / areas
     return SyntheticSequence(
-        name=f"{shape}-{index + 1}",
+        name=f"{parts.target_class}-{index + 1}",
         frames=_expose(rng, [each.image for each in rendered]),
         boxes_xywh=np.stack([box_of_mask(mask) for mask in whole]),
         masks=visible.astype(np.uint8),
@@ -235,14 +238,11 @@ def _smooth_scale(rng: np.random.Generator, num_frames: int, factor: float) -> n
     return np.asarray(factor ** np.tanh(1.2 * (curve - curve[0])))
 
 
-def _create_target(
-    rng: np.random.Generator, shape: Shape, num_frames: int, frame_size: tuple[int, int], palette: Palette
-) -> _Actor:
+def _create_target(rng: np.random.Generator, look: Look, num_frames: int, frame_size: tuple[int, int]) -> _Actor:
     """Create the target and its trajectory, without events."""
     half = rng.uniform(0.1, 0.16) * min(frame_size)
-    stretch = rng.uniform(0.75, 1.33)
-    sprite = Sprite.draw(rng, shape, (half * stretch, half / stretch), palette)
-    angles = rng.uniform(0, 2 * np.pi) + 0.6 * _smooth_curve(rng, num_frames)
+    sprite = look.target(rng, half, rng.uniform(0.75, 1.33))
+    angles = look.first_angle(rng) + 0.6 * _smooth_curve(rng, num_frames)
     scales = _smooth_scale(rng, num_frames, 2.0)
     widths, heights = (scales * _smooth_scale(rng, num_frames, 1.4) for _ in range(2))
     matrices = np.stack([scale_and_rotate(*each) for each in zip(angles, widths, heights, strict=True)])
@@ -256,7 +256,7 @@ def _create_target(
 
 
 def _add_events(
-    rng: np.random.Generator, target: _Actor, frame_size: tuple[int, int], palette: Palette
+    rng: np.random.Generator, look: Look, target: _Actor, frame_size: tuple[int, int]
 ) -> tuple[_Actor, list[_Actor]]:
     """Draw the events of a sequence. Return the target with its new trajectory, and the occluders."""
     occluders = []
@@ -272,7 +272,7 @@ def _add_events(
         if event == "exit":
             target = _leave(target, clock, frame_size)
         else:
-            occluders.append(_occluder(rng, target, clock, frame_size, event == "full", palette))
+            occluders.append(_occluder(rng, look, target, clock, frame_size, event == "full"))
     return target, occluders
 
 
@@ -293,11 +293,11 @@ def _leave(target: _Actor, clock: np.ndarray, frame_size: tuple[int, int]) -> _A
 
 def _occluder(
     rng: np.random.Generator,
+    look: Look,
     target: _Actor,
     clock: np.ndarray,
     frame_size: tuple[int, int],
     covers_all: bool,
-    target_palette: Palette,
 ) -> _Actor:
     """Create a bar or patch that enters the image, passes in front of the target and leaves the image."""
     angle = rng.uniform(0, 2 * np.pi)
@@ -306,8 +306,7 @@ def _occluder(
     radius = float(np.linalg.norm(target.half_extents()[near], axis=1).max())
     thickness, length = (1.1, rng.uniform(1.1, 1.6)) if covers_all else rng.uniform((0.25, 0.9), (0.5, 2.5))
     half_size = radius * thickness, radius * length
-    palette = Palette.draw(rng, target_palette.hue + rng.uniform(0.25, 0.75), rng.uniform(0.2, 0.85))
-    sprite = Sprite.draw(rng, "rectangle" if rng.random() < 0.7 else "polygon", half_size, palette)
+    sprite = look.occluder(rng, half_size)
     sideways = 0.0 if covers_all else rng.uniform(-0.3, 0.3) * radius
     # The motion is slow at the target, and starts and ends beyond the image corners.
     reach = float(np.hypot(*frame_size) + np.hypot(*half_size))
@@ -317,14 +316,12 @@ def _occluder(
     return _Actor(sprite, centers, matrices, np.abs(clock) < 1)
 
 
-def _pan(
-    rng: np.random.Generator, num_frames: int, frame_size: tuple[int, int], palette: Palette
-) -> Iterator[np.ndarray]:
+def _pan(rng: np.random.Generator, look: Look, num_frames: int, frame_size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield the background of each frame, seen by a camera that moves slightly over a larger image."""
     height, width = frame_size
     margin = 0.15 * np.array([width, height])
     world_width, world_height = (int(v) for v in np.ceil(np.array([width, height]) + 2 * margin))
-    world = draw_background(rng, (world_height, world_width), palette)
+    world = look.background(rng, (world_height, world_width))
     course = np.stack([_smooth_curve(rng, num_frames), _smooth_curve(rng, num_frames)], axis=-1)
     for left, top in margin * (1 + course):
         affine = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]])
