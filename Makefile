@@ -66,6 +66,7 @@ demo-train: install
 
 train-weights: install
 	$(RUN) train.py --config ar18_store.yaml --data.root $(DATA) --model.backbone_weights $(BACKBONE_WEIGHTS) --wandb off
+	$(RUN) train.py --config ar18_store.yaml --config ar18_quality.yaml --name ar18_quality --data.root $(DATA) --wandb off
 
 lock:
 	rm -rf .lock-venv

@@ -37,3 +37,5 @@ def test_shipped_weights(path: Path) -> None:
     assert found.mask is not None
     assert found.mask[95:150, 155:205].mean() > 0.8
     assert found.mask[:60].max() < 0.2
+    lost = refiner.refine(first, np.array([200.0, 160, 60, 60]))
+    assert lost.score < 0.5 < 0.7 < found.score

@@ -17,7 +17,7 @@ from alpharefine.errors import UserError
 from alpharefine.models import HeadName, NetworkConfig, build_backbone
 from alpharefine.models.config import CHOICES
 from alpharefine.models.correlation import CorrelationNeck
-from alpharefine.models.heads import Grid, build_corner_head, build_mask_head
+from alpharefine.models.heads import Grid, build_corner_head, build_mask_head, build_quality_head
 
 Channels = tuple[int, int, int, int]
 """Channels of the four feature maps of a backbone."""
@@ -27,6 +27,7 @@ _OPTIONS = {
     "neck": ("neck", "spatial_attention"),
     "corner_head": ("corner_head",),
     "mask_head": ("mask_head",),
+    "quality_head": ("quality_head",),
 }
 """Parts of a network, and the options that determine their parameters."""
 
@@ -130,4 +131,6 @@ def _build(part: str, values: tuple[Any, ...], channels: Channels) -> nn.Module:
         return CorrelationNeck(first, channels[-1], spatial_attention=values[1])
     if part == "corner_head":
         return build_corner_head(first, CorrelationNeck.out_channels, Grid(CROP_SIZE))
+    if part == "quality_head":
+        return build_quality_head(first, CorrelationNeck.out_channels) or nn.Identity()
     return build_mask_head(first, CorrelationNeck.out_channels, channels[:3])

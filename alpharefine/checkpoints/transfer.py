@@ -51,7 +51,7 @@ def transfer_weights(target: AlphaRefineNet, source: AlphaRefineNet, place: str)
                 f"({target.config}); use `{values}`, or another checkpoint."
             )
     transfer = Transfer(list(_CONFIG_NAMES), [], [])
-    for head in ("corner_head", "mask_head"):
+    for head in ("corner_head", "mask_head", "quality_head"):
         ours, theirs = getattr(target, head), getattr(source, head)
         is_same = getattr(target.config, head) == getattr(source.config, head)
         if ours is not None and theirs is not None and is_same:

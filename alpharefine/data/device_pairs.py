@@ -106,7 +106,7 @@ class DevicePairs:
         loose = recipe.template_jitter.apply(template.boxes_xyxy, self.generator)
         uses_loose = draw.below(recipe.template_jitter_prob, num, 1) & template.has_mask[:, None]
         template_windows = windows_around(torch.where(uses_loose, loose, template.boxes_xyxy))
-        search_windows = windows_around(recipe.search_jitter.apply(search.boxes_xyxy, self.generator))
+        search_windows = windows_around(recipe.search_boxes(search.boxes_xyxy, self.generator))
         flip = draw.below(0.5 * recipe.augment, num)
         template_crops = cut(template.pixels[:, :3], template_windows, flip).to(self._dtype)
         search_crops = cut(search.pixels, search_windows, flip).to(self._dtype)

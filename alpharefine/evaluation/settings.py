@@ -16,13 +16,17 @@ from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig, EvaluationConfig, RefinerConfig, TrackerConfig
 from alpharefine.inference.options import resolve_box_head, resolve_precision
 from alpharefine.masks import MASK_THRESHOLD
+from alpharefine.models import HeadName, NetworkConfig
 from alpharefine.options import BoxSource, ComputePrecision, GeometryName, WhenLost
 from alpharefine.trackers import TimeLimits, TrackerEntry, check_arguments, find_tracker
 from alpharefine.trackers.loading import WEIGHTS_VARIABLE
 
+MIN_FEEDBACK_IOU = 0.5
+"""Default of `RefinerConfig.min_feedback_score` for a network with a quality head, whose score is a predicted IoU."""
+
 MIN_FEEDBACK_SCORE = 0.2
-"""Default of `RefinerConfig.min_feedback_score` in the geometry ``exact``. It was chosen with NanoTrack on five short
-sequences, where feedback of boxes with a low score made the tracker drift."""
+"""Default for other networks in the geometry ``exact``. It was chosen with NanoTrack on five short sequences, where
+feedback of boxes with a low score made the tracker drift."""
 
 RUNS = ("base", "refined")
 """Names of the runs: the base tracker alone, and the base tracker with refinement."""
@@ -210,7 +214,7 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
         raise UserError(f"`--save_masks`: the network of {config.ckpt} has no mask head; leave it out.")
     min_feedback_score = config.min_feedback_score
     if min_feedback_score is None:
-        min_feedback_score = MIN_FEEDBACK_SCORE if network.geometry == "exact" and not entry.requires_refiner else 0.0
+        min_feedback_score = _default_feedback_score(network.config, entry, box_head)
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     assert config.ckpt is not None
     return RefinementSettings(
@@ -226,6 +230,12 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
         when_lost=config.when_lost,
         min_score=config.min_score,
     )
+
+
+def _default_feedback_score(network: NetworkConfig, entry: TrackerEntry, box_head: HeadName) -> float:
+    if entry.requires_refiner or network.geometry != "exact":
+        return 0.0
+    return MIN_FEEDBACK_IOU if network.quality_head != "none" and box_head == "corner" else MIN_FEEDBACK_SCORE
 
 
 def _find_checkpoint(ckpt: str) -> str:

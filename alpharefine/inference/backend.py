@@ -16,13 +16,13 @@ class CropPredictions(NamedTuple):
 
     Attributes:
         crop_xyxy: Boxes, ``(B, 4)`` in crop pixels. Corners may be out of order. None if the corner head was not run.
-        peak: Confidence of each box, ``(B,)`` in 0..1: the lowest of the maxima of its heat maps, or 1 for a corner
-            head without heat maps. None if the corner head was not run.
+        score: Confidence in each box, ``(B,)`` in 0..1, see `alpharefine.models.Prediction.score`. None if the corner
+            head was not run.
         masks: Probability maps, ``(B, S, S)``. None if the mask head was not run.
     """
 
     crop_xyxy: np.ndarray | None
-    peak: np.ndarray | None
+    score: np.ndarray | None
     masks: np.ndarray | None
 
 

@@ -48,8 +48,9 @@ class Refinement:
             ``original_window`` clip as the authors' code does, which can leave shorter sides and corners out of order.
         raw_box_xywh: Predicted box before clipping, ``(4,)`` float64 in image pixels.
         mask: Probability map of the frame, ``(H, W)`` float32. None if it was not requested.
-        score: Confidence in 0..1. For a box from the corner head, the lowest of the maxima of the heat maps, or 1 for a
-            head without heat maps. For a box from the mask, the mean probability of the pixels above the threshold.
+        score: Confidence in 0..1. For a box from the corner head, the IoU with the target that the quality head
+            predicts; without this head the lowest of the maxima of the heat maps, or 1 without heat maps. For a box
+            from the mask, the mean probability of the pixels above the threshold.
         refined: True if the box was refined. False if the search region lies outside the image, the mask is too small,
             or the prediction is not finite: `raw_box_xywh` is then the given box, and `box_xywh` the given box after
             clipping. Also False if the clipped box has corners out of order.
@@ -360,14 +361,14 @@ class Refiner:
 
     def _mean(self, prediction: _Prediction, mirrored: _Prediction) -> _Prediction:
         """Return the mean of the predictions for a crop and its mirror image, in coordinates of the crop."""
-        crop_xyxy, peak, crop_mask = prediction
+        crop_xyxy, score, crop_mask = prediction
         if crop_xyxy is not None and mirrored.crop_xyxy is not None:
             crop_xyxy = (crop_xyxy + self._geometry.mirrored(mirrored.crop_xyxy)) / 2
-        if peak is not None and mirrored.peak is not None:
-            peak = (peak + mirrored.peak) / 2
+        if score is not None and mirrored.score is not None:
+            score = (score + mirrored.score) / 2
         if crop_mask is not None and mirrored.crop_mask is not None:
             crop_mask = (crop_mask + mirrored.crop_mask[:, ::-1]) / 2
-        return _Prediction(crop_xyxy, peak, crop_mask)
+        return _Prediction(crop_xyxy, score, crop_mask)
 
     def _refinement(
         self,
@@ -379,8 +380,8 @@ class Refiner:
     ) -> Refinement:
         """Convert the prediction for a crop to a refinement in image coordinates."""
         mask = None if prediction.crop_mask is None else window.paste(prediction.crop_mask, image_size)
-        if prediction.crop_xyxy is not None and prediction.peak is not None:
-            raw_xywh, score = xyxy_to_xywh(window.to_image(prediction.crop_xyxy)), float(prediction.peak)
+        if prediction.crop_xyxy is not None and prediction.score is not None:
+            raw_xywh, score = xyxy_to_xywh(window.to_image(prediction.crop_xyxy)), float(prediction.score)
             is_finite = np.isfinite(raw_xywh).all() and np.isfinite(score)
         else:
             assert mask is not None
@@ -409,7 +410,7 @@ class _Prediction(NamedTuple):
     """Prediction for one crop: a row of each field of `CropPredictions`."""
 
     crop_xyxy: np.ndarray | None
-    peak: np.ndarray | None
+    score: np.ndarray | None
     crop_mask: np.ndarray | None
 
 

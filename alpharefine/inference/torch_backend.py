@@ -88,11 +88,11 @@ class TorchBackend:
         """
         with torch.inference_mode(), self._autocast():
             prediction: Prediction = self._network(self._batch(crops), torch.stack(list(templates)), heads)
-            corners, logits = prediction.corners, prediction.mask_logits
+            corners, logits, score = prediction.corners, prediction.mask_logits, prediction.score
             # The whole batch leaves the device at once.
             return CropPredictions(
                 crop_xyxy=None if corners is None else corners.crop_xyxy.cpu().numpy(),
-                peak=None if corners is None else corners.peak.cpu().numpy(),
+                score=None if score is None else score.cpu().numpy(),
                 masks=None if logits is None else logits.sigmoid().cpu().numpy(),
             )
 

@@ -8,6 +8,7 @@ from alpharefine.models.config import (
     MaskHeadName,
     NeckName,
     NetworkConfig,
+    QualityHeadName,
     SpatialAttentionName,
 )
 from alpharefine.models.heads import Corners, Grid, soft_argmax
@@ -29,6 +30,7 @@ __all__ = [
     "NeckName",
     "NetworkConfig",
     "Prediction",
+    "QualityHeadName",
     "SpatialAttentionName",
     "build_backbone",
     "precise_roi_pool",

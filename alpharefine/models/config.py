@@ -17,6 +17,7 @@ CornerHeadName = Literal[
     "towers", "towers_256", "shared_tower", "extreme", "rpn", "box", "box_relu", "box_conv", "box_conv_narrow"
 ]
 MaskHeadName = Literal["pyramid", "simple"]
+QualityHeadName = Literal["none", "convolutions"]
 SpatialAttentionName = Literal["auto", "none", "non_local", "convolutions"]
 
 SLIDING_NECKS: tuple[NeckName, ...] = ("naive", "depthwise")
@@ -27,6 +28,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "neck": get_args(NeckName),
     "corner_head": get_args(CornerHeadName),
     "mask_head": get_args(MaskHeadName),
+    "quality_head": get_args(QualityHeadName),
     "geometry": get_args(GeometryName),
     "spatial_attention": get_args(SpatialAttentionName),
 }
@@ -44,11 +46,13 @@ class NetworkConfig:
         neck: Correlation of template and search region, see `alpharefine.models.correlation.CorrelationNeck`.
         corner_head: Kind of the corner head, see `alpharefine.models.heads`; unused without a corner head.
         mask_head: Kind of the mask head, see `alpharefine.models.heads`; unused without a mask head.
+        quality_head: Head that predicts the IoU of the corner head's box with the target, see
+            `alpharefine.models.heads.QualityHead`; ``none`` for a network without it.
         geometry: Crop geometry, see `alpharefine.crops`; ``original`` for weights of the authors' code.
         spatial_attention: Last block of the neck. ``auto`` is ``non_local`` for `SLIDING_NECKS`, else ``none``.
 
     Raises:
-        ValueError: If a value is unknown, or there is no head.
+        ValueError: If a value is unknown, there is no head, or a quality head without a corner head.
 
     >>> str(NetworkConfig("resnet18", heads=("corner",)))
     'backbone resnet18, heads corner, neck pixel, corner_head towers, geometry exact, spatial_attention none'
@@ -61,6 +65,7 @@ class NetworkConfig:
     mask_head: MaskHeadName = "pyramid"
     geometry: GeometryName = "exact"
     spatial_attention: SpatialAttentionName = "auto"
+    quality_head: QualityHeadName = "none"
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -71,6 +76,8 @@ class NetworkConfig:
         if not heads or any(head not in get_args(HeadName) for head in heads):
             raise ValueError(f"`heads` must name 'corner', 'mask' or both, got {self.heads!r}; name at least one.")
         object.__setattr__(self, "heads", tuple(head for head in get_args(HeadName) if head in heads))
+        if self.quality_head != "none" and "corner" not in self.heads:
+            raise ValueError("`quality_head` requires the head 'corner', whose box it judges; add it to `heads`.")
         if self.spatial_attention == "auto":
             object.__setattr__(self, "spatial_attention", "non_local" if self.neck in SLIDING_NECKS else "none")
 
@@ -96,5 +103,6 @@ class NetworkConfig:
 
     def __str__(self) -> str:
         unused = {f"{head}_head" for head in get_args(HeadName) if head not in self.heads}
+        unused |= {"quality_head"} if self.quality_head == "none" else set()
         values = {name: value for name, value in self.to_dict().items() if name not in unused}
         return ", ".join(f"{name} {'+'.join(v) if isinstance(v, tuple) else v}" for name, v in values.items())

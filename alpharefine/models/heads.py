@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
@@ -10,10 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alpharefine.crops import CROP_SIZE
 from alpharefine.models.backbone import FeaturePyramid
-from alpharefine.models.config import CornerHeadName, MaskHeadName
+from alpharefine.models.config import CornerHeadName, MaskHeadName, QualityHeadName
 from alpharefine.models.correlation import conv_norm_relu
 from alpharefine.models.precision import at_least_float32
+
+_MIN_CELLS = 0.01
+"""Smallest area by which a mean over a box is divided, in cells."""
 
 _MIN_PROB = 1e-6
 """Probabilities are clamped to at least this, and at most one minus this, before the logit."""
@@ -321,6 +326,60 @@ class SimpleMaskHead(nn.Module):
         return torch.logit(prob, eps=_MIN_PROB)
 
 
+class QualityHead(nn.Module):
+    """Predicts the IoU of the corner head's box with the target, so that a box can be trusted or not.
+
+    The inputs are the fused map, the mean heat map and a map of the box. Their features are averaged inside the box and
+    over the crop. The position of the box and the spread of the heat maps are further inputs.
+
+    Args:
+        in_channels: Channels of the fused map.
+        crop_size: Side of the crop in pixels.
+    """
+
+    width = 64
+    _num_numbers = 6
+
+    def __init__(self, in_channels: int, crop_size: int) -> None:
+        super().__init__()
+        self.crop_size = crop_size
+        widths = (in_channels + 2, self.width, self.width)
+        self.layers = nn.Sequential(*(nn.Sequential(*conv_norm_relu(a, b, 3)) for a, b in pairwise(widths)))
+        self.linear = nn.Sequential(
+            nn.Linear(2 * self.width + self._num_numbers, self.width), nn.ReLU(inplace=True), nn.Linear(self.width, 1)
+        )
+
+    def forward(self, fused: Tensor, corners: Corners) -> Tensor:
+        """Predict the logits of the IoU. No gradient reaches the arguments.
+
+        Args:
+            fused: Fused map, ``(B, C, n, n)``.
+            corners: Boxes of the corner head, with score maps of any resolution or none.
+
+        Returns:
+            ``(B,)`` float32.
+        """
+        fused, corners = fused.detach(), Corners(*(each.detach() for each in corners))
+        n = fused.shape[-1]
+        inside = self._box_map(corners.crop_xyxy, n)
+        heat, entropy = _heat_and_entropy(corners)
+        maps = [fused, F.adaptive_avg_pool2d(heat, n), inside]
+        x = at_least_float32(self.layers(torch.cat([each.to(fused.dtype) for each in maps], dim=1)))
+        in_box = (x * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=_MIN_CELLS)
+        position = 2 * corners.crop_xyxy / self.crop_size - 1
+        numbers = [position, corners.peak[:, None], entropy[:, None]]
+        logits: Tensor = self.linear(torch.cat([in_box, x.mean((2, 3)), *numbers], dim=1))
+        return at_least_float32(logits)[:, 0]
+
+    def _box_map(self, box_xyxy: Tensor, n: int) -> Tensor:
+        """Return how far each of ``n x n`` cells lies in the box, ``(B, 1, n, n)`` in 0..1 with soft edges."""
+        cell = self.crop_size / n
+        centers = (torch.arange(n, device=box_xyxy.device, dtype=box_xyxy.dtype) + 0.5) * cell
+        low, high = box_xyxy[:, :2, None], box_xyxy[:, 2:, None]
+        inside = torch.sigmoid((centers - low) * 2 / cell) * torch.sigmoid((high - centers) * 2 / cell)  # (B, 2, n)
+        return (inside[:, 1, :, None] * inside[:, 0, None, :])[:, None]
+
+
 def build_corner_head(name: CornerHeadName, in_channels: int, grid: Grid) -> nn.Module:
     """Build a head that predicts `Corners` from the fused map.
 
@@ -352,6 +411,29 @@ def build_mask_head(
         low_channels: Channels of ``conv1``, ``layer1`` and ``layer2``.
     """
     return PyramidMaskHead(in_channels, low_channels) if name == "pyramid" else SimpleMaskHead(in_channels)
+
+
+def build_quality_head(name: QualityHeadName, in_channels: int) -> QualityHead | None:
+    """Build a head that predicts the quality of the corner head's box.
+
+    Args:
+        name: Kind of the head. ``none`` builds none.
+        in_channels: Channels of the fused map.
+    """
+    return None if name == "none" else QualityHead(in_channels, CROP_SIZE)
+
+
+def _heat_and_entropy(corners: Corners) -> tuple[Tensor, Tensor]:
+    """Return the mean heat map on a logarithmic scale, ``(B, 1, n, n)``, and the mean entropy, ``(B,)`` in 0..1.
+
+    Both are 0 for a corner head without score maps.
+    """
+    heat = corners.heat
+    if not heat.shape[1]:
+        return heat.new_zeros(len(heat), 1, *heat.shape[2:]), heat.new_zeros(len(heat))
+    cells = heat.shape[-2] * heat.shape[-1]
+    entropy = -torch.special.xlogy(heat, heat).sum((2, 3)).mean(1) / math.log(cells)
+    return (heat.mean(1, keepdim=True) * cells).log1p(), entropy
 
 
 def _tower(in_channels: int, widths: tuple[int, ...], out_channels: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ from alpharefine.crops import CROP_SIZE
 from alpharefine.models.backbone import build_backbone
 from alpharefine.models.config import HeadName, NetworkConfig
 from alpharefine.models.correlation import CorrelationNeck
-from alpharefine.models.heads import Corners, Grid, build_corner_head, build_mask_head
+from alpharefine.models.heads import Corners, Grid, build_corner_head, build_mask_head, build_quality_head
 from alpharefine.models.precision import at_least_float32
 from alpharefine.options import GeometryName
 
@@ -26,10 +26,20 @@ class Prediction(NamedTuple):
     Attributes:
         corners: Boxes in crop pixels and their score maps; None if the corner head was not run.
         mask_logits: ``(B, S, S)``, before the sigmoid; None if the mask head was not run.
+        quality_logits: ``(B,)``, before the sigmoid: the predicted IoU of each box with the target. None if the network
+            has no quality head, or the corner head was not run.
     """
 
     corners: Corners | None
     mask_logits: Tensor | None
+    quality_logits: Tensor | None = None
+
+    @property
+    def score(self) -> Tensor | None:
+        """Confidence in each box, ``(B,)`` in 0..1: the predicted IoU, or `Corners.peak` without a quality head."""
+        if self.quality_logits is not None:
+            return self.quality_logits.sigmoid()
+        return None if self.corners is None else self.corners.peak
 
 
 class AlphaRefineNet(nn.Module):
@@ -59,6 +69,7 @@ class AlphaRefineNet(nn.Module):
         has_corner, has_mask = "corner" in config.heads, "mask" in config.heads
         self.corner_head = build_corner_head(config.corner_head, fused, grid) if has_corner else None
         self.mask_head = build_mask_head(config.mask_head, fused, channels[:3]) if has_mask else None
+        self.quality_head = build_quality_head(config.quality_head, fused)
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)
@@ -108,10 +119,12 @@ class AlphaRefineNet(nn.Module):
             )
         features = self.backbone(self._normalize(search))
         fused = self.neck(features.layer3, kernel)
-        corners = mask_logits = None
+        corners = mask_logits = quality_logits = None
         if self.corner_head is not None and "corner" in wanted:
             corners = self.corner_head(fused)
+            if self.quality_head is not None:
+                quality_logits = self.quality_head(fused, corners)
         if self.mask_head is not None and "mask" in wanted:
             logits = at_least_float32(self.mask_head(fused, features))
             mask_logits = self.mask_head.enlarge(logits, search.shape[-2:])
-        return Prediction(corners, mask_logits)
+        return Prediction(corners, mask_logits, quality_logits)

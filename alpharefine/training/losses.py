@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
+from alpharefine.boxes import paired_iou
 from alpharefine.crops import CROP_SIZE
 
 L1_WEIGHT = 5.0
@@ -43,6 +44,20 @@ def corner_loss(pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
         Scalar, in squared pixels.
     """
     return F.mse_loss(pred_xyxy, target_xyxy)
+
+
+def quality_loss(logits: Tensor, pred_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
+    """Binary cross entropy of the predicted IoU with the IoU of predicted boxes and targets.
+
+    Args:
+        logits: Logits of the predicted IoU, ``(B,)``.
+        pred_xyxy: Predicted boxes, ``(B, 4)`` in crop pixels. No gradient reaches them.
+        target_xyxy: Target boxes, ``(B, 4)`` in crop pixels.
+
+    Returns:
+        Scalar.
+    """
+    return F.binary_cross_entropy_with_logits(logits, paired_iou(pred_xyxy.detach(), target_xyxy).to(logits.dtype))
 
 
 def mask_loss(logits: Tensor, target: Tensor, has_mask: Tensor, num_masks: Tensor | float | None = None) -> Tensor:

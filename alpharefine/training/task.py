@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics import MeanAbsoluteError
 
+from alpharefine.boxes import paired_iou
 from alpharefine.checkpoints.backbone import imagenet_weights, load_backbone_weights
 from alpharefine.data.pairs import PairBatch
 from alpharefine.errors import UserError
@@ -24,10 +26,15 @@ from alpharefine.models import (
     NeckName,
     NetworkConfig,
     Prediction,
+    QualityHeadName,
     SpatialAttentionName,
 )
 from alpharefine.options import GeometryName
-from alpharefine.training.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss
+from alpharefine.training.losses import best_cell_loss, corner_loss, l1_giou_loss, mask_loss, quality_loss
+
+PartName = Literal["backbone", "neck", "corner_head", "mask_head", "quality_head"]
+PARTS: tuple[PartName, ...] = get_args(PartName)
+"""Parts of a network that can be trained apart."""
 
 _WARMUP_START = 0.01
 """Ratio of the learning rate of the first warm-up step to the learning rate after the warm-up."""
@@ -48,6 +55,9 @@ class RefineTask(pl.LightningModule):
         mask_head: Type of the mask head, see `alpharefine.models.heads`.
         geometry: Crop geometry, see `alpharefine.crops`.
         spatial_attention: Last block of the neck, see `alpharefine.models.config.NetworkConfig`.
+        quality_head: ``convolutions`` for a head that predicts the IoU of the corner head's box with the target.
+        trained_parts: Parts of the network that are trained: ``backbone``, ``neck``, ``corner_head``, ``mask_head``,
+            ``quality_head``. The weights and batch-norm statistics of the others are frozen. null trains all.
         frozen_stages: Index of the last backbone stage whose weights and batch-norm statistics are frozen. -1 freezes
             nothing, 0 the stem, and 1 to 3 also the stages up to this index.
         lr: Learning rate.
@@ -63,9 +73,10 @@ class RefineTask(pl.LightningModule):
         corner_weight: Weight of the corner loss.
         mask_weight: Weight of the mask loss.
         cell_weight: Weight of the classification loss of the corner head ``rpn``.
+        quality_weight: Weight of the loss of the quality head. It changes no other part.
 
     Raises:
-        UserError: If the type of a part of the network is unknown, or there is no head.
+        UserError: If the type of a part of the network is unknown, there is no head, or a trained part does not exist.
     """
 
     def __init__(
@@ -78,6 +89,8 @@ class RefineTask(pl.LightningModule):
         mask_head: MaskHeadName = "pyramid",
         geometry: GeometryName = "exact",
         spatial_attention: SpatialAttentionName = "auto",
+        quality_head: QualityHeadName = "none",
+        trained_parts: tuple[PartName, ...] | None = None,
         frozen_stages: Literal[-1, 0, 1, 2, 3] = -1,
         lr: float = 1e-3,
         backbone_lr_factor: float = 1.0,
@@ -90,22 +103,44 @@ class RefineTask(pl.LightningModule):
         corner_weight: float = 1.0,
         mask_weight: float = 1000.0,
         cell_weight: float = 1.0,
+        quality_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         try:
-            config = NetworkConfig(backbone, tuple(heads), neck, corner_head, mask_head, geometry, spatial_attention)
+            config = NetworkConfig(
+                backbone, tuple(heads), neck, corner_head, mask_head, geometry, spatial_attention, quality_head
+            )
         except ValueError as error:
             raise UserError(f"`model`: {error}") from error
         self.network = AlphaRefineNet(config)
         self.val_iou = BoxIoU()
         self.val_mask_iou = MaskIoU()
+        self.val_quality = MeanAbsoluteError()
+        existing = [name for name in PARTS if getattr(self.network, name) is not None]
+        self._trained = set(existing if trained_parts is None else trained_parts)
+        if not self._trained or not self._trained <= set(existing):
+            raise UserError(
+                f"`model.trained_parts` must name parts of the network among {', '.join(existing)}, got "
+                f"{sorted(self._trained)}; correct it."
+            )
+        self._frozen = [name for name in existing if name not in self._trained]
         for module in self._frozen_modules():
             module.requires_grad_(False)
 
     def _frozen_modules(self) -> list[nn.Module]:
         num_stages = self.hparams["frozen_stages"] + 1
-        return [module for stage in self.network.backbone.stages[:num_stages] for module in stage] if num_stages else []
+        stages = self.network.backbone.stages[:num_stages] if num_stages else []
+        return [module for stage in stages for module in stage] + [getattr(self.network, name) for name in self._frozen]
+
+    def _trains(self, head: HeadName) -> bool:
+        """Return True if a trained part determines the output of a head of the network."""
+        return bool(self._trained & {"backbone", "neck", f"{head}_head"})
+
+    def _trained_heads(self) -> list[HeadName]:
+        """Return the heads whose outputs a loss needs."""
+        judged: list[HeadName] = ["corner"] if "quality_head" in self._trained else []
+        return [head for head in self.network.heads if self._trains(head) or head in judged]
 
     def prepare_data(self) -> None:
         """Download the ImageNet weights once per machine, unless training resumes from a checkpoint."""
@@ -135,9 +170,9 @@ class RefineTask(pl.LightningModule):
         """
         for name, began in checkpoint["hyper_parameters"].items():
             value = self.hparams.get(name, began)
-            same = (
-                list(value) == list(began) if name == "heads" else value == began
-            )  # a list if read from a file, else a tuple
+            if isinstance(value, list | tuple) and isinstance(began, list | tuple):
+                value, began = list(value), list(began)  # a list if read from a file, else a tuple
+            same = value == began
             if name != "backbone_weights" and not same:
                 raise UserError(
                     f"`model.{name}` was {began} when this run began, got {value}; a resumed run keeps its values: "
@@ -159,8 +194,11 @@ class RefineTask(pl.LightningModule):
         Args:
             batch: Batch of pairs.
         """
+        return self._predict(batch, None)
+
+    def _predict(self, batch: PairBatch, heads: Collection[HeadName] | None) -> Prediction:
         kernel = self.network.encode_template(batch.template, batch.template_xyxy)
-        prediction: Prediction = self.network(batch.search, kernel)
+        prediction: Prediction = self.network(batch.search, kernel, heads)
         return prediction
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
@@ -173,7 +211,7 @@ class RefineTask(pl.LightningModule):
         Returns:
             Total loss, a scalar. If it is not finite, all its gradients are NaN, in all processes.
         """
-        prediction = self(batch)
+        prediction = self._predict(batch, self._trained_heads() if self._frozen else None)
         losses = self._losses(prediction, batch)
         total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
         # `mask_loss` divides by the mean number of masks per process, so only the average over processes is meaningful.
@@ -183,11 +221,14 @@ class RefineTask(pl.LightningModule):
 
     def _losses(self, prediction: Prediction, batch: PairBatch) -> dict[str, Tensor]:
         losses = {}
-        if prediction.corners is not None:
+        if prediction.corners is not None and self._trains("corner"):
             criterion = _CORNER_LOSSES[self.hparams["corner_loss"]]
             losses["corner"] = criterion(prediction.corners.crop_xyxy, batch.target_xyxy)
             if self.hparams["corner_head"] == "rpn":
                 losses["cell"] = best_cell_loss(prediction.corners.scores, batch.target_xyxy)
+        if prediction.corners is not None and prediction.quality_logits is not None and "quality_head" in self._trained:
+            boxes_xyxy = prediction.corners.crop_xyxy
+            losses["quality"] = quality_loss(prediction.quality_logits, boxes_xyxy, batch.target_xyxy)
         if prediction.mask_logits is not None:
             count = batch.has_mask.sum().float()
             mean_count = self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
@@ -199,7 +240,7 @@ class RefineTask(pl.LightningModule):
         return float(self.hparams[f"{name}_weight"])
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> Mapping[str, Prediction]:
-        """Update and log the IoU of boxes and masks in crop coordinates.
+        """Update and log the IoU of boxes and masks in crop coordinates, and the error of the predicted IoU.
 
         Args:
             batch: Batch of pairs.
@@ -213,6 +254,10 @@ class RefineTask(pl.LightningModule):
         if prediction.corners is not None:
             self.val_iou.update(prediction.corners.crop_xyxy, batch.target_xyxy)
             self.log("val/iou", self.val_iou, prog_bar=True, batch_size=batch_size)
+            if prediction.quality_logits is not None:
+                ious = paired_iou(prediction.corners.crop_xyxy, batch.target_xyxy)
+                self.val_quality.update(prediction.quality_logits.sigmoid(), ious)
+                self.log("val/quality_error", self.val_quality, batch_size=batch_size)
         if prediction.mask_logits is not None:
             self.val_mask_iou.update(prediction.mask_logits.sigmoid(), batch.mask, batch.has_mask)
             self.log("val/mask_iou", self.val_mask_iou, prog_bar=True, batch_size=batch_size)
@@ -223,8 +268,8 @@ class RefineTask(pl.LightningModule):
         hparams = self.hparams
         backbone = list(self.network.backbone.parameters())
         in_backbone = {id(p) for p in backbone}
-        rest = [p for p in self.network.parameters() if id(p) not in in_backbone]
-        groups: list[dict[str, Any]] = [{"params": rest, "lr": hparams["lr"]}]
+        rest = [p for p in self.network.parameters() if id(p) not in in_backbone and p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": rest, "lr": hparams["lr"]}] if rest else []
         trained = [p for p in backbone if p.requires_grad]
         if trained:
             groups.append({"params": trained, "lr": hparams["lr"] * hparams["backbone_lr_factor"]})

@@ -87,6 +87,7 @@ def test_safetensors_without_a_header_are_recognized(tmp_path: Path, state: Stat
         NetworkConfig("efficientnet_b0", ("corner", "mask"), "naive", "rpn"),
         NetworkConfig("mobilenet_v2", ("corner",), "depthwise", "box_conv_narrow", spatial_attention="convolutions"),
         NetworkConfig("resnet34", ("corner",), "pixel", "shared_tower", spatial_attention="non_local"),
+        NetworkConfig("resnet18", corner_head="shared_tower", quality_head="convolutions"),
     ],
     ids=str,
 )

@@ -99,7 +99,7 @@ class TestValidate:
             with torch.no_grad():
                 network = task.network.eval()
                 kernel = network.encode_template(pair.template[None], pair.template_xyxy[None])
-                corners, _ = network(pair.search[None], kernel)
+                corners, *_ = network(pair.search[None], kernel)
             metric.update(corners.crop_xyxy, pair.target_xyxy[None])
         assert float(printed[1].split()[1]) == pytest.approx(metric.compute().item(), abs=1e-4)
 

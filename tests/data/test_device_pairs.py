@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alpharefine.boxes import xyxy_to_xywh
+from alpharefine.boxes import paired_iou, xyxy_to_xywh
 from alpharefine.crops import CROP_SIZE, Window
 from alpharefine.data.crop_store import CropStore
 from alpharefine.data.device_images import block_compressed, cut, to_crop, windows_around
@@ -137,6 +137,22 @@ def test_jitter_has_the_spread_that_it_is_given() -> None:
     assert shift.std(0).tolist() == pytest.approx([0.08, 0.08], rel=0.05)
     assert logs.mean(1).std().item() == pytest.approx(0.1, rel=0.05)
     assert ((logs[:, 0] - logs[:, 1]) / 2).std().item() == pytest.approx(0.05, rel=0.05)
+
+
+def test_shares_of_search_boxes_have_the_errors_of_trackers_that_lose_their_target() -> None:
+    boxes = torch.tensor([100.0, 100.0, 200.0, 140.0]).repeat(20_000, 1)
+
+    def mean_iou(**shares: float) -> float:
+        found = PairRecipe(**shares).search_boxes(boxes, torch.Generator().manual_seed(0))
+        return paired_iou(found, boxes).mean().item()
+
+    assert mean_iou(lost_share=1.0) < 0.2 < mean_iou(drift_share=1.0) < 0.5 < mean_iou()
+    thirds = (mean_iou(lost_share=1.0) + mean_iou(drift_share=1.0) + mean_iou()) / 3
+    assert mean_iou(lost_share=1 / 3, drift_share=1 / 3) == pytest.approx(thirds, abs=0.01)
+    assert torch.equal(
+        PairRecipe().search_boxes(boxes, torch.Generator().manual_seed(0)),
+        BoxJitter().apply(boxes, torch.Generator().manual_seed(0)),
+    )
 
 
 def test_block_compression_keeps_what_it_does_not_quantize() -> None:

@@ -18,7 +18,8 @@ from alpharefine.evaluation.settings import RefinementSettings, resolve_runs
 @pytest.fixture(autouse=True)
 def network(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Network in place of a checkpoint's."""
-    network = SimpleNamespace(geometry="exact", heads=("corner",))
+    network = SimpleNamespace(geometry="exact", heads=("corner",), quality_head="none")
+    network.config = network
     monkeypatch.setattr(settings, "load_checkpoint", lambda *_: SimpleNamespace(network=network))
     return network
 
@@ -65,6 +66,15 @@ def test_minimum_feedback_score(
     network.geometry = geometry
     found = refinement(config(tracker, ckpt="a", min_feedback_score=given))
     assert (found.min_feedback_score, found.geometry) == (expected, geometry)
+
+
+def test_the_minimum_feedback_score_of_a_predicted_iou(network: SimpleNamespace) -> None:
+    network.quality_head, network.heads = "convolutions", ("corner", "mask")
+    assert refinement(config(ckpt="a")).min_feedback_score == 0.5
+    assert refinement(config(ckpt="a", box_from="mask")).min_feedback_score == 0.2
+    assert refinement(config("self", ckpt="a")).min_feedback_score == 0
+    network.geometry = "original"
+    assert refinement(config(ckpt="a")).min_feedback_score == 0
 
 
 def test_defaults_are_resolved(network: SimpleNamespace) -> None:

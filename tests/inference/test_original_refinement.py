@@ -105,7 +105,7 @@ def test_crops_and_labels(expected: dict[str, np.ndarray], cases: list[Case], i:
 def test_network_outputs(
     expected: dict[str, np.ndarray], outcome: tuple[Prediction, list[Refinement]], model: str
 ) -> None:
-    corners, mask_logits = outcome[0]
+    corners, mask_logits, _ = outcome[0]
     assert corners is not None
     assert mask_logits is not None
     np.testing.assert_allclose(corners.crop_xyxy, expected[f"{model}/corner_xyxy"], atol=2e-3, rtol=0)

@@ -44,6 +44,8 @@ def test_spatial_attention_is_resolved(neck: Any, given: Any, resolved: str) -> 
         ({"neck": ["pixel"]}, r"`neck` must be one of pixel, .*, got \['pixel'\]"),
         ({"corner_head": None}, "`corner_head` must be one of towers, .*, got None"),
         ({"mask_head": "deep"}, "`mask_head` must be one of pyramid, simple, got 'deep'"),
+        ({"quality_head": "deep"}, "`quality_head` must be one of none, convolutions, got 'deep'"),
+        ({"quality_head": "convolutions", "heads": ("mask",)}, "`quality_head` requires the head 'corner'"),
         ({"geometry": "round"}, "`geometry` must be one of exact, .*, got 'round'"),
         ({"spatial_attention": 1}, "`spatial_attention` must be one of auto, .*, got 1"),
         ({"heads": ()}, r"`heads` must name 'corner', 'mask' or both, got \(\)"),

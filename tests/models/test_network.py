@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from alpharefine.models import AlphaRefineNet, Corners, Grid, HeadName, NetworkConfig, soft_argmax
+from alpharefine.boxes import paired_iou
+from alpharefine.models import AlphaRefineNet, CornerHeadName, Corners, Grid, HeadName, NetworkConfig, soft_argmax
 from alpharefine.models.correlation import ChannelGate, crop_kernel, pixel_correlation
+from alpharefine.models.heads import QualityHead, build_corner_head
+from alpharefine.training.losses import quality_loss
 
 HEADS = [("corner",), ("mask",), ("corner", "mask")]
 
@@ -127,7 +130,7 @@ def test_heat_and_peak_of_corners() -> None:
 class TestForward:
     def test_shapes_and_types(self, network) -> None:
         kernel = network.encode_template(pictures(0, 2))
-        corners, mask_logits = network(pictures(1, 2), kernel)
+        corners, mask_logits, _ = network(pictures(1, 2), kernel)
         assert kernel.shape == (2, 256, 8, 8)
         assert (corners.crop_xyxy.shape, corners.scores.shape) == ((2, 4), (2, 2, 16, 16))
         assert mask_logits.shape == (2, 256, 256)
@@ -201,7 +204,7 @@ class TestForward:
     def test_every_parameter_gets_a_gradient(self, heads) -> None:
         # Distributed training relies on it: it does not search for unused parameters.
         network = AlphaRefineNet(NetworkConfig("resnet18", heads)).train()
-        corners, mask_logits = network(pictures(1, 2), network.encode_template(pictures(0, 2)))
+        corners, mask_logits, _ = network(pictures(1, 2), network.encode_template(pictures(0, 2)))
         total = sum(x.mean() for x in (None if corners is None else corners.crop_xyxy, mask_logits) if x is not None)
         total.backward()
         assert [name for name, p in network.named_parameters() if p.grad is None] == []
@@ -231,3 +234,45 @@ class TestForward:
         expected, actual = network(other, kernel), program(other, kernel)
         torch.testing.assert_close(actual.corners.crop_xyxy, expected.corners.crop_xyxy, rtol=0, atol=1e-3)
         torch.testing.assert_close(actual.mask_logits, expected.mask_logits, rtol=0, atol=1e-4)
+
+
+class TestQualityHead:
+    @pytest.mark.parametrize("name", get_args(CornerHeadName))
+    def test_it_judges_the_boxes_of_every_corner_head(self, name) -> None:
+        fused = torch.rand(2, 64, 16, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        corners = build_corner_head(name, 64, Grid(256)).eval()(fused)
+        head = QualityHead(64, 256).eval()
+        logits = head(fused, corners)
+        assert logits.shape == (2,)
+        assert logits.isfinite().all()
+        logits.sum().backward()
+        assert fused.grad is None
+        assert all(parameter.grad is not None for parameter in head.parameters())
+        moved = corners._replace(crop_xyxy=corners.crop_xyxy + 30)
+        assert (head(fused, moved) - logits).abs().min() > 1e-4
+
+    def test_features_are_averaged_inside_the_box(self) -> None:
+        boxes = torch.tensor([[64.0, 32, 192, 128], [0, 0, 256, 256], [200, 200, 100, 100]])
+        inside = QualityHead(64, 256)._box_map(boxes, 16)
+        assert inside[0, 0, 4, 8] > 0.95
+        assert inside[0, 0, [0, 9], 8].max() < 0.1
+        assert inside[0, 0, 4, [2, 13]].max() < 0.1
+        assert inside.sum((1, 2, 3))[:2].tolist() == pytest.approx([8 * 6, 16 * 16], rel=0.1)
+        assert inside[2].max() < 1e-3
+
+    def test_it_learns_to_tell_boxes_on_the_target(self) -> None:
+        torch.manual_seed(0)
+        fused = torch.zeros(64, 64, 16, 16)
+        fused[:, :, 4:12, 4:12] = 1
+        shift = torch.linspace(0, 128, 64)[:, None]
+        boxes = torch.tensor([64.0, 64, 192, 192]) + shift
+        corners, target_xyxy = Corners(boxes, torch.zeros(64, 2, 16, 16)), torch.tensor([[64.0, 64, 192, 192]])
+        head = QualityHead(64, 256)
+        optimizer = torch.optim.AdamW(head.parameters(), 1e-2)
+        for _ in range(60):
+            loss = quality_loss(head(fused, corners), boxes, target_xyxy)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        error = head(fused, corners).sigmoid() - paired_iou(boxes, target_xyxy)
+        assert error.abs().mean() < 0.05

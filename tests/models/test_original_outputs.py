@@ -152,7 +152,7 @@ def test_one_training_step(shared) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 
     def losses() -> tuple[Tensor, Tensor, Tensor]:
-        corners, logits = network(search, network.encode_template(template))
+        corners, logits, _ = network(search, network.encode_template(template))
         corner = corner_loss(corners.crop_xyxy, target_xyxy)
         of_mask = mask_loss(logits, mask, has_mask)
         return corner + 1000 * of_mask, corner, of_mask

@@ -80,7 +80,7 @@ def losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the total, corner and mask losses."""
     template, search = (pictures.double() for pictures in batch)
-    corners, logits = network(search, network.encode_template(template))
+    corners, logits, _ = network(search, network.encode_template(template))
     assert corners is not None
     assert logits is not None
     target_xyxy = torch.from_numpy(xywh_to_xyxy(expected["anno_xywh"])).double()

@@ -64,7 +64,7 @@ class TinyNetwork(nn.Module):
     def encode_template(self, template: Tensor, _target_xyxy: Tensor) -> Tensor:
         return template.float().mean(dim=(2, 3)) / 255
 
-    def forward(self, search: Tensor, kernel: Tensor) -> Prediction:
+    def forward(self, search: Tensor, kernel: Tensor, heads: object = None) -> Prediction:  # noqa: ARG002
         crop_xyxy = self.head(self.backbone(kernel))
         return Prediction(Corners(crop_xyxy, torch.zeros(len(search), 2, 16, 16)), None)
 
@@ -191,6 +191,44 @@ class TestFrozenStages:
         changed = {name for name, value in task.network.state_dict().items() if not torch.equal(value, before[name])}
         expected = {name for name in before if frozen_stages < 0 or not name.startswith(stem_and_layer1)}
         assert changed == expected
+
+
+class TestTrainedParts:
+    def test_all_other_weights_and_statistics_stay(self, tmp_path) -> None:
+        task = RefineTask(
+            "resnet18", backbone_weights=None, quality_head="convolutions", trained_parts=["quality_head"]
+        )
+        before = {name: value.clone() for name, value in task.network.state_dict().items()}
+        trainer = make_trainer(tmp_path, max_epochs=2)
+        trainer.fit(task, loader(random_batch(0)), loader(random_batch(1)))
+        changed = {name for name, value in task.network.state_dict().items() if not torch.equal(value, before[name])}
+        assert changed == {name for name in before if name.startswith("quality_head.")}
+        logged = {name for name in trainer.callback_metrics if name.startswith("train/")}
+        assert logged == {"train/loss", "train/loss_quality"}
+        assert {"val/iou", "val/mask_iou", "val/quality_error"} <= trainer.callback_metrics.keys()
+
+    def test_the_quality_head_does_not_change_the_other_parts(self, tmp_path) -> None:
+        states = []
+        for options in ({}, {"quality_head": "convolutions"}):
+            torch.manual_seed(0)
+            task = RefineTask("resnet18", ("corner",), None, **options)
+            trainer = make_trainer(tmp_path, max_epochs=1)
+            trainer.fit(task, loader(random_batch(0)), loader(random_batch(1)))
+            states.append(task.network.state_dict())
+        assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
+
+    def test_heads_that_no_trained_part_needs_are_not_run(self) -> None:
+        task = RefineTask("resnet18", backbone_weights=None, trained_parts=["corner_head"])
+        assert task._trained_heads() == ["corner"]
+        judge = RefineTask(
+            "resnet18", backbone_weights=None, quality_head="convolutions", trained_parts=["quality_head"]
+        )
+        assert judge._trained_heads() == ["corner"]
+
+    @pytest.mark.parametrize("parts", [[], ["quality_head"], ["head"]])
+    def test_parts_that_do_not_exist_are_an_error(self, parts) -> None:
+        with pytest.raises(UserError, match=r"`model.trained_parts` must name parts of the network among backbone, "):
+            RefineTask("resnet18", backbone_weights=None, trained_parts=parts)
 
 
 class FixedPrediction(nn.Module):

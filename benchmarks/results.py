@@ -1,0 +1,85 @@
+"""Table of the README: ``python benchmarks/results.py DATA WEIGHTS [--ckpt ar18_cm] [--output DIR]``.
+
+Evaluates a checkpoint with default settings: NanoTrack v2 in the closed loop, and published boxes. ``DATA`` holds
+``lasot``, ``lasot_results``, ``tight`` and ``tight_results``, ``WEIGHTS`` the two ONNX files of NanoTrack v2. Prints the
+table in Markdown, and every sequence that loses more than one point.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+from alpharefine.cli import evaluate
+from alpharefine.evaluation.metrics_file import Metrics, read_metrics
+
+NANO = ("nanotrackv2_backbone.onnx", "nanotrackv2_head.onnx")
+DATASETS = {"tight": "SegTrack v2", "lasot": "OTB-100, LaSOT"}
+NAMES = {"nano": "NanoTrack v2", "NanoTrack": "NanoTrack v2"}
+SCORE = "success_auc"
+LARGEST_LOSS = 1.0
+
+
+class Row(NamedTuple):
+    """Row of the table, in points of success AUC."""
+
+    tracker: str
+    boxes: str
+    sequences: str
+    base: float
+    refined: float
+    gains: dict[str, float]
+
+
+def main() -> None:
+    """Evaluate and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--ckpt", default="ar18_cm")
+    parser.add_argument("--output", type=Path, default=Path("results/readme"))
+    given = parser.parse_args()
+    rows = []
+    for folder, name in DATASETS.items():
+        files = ",".join(str(given.weights / file) for file in NANO)
+        runs = {
+            "closed loop": ["--tracker", "nano", "--tracker_weights", files, "--baseline"],
+            "from files": ["--tracker", "replay", "--results_dir", str(given.data / f"{folder}_results")],
+        }
+        for boxes, arguments in runs.items():
+            output = given.output / folder / boxes.replace(" ", "_")
+            options = ["--ckpt", given.ckpt, "--data_root", str(given.data / folder), "--output_dir", str(output)]
+            evaluate.main([*arguments, *options])
+            rows += read_rows(read_metrics(output), boxes, name)
+    print("| base tracker | boxes | test sequences | base | refined | gain | worst sequence |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for row in sorted(rows, key=lambda row: row.base - row.refined):
+        start = f"| {row.tracker} | {row.boxes} | {len(row.gains)} of {row.sequences}"
+        gain = row.refined - row.base
+        print(f"{start} | {row.base:.2f} | {row.refined:.2f} | {gain:+.2f} | {min(row.gains.values()):+.1f} |")
+    print(f"\nSequences that lose more than {LARGEST_LOSS} point:")
+    for row in rows:
+        for sequence, gain in sorted(row.gains.items(), key=lambda item: item[1]):
+            if gain < -LARGEST_LOSS:
+                print(f"{row.tracker}, {row.boxes}, {sequence}: {gain:+.1f}")
+
+
+def read_rows(metrics: Metrics, boxes: str, sequences: str) -> list[Row]:
+    """Return the rows of all trackers of an evaluation.
+
+    Args:
+        metrics: Scores of the evaluation.
+        boxes: Origin of the base boxes.
+        sequences: Name of the data sets.
+    """
+    rows = []
+    for name, tracker in metrics.trackers.items():
+        base, refined = (tracker.scores[run] for run in ("base", "refined"))
+        gains = {one: refined.sequences[one][SCORE] - scores[SCORE] for one, scores in base.sequences.items()}
+        rows.append(Row(NAMES.get(name, name), boxes, sequences, base.scores[SCORE], refined.scores[SCORE], gains))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
