@@ -1,8 +1,8 @@
 """Table of the README: ``python benchmarks/results.py DATA WEIGHTS [--ckpt ar18_cm] [--output DIR]``.
 
 Evaluates a checkpoint with default settings: NanoTrack v2 in the closed loop, and published boxes. ``DATA`` holds
-``lasot``, ``lasot_results``, ``tight`` and ``tight_results``, ``WEIGHTS`` the two ONNX files of NanoTrack v2. Prints the
-table in Markdown, and every sequence that loses more than one point.
+``lasot``, ``lasot_results``, ``tight`` and ``tight_results``, ``WEIGHTS`` the two ONNX files of NanoTrack v2. Prints
+the table in Markdown, and every sequence that loses more than one point.
 """
 
 from __future__ import annotations

@@ -240,6 +240,15 @@ class TestCommand:
         assert main([str(tmp_path), *zeros, "--ecssd=1", "--num_workers=1", "--frame_size=[48,64]"]) == 0
         assert [p.name for p in tmp_path.iterdir()] == ["ecssd"]
 
+    def test_videos_of_photographs_on_request(self, tmp_path) -> None:
+        zeros = [
+            f"--{name}=0" for name in ("lasot_train", "lasot_test", "got10k", "coco", "coco_val", "davis", "ecssd")
+        ]
+        assert main([str(tmp_path), *zeros, "--photos=2", "--frames=2", "--num_workers=1", "--frame_size=[48,64]"]) == 0
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "photos_train"]
+        assert LaSOT(tmp_path / "photos", "test").names == ["astronaut-1", "coffee-2"]
+        assert len(list(MaskVideo(tmp_path / "photos_train").records())) == 2
+
     def test_a_mistake_is_one_line_and_exit_code_2(self, tmp_path, capsys) -> None:
         (tmp_path / "ecssd").mkdir()
         (tmp_path / "ecssd" / "mine").touch()
