@@ -46,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> None:
     detections_of, has_ids = read_detections(boxes_file)
     tracker = ByteTrackTracker()
     refiner = DetectionsRefiner(Refiner.from_checkpoint(options.ckpt, options.device), channels="rgb")
-    num_objects, num_refined, seconds, num_frames = 0, 0, 0.0, 0
+    num_objects, num_refined, num_frames, seconds = 0, 0, 0, 0.0
     with VideoWriter(options.output) as writer, closing(open_source(options.video).frames()) as frames:
         for num_frames, frame in enumerate(frames, start=1):
             detections = detections_of.get(num_frames, sv.Detections.empty())
@@ -56,7 +56,7 @@ def main(args: Sequence[str] | None = None) -> None:
             refined = refiner.update(frame.pixels, detections)
             seconds += perf_counter() - start
             num_objects += len(refined)
-            num_refined += int(refined.data["refined"].sum())
+            num_refined += np.count_nonzero(refined.data["refined"])
             writer.write(draw(frame.pixels, detections, refined), frame.time_s)
     sys.stdout.write(
         f"{options.output}: {num_refined} of {num_objects} boxes in {num_frames} frames refined, "
@@ -80,7 +80,9 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--ckpt", default="ar18_cm", help="checkpoint, or name of shipped weights")
     parser.add_argument("--device", default="auto", help="torch device (default: the GPU if there is one)")
-    parser.add_argument("--output", type=Path, default=Path("refined.mp4"), help="video to write (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("refined.mp4"), help="video to write (default: %(default)s)"
+    )
     options = parser.parse_args(args)
     if (options.video is None) != (options.boxes is None):
         raise UserError("A video needs `--boxes`, and `--boxes` a video; give both, or none of them.")
@@ -142,7 +144,6 @@ def draw(frame: np.ndarray, rough: sv.Detections, refined: sv.Detections) -> np.
         rough: Detections with ids.
         refined: Refined detections.
     """
-    refined = refined[refined.data["refined"]]
     picture = sv.MaskAnnotator(color_lookup=sv.ColorLookup.TRACK).annotate(frame.copy(), refined)
     picture = sv.BoxAnnotator(color=sv.Color.WHITE, thickness=1).annotate(picture, rough)
     return np.asarray(sv.BoxAnnotator(color_lookup=sv.ColorLookup.TRACK).annotate(picture, refined))

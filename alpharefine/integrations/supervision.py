@@ -65,8 +65,8 @@ class DetectionsRefiner:
     ) -> None:
         if mask and "mask" not in refiner.heads:
             raise ValueError(
-                f"`mask` requires a network with a mask head, got one with {list(refiner.heads)}; give `mask=False`, or "
-                "load another network."
+                f"`mask` requires a network with a mask head, got one with {list(refiner.heads)}; give `mask=False`, "
+                "or load another network."
             )
         if channels not in get_args(ChannelOrder):
             raise ValueError(f"`channels` must be one of {get_args(ChannelOrder)}, got {channels!r}.")
@@ -101,17 +101,24 @@ class DetectionsRefiner:
             - `data["refinement_score"]`: score of the refinement in 0..1, ``(N,)`` float32; 0 without one.
 
         Raises:
-            ValueError: If the frame is malformed, or the detections have no `tracker_id` or one id twice.
+            ValueError: If the frame is malformed, or the detections have no `tracker_id`, one id twice, or masks of
+                another size.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise ValueError(f"`frame` must be an (H, W, 3) uint8 image, got {frame.dtype} {frame.shape}; convert it.")
+        size = frame.shape[:2]
+        if self._mask and detections.mask is not None and detections.mask.shape[1:] != size:
+            raise ValueError(
+                f"`detections.mask` must have the size of the frame, {size}, got {detections.mask.shape[1:]}; give the "
+                "masks of this frame, or none."
+            )
         tracker_ids = _tracker_ids(detections)
         frame_rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if self._channels == "bgr" else frame
         boxes_xywh = xyxy_to_xywh(np.asarray(detections.xyxy, dtype=np.float64))
         self._note_tracks(frame_rgb, boxes_xywh, tracker_ids)
         rows = [
             row
-            for row, visible in enumerate(_are_visible(boxes_xywh, frame.shape[:2]))
+            for row, visible in enumerate(_are_visible(boxes_xywh, size))
             if visible and tracker_ids[row] in self._tracks
         ]
         refinements = self._refiner.refine_many(
@@ -120,7 +127,7 @@ class DetectionsRefiner:
             [self._tracks[tracker_ids[row]].template for row in rows],
             self._mask,
         )
-        return self._refined(detections, frame.shape[:2], dict(zip(rows, refinements, strict=True)))
+        return self._refined(detections, size, dict(zip(rows, refinements, strict=True)))
 
     def _note_tracks(self, frame_rgb: np.ndarray, boxes_xywh: np.ndarray, tracker_ids: list[int]) -> None:
         """Take templates of new tracks, and drop those of old ones."""
@@ -142,18 +149,18 @@ class DetectionsRefiner:
         count = len(detections)
         xyxy = np.array(detections.xyxy, dtype=np.result_type(detections.xyxy, np.float32))
         refined, scores = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.float32)
-        mask = detections.mask
-        if self._mask:
-            mask = np.zeros((count, *image_size), dtype=bool) if mask is None else np.array(mask, dtype=bool)
+        masks = np.zeros((count, *image_size), dtype=bool)
+        if self._mask and detections.mask is not None:
+            masks[:] = detections.mask
         for row, refinement in refinements.items():
             scores[row] = refinement.score
             if not refinement.refined or refinement.score < self._min_score:
                 continue
             refined[row], xyxy[row] = True, xywh_to_xyxy(refinement.box_xywh)
-            if self._mask:
-                mask[row] = refinement.mask > self._mask_threshold
+            if refinement.mask is not None:
+                masks[row] = refinement.mask > self._mask_threshold
         data = {**detections.data, "refined": refined, "refinement_score": scores}
-        return replace(detections, xyxy=xyxy, mask=mask, data=data)
+        return replace(detections, xyxy=xyxy, mask=masks if self._mask else detections.mask, data=data)
 
 
 def _tracker_ids(detections: Detections) -> list[int]:
@@ -170,8 +177,8 @@ def _tracker_ids(detections: Detections) -> list[int]:
     if len(set(tracked)) < len(tracked):
         twice = next(each for each in tracked if tracked.count(each) > 1)
         raise ValueError(
-            f"`detections.tracker_id` must differ within a frame, got {twice} twice; give each class that is tracked by "
-            "itself its own `DetectionsRefiner`."
+            f"`detections.tracker_id` must differ within a frame, got {twice} twice; where each class has its own "
+            "tracker, give it its own `DetectionsRefiner` too."
         )
     return ids
 
