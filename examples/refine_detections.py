@@ -56,7 +56,7 @@ def main(args: Sequence[str] | None = None) -> None:
             refined = refiner.update(frame.pixels, detections)
             seconds += perf_counter() - start
             num_objects += len(refined)
-            num_refined += np.count_nonzero(refined.data["refined"])
+            num_refined += int(np.count_nonzero(refined.data["refined"]))
             writer.write(draw(frame.pixels, detections, refined), frame.time_s)
     sys.stdout.write(
         f"{options.output}: {num_refined} of {num_objects} boxes in {num_frames} frames refined, "
