@@ -23,7 +23,7 @@ LAYERS = [
     ["alpharefine.evaluation"],
     ["alpharefine.report"],
     ["datamodules"],
-    ["alpharefine.cli"],
+    ["alpharefine.cli", "alpharefine.integrations"],
     ["train", "evaluate", "alpharefine.checkpoints.__main__", "alpharefine.synthetic.__main__"],
 ]
 RANKS = {component: rank for rank, components in enumerate(LAYERS) for component in components}
@@ -35,6 +35,7 @@ LIBRARIES = {
     "alpharefine.models": {"torch", "torchvision"},
     "alpharefine.inference": {"numpy", "torch"},
     "alpharefine.training.losses": {"torch", "torchvision"},
+    "alpharefine.integrations": {"cv2", "numpy", "supervision"},
     "alpharefine.trackers": {"cv2", "numpy", "torch", "torchvision", "jsonargparse"},
 }
 

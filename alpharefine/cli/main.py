@@ -11,6 +11,7 @@ from alpharefine.errors import UserError
 
 SUBCOMMANDS = {
     "track": "Follow a target through a video, and draw its boxes and masks.",
+    "vot": "Speak TraX as a tracker, for the VOT toolkit.",
     "train": "Train, fine-tune or validate a refinement network.",
     "evaluate": "Run a base tracker with and without refinement, and score it.",
     "score": "Score the boxes of a results folder.",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from alpharefine.cli.command import UserErrorParser
-from alpharefine.errors import UserError, describe_exception
+from alpharefine.cli.live import load_live, naming, resolve_live
+from alpharefine.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,14 +112,7 @@ def _output_files(video: Path, overwrite: bool) -> _Files:
 
 def _resolve(options: argparse.Namespace, source: FrameSource) -> ResolvedRuns:
     """Check the options of tracker and refiner, and load the checkpoint."""
-    from alpharefine.evaluation.config import EvaluationConfig, RefinerConfig, TrackerConfig
-    from alpharefine.evaluation.settings import resolve_runs
-
-    weights = tuple(Path(path) for path in options.tracker_weights.split(",") if path)
-    refiner = RefinerConfig(options.ckpt, feedback=options.feedback)
-    runs = resolve_runs(EvaluationConfig(TrackerConfig(options.tracker, weights), refiner=refiner))
-    if runs.entry.needs_truth or runs.entry.replays:
-        raise UserError(f"--tracker {options.tracker} runs only in an evaluation; choose another one.")
+    runs = resolve_live(options)
     if runs.entry.opens_files and source.paths is None:
         raise UserError(
             f"--tracker {options.tracker} reads image files, and {source.name} has none; extract its frames into a "
@@ -133,26 +127,22 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
     from tqdm import tqdm
 
     from alpharefine.data.text import format_rows
-    from alpharefine.evaluation.refined_tracker import RefinedTracker, load_base_tracker, load_refiner
+    from alpharefine.evaluation.refined_tracker import RefinedTracker
     from alpharefine.evaluation.results import write_whole
     from alpharefine.video.window import show
     from alpharefine.video.writer import VideoWriter
 
-    assert runs.checkpoint is not None
-    run = runs.settings["refined"]
-    assert run.refinement is not None
-    settings = replace(run.refinement, save_masks=options.mask and "mask" in runs.checkpoint.network.heads)
-    refiner = load_refiner(settings, options.device, runs.checkpoint)
-    loaded = load_base_tracker(run.tracker, refiner, options.device)
+    pair = load_live(runs, options.device)
+    settings = replace(pair.settings, save_masks=pair.settings.save_masks and options.mask)
     num_frames = min((n for n in (source.num_frames, options.max_frames) if n is not None), default=None)
     boxes_xywh = array("d")  # refined and base box of each frame, in little memory
     with ExitStack() as stack:
         frames = islice(stack.enter_context(closing(source.frames())), options.max_frames)
         first = next(frames)
         first_xywh = _first_box(options.box, source, first.pixels)
-        base = stack.enter_context(closing(loaded.open(source.name, first_xywh[None], source.paths)))
-        tracker = RefinedTracker(base, runs.entry, refiner, settings)
-        with _naming(f"{source.name}, frame 1"):
+        base = stack.enter_context(closing(pair.base.open(source.name, first_xywh[None], source.paths)))
+        tracker = RefinedTracker(base, pair.entry, pair.refiner, settings)
+        with naming(f"{source.name}, frame 1"):
             tracker.initialize(first.pixels.copy(), first_xywh)  # a tracker may draw on its frame
         writer = stack.enter_context(VideoWriter(files.video))
         progress = stack.enter_context(tqdm(total=num_frames, unit=" frames", desc=source.name))
@@ -164,7 +154,7 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
             for number, frame in enumerate(frames, start=2):
                 if options.show and not show(picture):
                     break
-                with _naming(f"{source.name}, frame {number}"):
+                with naming(f"{source.name}, frame {number}"):
                     step = tracker.track(frame.pixels.copy())
                 boxes_xywh.extend([*step.box_xywh, *step.track.box_xywh])
                 picture = _drawn(frame.pixels, step.track.box_xywh, step, settings.mask_threshold)
@@ -174,17 +164,6 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
             rows = np.array(boxes_xywh).reshape(-1, 8)
             write_whole(files.refined, format_rows(rows[:, :4]))
             write_whole(files.base, format_rows(rows[:, 4:]))
-
-
-@contextmanager
-def _naming(place: str) -> Iterator[None]:
-    """Turn an exception of a tracker's code into a `UserError` that names its place."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{place}: {describe_exception(error)}.") from error
 
 
 def _first_box(given: str | None, source: FrameSource, frame: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ seed, index, length, frame size and look, and is reproduced exactly from them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -43,8 +44,11 @@ _EVENT_FRAMES, _MIN_EVENT_FRAMES = 60, 12
 _NOISE_MARGIN = 64
 """The noise of a frame is a random crop of a noise field that is larger than the frame by this number of pixels."""
 
-_SEQUENCE_STREAM, _IMAGE_STREAM = 1, 2
+_SEQUENCE_STREAM, _IMAGE_STREAM, _CROWD_STREAM = 1, 2, 3
 """First component of the random seed, which separates sequence i from image i."""
+
+_MAX_OBJECTS = 255
+"""Maximum number of objects of a crowd, whose numbers are bytes."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,22 @@ class SyntheticSequence:
     def shape(self) -> str:
         """Class of the target, the first part of the name."""
         return self.name.rpartition("-")[0]
+
+
+@dataclass(frozen=True)
+class SyntheticCrowd:
+    """Generated video of several objects.
+
+    Attributes:
+        frames: List of N RGB images of shape ``(H, W, 3)``, uint8.
+        boxes_xywh: Boxes of K objects, shape ``(N, K, 4)``, float64, in pixels. A box encloses the whole object
+            including occluded parts, clipped to the image.
+        labels: Number of the visible object at each pixel, 1 to K, or 0 for the background, shape ``(N, H, W)``, uint8.
+    """
+
+    frames: list[np.ndarray]
+    boxes_xywh: np.ndarray
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -204,6 +224,49 @@ def generate_image(
     return _expose(rng, [image])[0], visible
 
 
+def generate_crowd(
+    seed: int, num_objects: int, num_frames: int = 60, frame_size: tuple[int, int] = FRAME_SIZE
+) -> SyntheticCrowd:
+    """Generate one video of several objects, cut out of photographs.
+
+    Each object moves about a cell of a grid, and may cover a part of its neighbors.
+
+    Args:
+        seed: Random seed, at least 0.
+        num_objects: Number of objects, 1 to 255.
+        num_frames: Number of frames, at least 1.
+        frame_size: Height and width in pixels, at least 48 each.
+
+    Raises:
+        UserError: If an argument is out of its range.
+    """
+    _check(seed, 0, frame_size)
+    require_at_least("num_objects", num_objects, 1)
+    require_at_least("num_frames", num_frames, 1)
+    if num_objects > _MAX_OBJECTS:
+        raise UserError(f"Synthetic data: `num_objects` must be at most {_MAX_OBJECTS}, got {num_objects}.")
+    rng = np.random.default_rng([_CROWD_STREAM, seed])
+    num_columns = math.ceil(math.sqrt(num_objects))
+    cell = (frame_size[0] / math.ceil(num_objects / num_columns), frame_size[1] / num_columns)
+    looks = [LOOKS["photos"](rng, index) for index in range(num_objects)]
+    actors = []
+    for index, look in enumerate(looks):
+        actor = _create_target(rng, look, num_frames, cell)
+        corner = np.array([index % num_columns * cell[1], index // num_columns * cell[0]])
+        actors.append(replace(actor, centers=actor.centers + corner))
+    frames = list(_pan(rng, looks[0], num_frames, frame_size))
+    boxes_xywh = np.empty((num_frames, num_objects, 4))
+    labels = np.zeros((num_frames, *frame_size), np.uint8)
+    for index, image in enumerate(frames):
+        for number, actor in enumerate(actors):
+            layer = actor.layer(index)
+            layer.paint(image)
+            mask = layer.frame_mask(frame_size)
+            labels[index][mask] = number + 1
+            boxes_xywh[index, number] = box_of_mask(mask)
+    return SyntheticCrowd(_expose(rng, frames), boxes_xywh, labels)
+
+
 def require_at_least(argument: str, value: int, least: int) -> None:
     """Check that a number is not below its minimum.
 
@@ -238,7 +301,7 @@ def _smooth_scale(rng: np.random.Generator, num_frames: int, factor: float) -> n
     return np.asarray(factor ** np.tanh(1.2 * (curve - curve[0])))
 
 
-def _create_target(rng: np.random.Generator, look: Look, num_frames: int, frame_size: tuple[int, int]) -> _Actor:
+def _create_target(rng: np.random.Generator, look: Look, num_frames: int, frame_size: tuple[float, float]) -> _Actor:
     """Create the target and its trajectory, without events."""
     half = rng.uniform(0.1, 0.16) * min(frame_size)
     sprite = look.target(rng, half, rng.uniform(0.75, 1.33))

@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import supervision as sv
 import torch
 
+from alpharefine.boxes import xywh_to_xyxy
 from alpharefine.cli import train
 from alpharefine.data.pairs import PairSource
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.registry import DATASETS, open_dataset
 from alpharefine.models.heads import Grid
-from alpharefine.synthetic import write_lasot
+from alpharefine.synthetic import generate_crowd, write_lasot
 from alpharefine.trackers.entry import TrackerRequest
+from alpharefine.video.frames import open_source
+from alpharefine.video.writer import VideoWriter
 from tests.data.test_partial import own_videos, write_export
 from tests.docs.pages import PAGES, ROOT, blocks, section
 
@@ -99,6 +103,25 @@ def test_the_backend_refines() -> None:
     box_xywh = np.array([80.0, 80, 40, 40])
     refiner.initialize(frame, box_xywh)
     np.testing.assert_allclose(refiner.refine(frame, box_xywh).box_xywh, box_xywh, atol=1e-6)
+
+
+def test_the_detections_of_a_video_are_refined(tmp_path: Path) -> None:
+    (code,) = blocks(ROOT / "docs" / "integrations.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(code, "integrations.md", "exec"), names)
+    crowd, seen = generate_crowd(0, 2, 3, (120, 160)), []
+    with VideoWriter(tmp_path / "in.mp4") as writer:
+        for index, frame in enumerate(crowd.frames):
+            writer.write(frame, index / 30)
+
+    def detect(frame: np.ndarray) -> sv.Detections:
+        seen.append(np.abs(frame[..., ::-1].astype(int) - crowd.frames[len(seen)]).mean())
+        xyxy = xywh_to_xyxy(crowd.boxes_xywh[len(seen) - 1]).astype(np.float32)
+        return sv.Detections(xyxy, confidence=np.full(2, 0.9, np.float32), class_id=np.zeros(2, int))
+
+    names["refine_video"](str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4"), detect)
+    assert max(seen) < 10, "the frames are BGR"
+    assert len(list(open_source(str(tmp_path / "out.mp4")).frames())) == 3
 
 
 def test_the_configuration_for_labeled_pictures_and_own_videos(

@@ -6,7 +6,7 @@ import pytest
 
 from alpharefine.data.images import box_of_mask
 from alpharefine.errors import UserError
-from alpharefine.synthetic import SyntheticSequence, generate_image, generate_sequence
+from alpharefine.synthetic import SyntheticSequence, generate_crowd, generate_image, generate_sequence
 from alpharefine.synthetic.drawing import PATTERNS, SHAPES, Palette, Sprite, draw_outline, scale_and_rotate
 
 SIZE = (96, 128)
@@ -210,3 +210,35 @@ class TestImage:
             counts.append(len(masks))
         assert min(counts) >= 1
         assert max(counts) >= 4
+
+
+class TestCrowd:
+    """Videos of several objects."""
+
+    def test_boxes_enclose_the_visible_parts_of_their_objects(self) -> None:
+        crowd = generate_crowd(0, 7, 10, (240, 320))
+        assert crowd.boxes_xywh.shape == (10, 7, 4)
+        assert [frame.shape for frame in crowd.frames] == [(240, 320, 3)] * 10
+        for boxes_xywh, labels in zip(crowd.boxes_xywh, crowd.labels, strict=True):
+            assert set(np.unique(labels)) <= set(range(8))
+            for number, (x, y, w, h) in enumerate(boxes_xywh.astype(int), start=1):
+                mask = labels == number
+                assert mask.sum() > 50
+                assert mask[y : y + h, x : x + w].sum() == mask.sum()
+
+    def test_objects_move(self) -> None:
+        boxes_xywh = generate_crowd(0, 3, 30).boxes_xywh
+        assert (np.abs(boxes_xywh[-1] - boxes_xywh[0])[:, :2].max(1) > 3).all()
+
+    def test_it_depends_on_the_seed_alone(self) -> None:
+        first, same_seed, other = (generate_crowd(seed, 2, 2, SIZE) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first.frames, same_seed.frames)
+        assert (first.boxes_xywh != other.boxes_xywh).any()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [((-1, 2), "`seed`"), ((0, 0), "`num_objects` must be at least 1"), ((0, 256), "at most 255, got 256")],
+    )
+    def test_bad_arguments(self, arguments: tuple[int, int], message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            generate_crowd(*arguments)

@@ -1,0 +1,196 @@
+"""Subcommand ``vot``: speaks TraX as a tracker does, so that the VOT toolkit runs base tracker and refiner."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from alpharefine.cli.command import UserErrorParser
+from alpharefine.cli.live import LivePair, load_live, naming, resolve_live
+from alpharefine.errors import UserError, describe_exception
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from alpharefine.evaluation.refined_tracker import RefinedTracker, Step
+
+RegionKind = Literal["auto", "rectangle", "mask"]
+"""Kind of region that targets are taken and reported as."""
+
+
+def make_parser() -> UserErrorParser:
+    """Build the parser of the command."""
+    parser = UserErrorParser(
+        prog="alpharefine vot",
+        description="Run a base tracker with the refiner as a TraX program, which the VOT toolkit starts.",
+    )
+    parser.add_argument("--tracker", default="mil", help="base tracker (default: %(default)s)")
+    parser.add_argument("--tracker_weights", default="", help="weight files of the tracker, separated by commas")
+    parser.add_argument(
+        "--ckpt", default="ar18_cm", help="checkpoint of the refiner, or name of shipped weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--region",
+        choices=get_args(RegionKind),
+        default="auto",
+        help="kind of region in which targets are taken and reported; auto: masks if the target is given as a mask, "
+        "else rectangles (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--feedback",
+        action=argparse.BooleanOptionalAction,
+        help="pass the refined box back to the tracker (default: if the tracker accepts it)",
+    )
+    parser.add_argument("--device", default="auto", help="torch device (default: the GPU if there is one)")
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Answer the requests of a TraX client until it ends the session.
+
+    Args:
+        args: Arguments; those of the process by default.
+
+    Raises:
+        UserError: If an argument is invalid, a request cannot be read, or the tracker fails. The client is told the
+            reason.
+    """
+    options = make_parser().parse_args(args)
+    try:
+        import trax
+    except ImportError as error:
+        raise UserError('`alpharefine vot` requires TraX; run `pip install "alpharefine[trax]"`.') from error
+    runs = resolve_live(options)
+    if runs.entry.opens_files:
+        raise UserError(f"--tracker {options.tracker} is a TraX program itself; name it in trackers.ini.")
+    pair = load_live(runs, options.device)
+    if options.region == "mask" and not pair.settings.save_masks:
+        raise UserError(f"`--region mask`: the network of {options.ckpt} has no mask head; give another checkpoint.")
+    server = trax.Server(
+        _region_formats(options.region, pair), [trax.Image.PATH, trax.Image.MEMORY, trax.Image.BUFFER], ["color"]
+    )
+    reason = None
+    try:
+        _serve(server, pair)
+    except BaseException as error:
+        reason = describe_exception(error)
+        raise
+    finally:
+        server.quit(reason)
+
+
+def _region_formats(region: RegionKind, pair: LivePair) -> list[str]:
+    from trax import Region
+
+    boxes = [Region.RECTANGLE, Region.POLYGON]
+    if region == "auto":
+        return [*boxes, Region.MASK] if pair.settings.save_masks else boxes
+    return [Region.MASK] if region == "mask" else boxes
+
+
+def _serve(server: Any, pair: LivePair) -> None:
+    """Answer requests. Each target that the client gives starts the tracker anew."""
+    import trax
+
+    from alpharefine.boxes import is_valid
+    from alpharefine.evaluation.refined_tracker import RefinedTracker
+
+    tracker: RefinedTracker | None = None
+    number, gives_masks = 0, False
+    with ExitStack() as stack:
+        while True:
+            try:
+                request = server.wait()
+            except trax.TraxException as error:
+                raise UserError(f"The TraX client ended the session ({error}).") from error
+            if request.type == trax.TraxStatus.QUIT:
+                return
+            frame = _read(request.image["color"])
+            if request.type == trax.TraxStatus.INITIALIZE:
+                if len(request.objects) != 1:
+                    raise UserError(f"`alpharefine vot` follows one target, got {len(request.objects)}; give one.")
+                target = request.objects[0][0]
+                number, gives_masks = 1, target.type == trax.Region.MASK
+                box_xywh, settings = _box_of(target), replace(pair.settings, save_masks=gives_masks)
+                stack.close()
+                base = stack.enter_context(closing(pair.base.open("trax", box_xywh[None])))
+                tracker = RefinedTracker(base, pair.entry, pair.refiner, settings)
+                with naming("Frame 1"):
+                    tracker.initialize(frame, box_xywh)
+                server.status([(target, {})])
+                continue
+            assert tracker is not None, "the TraX library refuses frames before a target"
+            number += 1
+            with naming(f"Frame {number}"):
+                step = tracker.track(frame)
+            if not is_valid(step.box_xywh):
+                raise UserError(
+                    f"Frame {number}: the tracker gave the invalid box {step.box_xywh.tolist()}; use another."
+                )
+            region = _region_of(step, frame.shape[:2], pair.settings.mask_threshold if gives_masks else None)
+            server.status([(region, {"confidence": _confidence(step)})])
+
+
+def _read(image: Any) -> np.ndarray:
+    """Return an image of a request, ``(H, W, 3)`` RGB uint8."""
+    import cv2
+    import numpy as np
+    from trax import Image
+
+    from alpharefine.data.images import read_image
+
+    if image.type() == Image.PATH:
+        return read_image(Path(image.path()))
+    if image.type() == Image.BUFFER:
+        content = cv2.imdecode(np.frombuffer(image.buffer(), np.uint8), cv2.IMREAD_COLOR_RGB)
+        if content is None:
+            raise UserError("The TraX client sent an image that cannot be decoded; send a JPEG or PNG file.")
+        return np.asarray(content)
+    pixels = np.asarray(image.array())
+    if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
+        raise UserError(f"The TraX client sent an image of {pixels.dtype} {pixels.shape}; send RGB or gray of 8 bits.")
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _box_of(region: Any) -> np.ndarray:
+    """Return the bounding box of a rectangle, polygon or mask, ``(4,)`` xywh in image pixels."""
+    import numpy as np
+    from trax import Region
+
+    from alpharefine.data.images import box_of_mask
+
+    if region.type == Region.MASK:
+        return box_of_mask(region.array(True))
+    if region.type == Region.POLYGON:
+        points = np.array(list(region))
+        return np.concatenate([points.min(0), np.ptp(points, axis=0)])
+    return np.array(region.bounds())
+
+
+def _region_of(step: Step, image_size: tuple[int, int], mask_threshold: float | None) -> Any:
+    """Return the box of a frame as a rectangle or, with a threshold, the mask. A frame without mask gives its box."""
+    import numpy as np
+    from trax import Mask, Rectangle
+
+    from alpharefine.boxes import clip_to_image, xywh_to_xyxy
+
+    if mask_threshold is None:
+        return Rectangle.create(*step.box_xywh.tolist())
+    mask = None if step.refinement is None or step.refinement.mask is None else step.refinement.mask > mask_threshold
+    if mask is None or not mask.any():
+        x1, y1, x2, y2 = clip_to_image(xywh_to_xyxy(step.box_xywh), image_size).round().astype(int)
+        mask = np.zeros(image_size, dtype=bool)
+        mask[y1:y2, x1:x2] = True
+    return Mask.create(mask.astype(np.uint8))
+
+
+def _confidence(step: Step) -> float:
+    """Return the score of the tracker, or that of the refinement if the tracker gives none."""
+    if not math.isnan(step.track.score):
+        return step.track.score
+    return 0.0 if step.refinement is None else step.refinement.score
