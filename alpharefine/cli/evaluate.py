@@ -37,9 +37,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if not any(results.sequences.values()):
         sys.stdout.write("\n".join([*list_failures(results.failures, results.chosen), ""]))
         raise UserError(summarize(results.failures, results.chosen))
-    metrics = stages.score(results, config.output.protocol, config.output.compare)
+    metrics, boxes = stages.score(results, config.output)
     sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\n")
-    write_results_page(metrics, results)
+    write_results_page(metrics, boxes, results.output_dir)
     sys.stdout.write(f"boxes, metrics.json and {REPORT_FILE} in {results.output_dir}\n")
     require_complete(
         metrics, f"The boxes of the others are in {results.output_dir}. Run the same command again to retry."

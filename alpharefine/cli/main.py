@@ -15,7 +15,7 @@ SUBCOMMANDS = {
     "train": "Train, fine-tune or validate a refinement network.",
     "evaluate": "Run a base tracker with and without refinement, and score it.",
     "score": "Score the boxes of a results folder.",
-    "report": "Print the scores of one or more results folders.",
+    "report": "Print the scores of results folders, or write them as a page, tables and plots.",
     "check": "Read a whole data root and list every defect with file and row.",
     "convert": "Convert a checkpoint to a .safetensors file.",
 }

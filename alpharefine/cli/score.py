@@ -22,7 +22,8 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = make_parser(
         "alpharefine score RESULTS_DIR",
         "Score the boxes of a results folder. Its configuration is read from the folder; `--protocol`, `--sequences`, "
-        "`--data_root` and `--annotations_dir` override it. All complete sequences are scored by default.",
+        "`--data_root`, `--annotations_dir` and `--compare_results` override it. All complete sequences are "
+        "scored by default.",
     )
     arguments = command_line(args)
     if arguments and arguments[0] in ("-h", "--help"):
@@ -33,7 +34,11 @@ def main(args: Sequence[str] | None = None) -> None:
     folder = Path(arguments[0])
     # The saved sequences may be a part of those in the folder.
     overrides = ["--dataset.sequences=[]", *arguments[1:]]
-    allowed = {name for name in TYPES if name.startswith("dataset.")} | {"output.protocol", "output.compare"}
+    allowed = {name for name in TYPES if name.startswith("dataset.")} | {
+        "output.protocol",
+        "output.compare",
+        "output.compare_results",
+    }
     saved = saved_config(folder, "config.yaml")
     config = parse_config(parser, [*saved, *overrides], allowed)
     planned = parse_config(parser, saved).dataset.sequences
@@ -43,8 +48,8 @@ def main(args: Sequence[str] | None = None) -> None:
     from alpharefine.report.summary import format_summary, require_complete
 
     results = stages.find_results(config, folder, planned)
-    metrics = stages.score(results, config.output.protocol, config.output.compare)
+    metrics, boxes = stages.score(results, config.output)
     sys.stdout.write(f"{format_summary(metrics)}\n")
-    write_results_page(metrics, results)
+    write_results_page(metrics, boxes, folder)
     sys.stdout.write(f"metrics.json and {REPORT_FILE} in {folder}\n")
     require_complete(metrics, "The scores are those of the others.")

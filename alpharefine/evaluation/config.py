@@ -105,11 +105,13 @@ class OutputConfig:
         dir: Results folder, for boxes, scores and the resolved configuration.
         protocol: Scoring conventions of one-pass evaluation. `auto` selects the default of the data set.
         compare: Print published scores below the measured ones.
+        compare_results: Raw results of other trackers to score on the same sequences, each ``DIR`` or ``NAME=DIR``.
     """
 
     dir: Path | None = None
     protocol: Protocol | Literal["auto"] = "auto"
     compare: bool = False
+    compare_results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

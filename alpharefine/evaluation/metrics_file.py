@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 
 from alpharefine.errors import UserError
-from alpharefine.evaluation.failures import Failure, FrameCounts
+from alpharefine.evaluation.failures import Failure, FrameCounts, unique
 from alpharefine.evaluation.published import PublishedScore
 from alpharefine.evaluation.results import METRICS_FILE, VERSION
 from alpharefine.evaluation.score import RunScore
 from alpharefine.options import Protocol
 
-_PLAIN_KEYS = ("dataset", "split", "scoring", "protocol", "sequences", "num_sequences", "num_frames", "notes")
+_PLAIN_KEYS = ("dataset", "split", "scoring", "protocol", "sequences", "frames", "notes")
+
+
+COMPARED_RESULTS = "compared_results"
+"""Key of the settings of a tracker whose raw results are scored beside an evaluation: their absolute path."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class TrackerMetrics:
     settings: dict[str, Any]
 
     @property
+    def is_compared(self) -> bool:
+        """True if raw results of the tracker are scored beside an evaluation."""
+        return COMPARED_RESULTS in self.settings.get("base", {})
+
+    @property
     def scores(self) -> dict[str, RunScore]:
         """Scores by run, of the runs that have some."""
         return {run: metrics.score for run, metrics in self.runs.items() if metrics.score is not None}
@@ -79,8 +88,7 @@ class Metrics:
         scoring: Scores that the data set defines, see `alpharefine.evaluation.datasets.base.Scoring`.
         protocol: Scoring conventions; None if the data set is not scored by one-pass curves.
         sequences: Names of the chosen sequences; a tracker may lack some.
-        num_sequences: Number of sequences that at least one tracker has.
-        num_frames: Number of their frames.
+        frames: Number of frames of every sequence that at least one tracker has, by name.
         notes: Remark on the data of a sequence by name, such as an annotation that ends before the video.
         trackers: Numbers by tracker.
         published: Published scores and the reason why they are not comparable, with `--compare`.
@@ -92,12 +100,21 @@ class Metrics:
     scoring: str
     protocol: Protocol | None
     sequences: list[str]
-    num_sequences: int
-    num_frames: int
+    frames: dict[str, int]
     notes: dict[str, str]
     trackers: dict[str, TrackerMetrics]
     published: PublishedComparison | None = None
     failures: Sequence[Failure] = ()
+
+    @property
+    def num_sequences(self) -> int:
+        """Number of sequences that at least one tracker has."""
+        return len(self.frames)
+
+    @property
+    def num_frames(self) -> int:
+        """Number of their frames."""
+        return sum(self.frames.values())
 
     @property
     def is_complete(self) -> bool:
@@ -117,6 +134,7 @@ class Metrics:
             "sequences": self.sequences,
             "num_sequences": self.num_sequences,
             "num_frames": self.num_frames,
+            "frames": self.frames,
             "notes": self.notes,
             "trackers": {
                 name: {
@@ -177,23 +195,45 @@ def join_metrics(parts: Mapping[Path, Metrics]) -> tuple[Metrics, dict[str, tupl
                     f"{folder}: the {key} is {getattr(part, key)}, that of {next(iter(parts))} is "
                     f"{getattr(first, key)}; report on them apart."
                 )
-    names = Counter(tracker for part in parts.values() for tracker in part.trackers)
-    has_names = len({folder.name for folder in parts}) == len(parts)
-    origins = {
-        f"{tracker} ({folder.name if has_names else folder})" if names[tracker] > 1 else tracker: (folder, tracker)
-        for folder, part in parts.items()
-        for tracker in part.trackers
-    }
-    most = max(parts.values(), key=lambda part: part.num_sequences)
+    names = _joined_names(parts)
+    origins = {names[folder, tracker]: (folder, tracker) for folder, part in parts.items() for tracker in part.trackers}
     joined = replace(
-        most,
+        first,
         sequences=list(dict.fromkeys(name for part in parts.values() for name in part.sequences)),
+        frames={name: number for part in parts.values() for name, number in part.frames.items()},
         notes={name: text for part in parts.values() for name, text in part.notes.items()},
         trackers={name: parts[folder].trackers[tracker] for name, (folder, tracker) in origins.items()},
         published=None,
-        failures=[failure for part in parts.values() for failure in part.failures],
+        failures=_joined_failures(parts, names),
     )
     return joined, origins
+
+
+def _joined_names(parts: Mapping[Path, Metrics]) -> dict[tuple[Path, str], str]:
+    """Return the joined name of every tracker, also of those without a score, by folder and name."""
+    trackers = {
+        folder: dict.fromkeys([*part.trackers, *(failure.tracker for failure in part.failures if failure.tracker)])
+        for folder, part in parts.items()
+    }
+    count = Counter(name for names in trackers.values() for name in names)
+    has_names = len({folder.name for folder in parts}) == len(parts)
+    return {
+        (folder, name): f"{name} ({folder.name if has_names else folder})" if count[name] > 1 else name
+        for folder, names in trackers.items()
+        for name in names
+    }
+
+
+def _joined_failures(parts: Mapping[Path, Metrics], names: Mapping[tuple[Path, str], str]) -> list[Failure]:
+    """Rename the trackers of failures. One of all trackers of a folder is one of each, unless all folders have it."""
+    everywhere = set.intersection(*(set(part.failures) for part in parts.values()))
+    joined = []
+    for folder, part in parts.items():
+        for failure in part.failures:
+            is_plain = failure.tracker or failure in everywhere
+            lacking = [failure.tracker] if is_plain else list(part.trackers)
+            joined += [failure._replace(tracker=names[folder, name] if name else "") for name in lacking]
+    return unique(joined)
 
 
 def _published_from_dict(content: Mapping[str, Any] | None) -> PublishedComparison | None:

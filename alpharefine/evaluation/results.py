@@ -25,6 +25,7 @@ import shutil
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ import torch
 import yaml
 from filelock import FileLock
 
+from alpharefine import __version__
 from alpharefine.data.archives import MAX_FILE_SIZE
 from alpharefine.data.text import format_rows, read_rows
 from alpharefine.errors import UserError
@@ -148,7 +150,14 @@ class RunFolder:
         for folder in ("times", "counts"):
             (new / folder).mkdir(parents=True)
         settings = _plain(asdict(self.settings))
-        content = {"version": VERSION, "id": run_id, "stamp": self._stamp, "settings": settings}
+        created = {"alpharefine": __version__, "date": datetime.now(UTC).date().isoformat()}
+        content = {
+            "version": VERSION,
+            "id": run_id,
+            "created": created,
+            "stamp": self._stamp,
+            "settings": settings,
+        }
         write_whole(new / SETTINGS_FILE, json.dumps(content, indent=1))
         if self.path.is_dir():
             self.path.rename(old)
@@ -215,7 +224,7 @@ def run_folders(output_dir: Path) -> dict[str, dict[str, Path]]:
 
 
 def read_run_settings(folder: Path) -> dict[str, Any]:
-    """Read the settings of a run, for `metrics.json`.
+    """Read the settings of a run, and `created`: version and date of its begin, for `metrics.json`.
 
     Args:
         folder: Folder of the run.
@@ -226,8 +235,8 @@ def read_run_settings(folder: Path) -> dict[str, Any]:
     content = _read_settings(folder)
     if content is None:
         raise UserError(f"{folder} holds no run of `evaluate`; give another results folder.")
-    settings: dict[str, Any] = content["settings"]
-    return settings
+    created = content.get("created")
+    return {**content["settings"], **({"created": created} if isinstance(created, dict) else {})}
 
 
 def save_config(output_dir: Path, config: EvaluationConfig) -> None:
@@ -284,13 +293,32 @@ def read_result(folder: Path, name: str, truth_xywh: np.ndarray) -> StoredResult
         UserError: If a file is missing, malformed, too large or shorter than the sequence, or the boxes have another
             format than x, y, width, height.
     """
-    boxes_path, times_path = folder / f"{name}.txt", folder / "times" / f"{name}.txt"
-    boxes_xywh = require_rows(_read_rows(boxes_path, 4), len(truth_xywh), str(boxes_path))
-    require_xywh(boxes_xywh[0], truth_xywh[0], str(boxes_path))
+    boxes_xywh, times_path = read_boxes(folder, name, truth_xywh), folder / "times" / f"{name}.txt"
     times_ms = require_rows(_read_rows(times_path, len(TIME_COLUMNS)), len(truth_xywh), str(times_path))
     if not ((times_ms >= 0) & (times_ms < _MAX_TIME_MS)).all():
         raise UserError(f"{times_path} must hold milliseconds, finite and not negative; run the sequence again.")
     return StoredResult(boxes_xywh, times_ms, _read_counts(folder / "counts" / f"{name}.json"))
+
+
+def read_boxes(folder: Path, name: str, truth_xywh: np.ndarray) -> np.ndarray:
+    """Read the boxes of one sequence of one run.
+
+    Args:
+        folder: Folder of the run.
+        name: Name of the sequence.
+        truth_xywh: Ground truth, ``(N, 4)``; its first row is the initial box of the tracker.
+
+    Returns:
+        ``(N, 4)`` as written.
+
+    Raises:
+        UserError: If the file is missing, malformed, too large or shorter than the sequence, or the boxes have another
+            format than x, y, width, height.
+    """
+    path = folder / f"{name}.txt"
+    boxes_xywh = require_rows(_read_rows(path, 4), len(truth_xywh), str(path))
+    require_xywh(boxes_xywh[0], truth_xywh[0], str(path))
+    return boxes_xywh
 
 
 def _read_rows(path: Path, columns: int) -> np.ndarray:

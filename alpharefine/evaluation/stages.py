@@ -8,26 +8,22 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from alpharefine.errors import SequenceError, UserError, describe_exception
-from alpharefine.evaluation.config import EvaluationConfig
+from alpharefine.evaluation.compared import absolute, add_compared, find_compared, require_scored
+from alpharefine.evaluation.config import EvaluationConfig, OutputConfig
 from alpharefine.evaluation.datasets.base import EvaluationDataset, EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.execute import Write, run_replays, run_tracker
-from alpharefine.evaluation.failures import NO_FILE, Failure, add_counts, summarize, unique
+from alpharefine.evaluation.failures import NO_FILE, Failure, summarize, unique
 from alpharefine.evaluation.launch import Launch, is_launched, join_launch
-from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison, RunMetrics, TrackerMetrics
+from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison
 from alpharefine.evaluation.plan import TrackerRuns, default_output_dir, plan_runs
 from alpharefine.evaluation.results import (
-    CURVES_FILE,
     METRICS_FILE,
     RunFolder,
-    StoredResult,
     done_sequences,
-    median_times,
     read_result,
     read_run_settings,
     run_folders,
@@ -35,8 +31,8 @@ from alpharefine.evaluation.results import (
     write_whole,
 )
 from alpharefine.evaluation.run import SequenceResult, require_frames
-from alpharefine.evaluation.score import check_scorable, score_run
 from alpharefine.evaluation.settings import ResolvedRuns, resolve_runs
+from alpharefine.evaluation.tracker_scores import Read, SequenceBoxes, TrackerBoxes, read_runs, score_tracker
 from alpharefine.options import Protocol
 
 _MAX_NAME_BYTES = 240
@@ -104,6 +100,8 @@ def run(config: EvaluationConfig) -> RunOutcome:
     for failure in failures if launch is None or launch.rank == 0 else ():
         sys.stderr.write(f"Sequence {failure.sequence} failed: {failure.reason}\n")
     trackers = plan(overwrite=config.run.overwrite and launch is None)
+    if config.output.compare_results:  # a wrong folder is told of before the run
+        find_compared(config.output.compare_results, dataset.names, [tracker.name for tracker in trackers])
     for tracker in trackers:
         present = {sequence.name for sequence in tracker.sequences}
         failures += [Failure(each.name, NO_FILE, tracker.name) for each in sequences if each.name not in present]
@@ -157,10 +155,14 @@ def _make_writer(config: EvaluationConfig, output_dir: Path) -> Write:
         nonlocal saved
         folder.write(name, result)
         if not saved:
-            save_config(output_dir, config)
+            save_config(output_dir, replace(config, output=_with_absolute_places(config.output)))
             saved = True
 
     return write
+
+
+def _with_absolute_places(output: OutputConfig) -> OutputConfig:
+    return replace(output, compare_results=tuple(map(absolute, output.compare_results)))
 
 
 def _describe(config: EvaluationConfig, resolved: ResolvedRuns) -> str:
@@ -189,7 +191,19 @@ def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]], 
     return join_launch(make_costs, output_dir)
 
 
-def score(results: ResultsSet, protocol: Protocol | Literal["auto"] = "auto", compare: bool = False) -> Metrics:
+class Scored(NamedTuple):
+    """Scores of results, and the boxes that were scored.
+
+    Attributes:
+        metrics: Scores.
+        boxes: Boxes by tracker and by name of the sequence.
+    """
+
+    metrics: Metrics
+    boxes: dict[str, dict[str, SequenceBoxes]]
+
+
+def score(results: ResultsSet, output: OutputConfig) -> Scored:
     """Score the boxes of a results folder; write `metrics.json` and the curves, or the submission archives.
 
     A sequence whose files are missing, malformed or too short in a run is left out of all runs of that tracker, and
@@ -197,79 +211,56 @@ def score(results: ResultsSet, protocol: Protocol | Literal["auto"] = "auto", co
 
     Args:
         results: Results to score.
-        protocol: Scoring conventions of a one-pass data set; ``auto`` selects those of the data set.
-        compare: Add published scores.
+        output: Protocol, published scores, and raw results of other trackers; the folder is not used.
 
     Raises:
-        UserError: If no tracker has a result that can be scored.
+        UserError: If no tracker has a result that can be scored, or raw results are missing.
     """
     dataset, folders = results.dataset, run_folders(results.output_dir)
-    chosen = dataset.default_protocol if protocol == "auto" else protocol
-    trackers, scored, failures = {}, {}, list(results.failures)
+    protocol = dataset.default_protocol if output.protocol == "auto" else output.protocol
+    trackers, failures = {}, list(results.failures)
+    boxes: dict[str, dict[str, SequenceBoxes]] = {}
     for name, sequences in results.sequences.items():
         paths = {run: folders[name][run] for run in results.runs[name] if run in folders.get(name, {})}
-        stored, lacking = _read_runs(name, paths, sequences, dataset, chosen)
-        failures += lacking
-        present = [sequence for sequence in sequences if sequence.name in stored]
-        if not present:
-            continue
-        scored[name] = present
-        trackers[name] = TrackerMetrics(
-            {
-                run: _score_run(path, dataset, chosen, present, {s: stored[s][run] for s in stored})
-                for run, path in paths.items()
-            },
-            {run: read_run_settings(path) for run, path in paths.items()},
-        )
+        stored = read_runs(name, {run: _reader(path) for run, path in paths.items()}, sequences, dataset, protocol)
+        failures += stored.failures
+        if stored.sequences:
+            settings = {run: read_run_settings(path) for run, path in paths.items()}
+            trackers[name] = score_tracker(stored, paths, settings, dataset, protocol)
+            boxes[name] = stored.boxes(paths.get("refined"))
     failures = unique(failures)
     if not trackers:
         raise UserError(f"No sequence in {results.output_dir} can be scored. {summarize(failures, results.chosen)}")
-    by_name = {sequence.name: sequence for each in scored.values() for sequence in each}
+    by_name = {name: each.sequence for tracker in boxes.values() for name, each in tracker.items()}
     metrics = Metrics(
         dataset=dataset.config.name,
         split=dataset.split,
         scoring=dataset.scoring,
-        protocol=chosen if dataset.scoring == "one_pass" else None,
+        protocol=protocol if dataset.scoring == "one_pass" else None,
         sequences=results.chosen,
-        num_sequences=len(by_name),
-        num_frames=sum(map(len, by_name.values())),
+        frames={name: len(sequence) for name, sequence in by_name.items()},
         notes={name: sequence.note for name, sequence in by_name.items() if sequence.note},
         trackers=trackers,
-        published=_compare(dataset, scored, chosen) if compare else None,
+        published=_compare(dataset, boxes, protocol) if output.compare else None,
         failures=failures,
     )
+    if output.compare_results:
+        metrics, others = add_compared(metrics, output.compare_results, by_name.values(), dataset)
+        boxes |= others
     write_whole(results.output_dir / METRICS_FILE, metrics.to_json())
-    return metrics
+    return Scored(metrics, boxes)
 
 
-def _read_runs(
-    tracker: str,
-    paths: Mapping[str, Path],
-    sequences: list[EvaluationSequence],
-    dataset: EvaluationDataset,
-    protocol: Protocol,
-) -> tuple[dict[str, dict[str, StoredResult]], list[Failure]]:
-    """Read the results of a tracker by sequence and run, of the sequences that can be scored in all runs."""
-    stored: dict[str, dict[str, StoredResult]] = {}
-    failures: list[Failure] = []
-    for sequence in sequences:
-        runs: dict[str, StoredResult] = {}
-        for run, path in paths.items():
-            try:
-                runs[run] = read_result(path, sequence.name, sequence.truth.boxes_xywh)
-                check_scorable(runs[run].boxes_xywh, sequence, dataset.scoring, protocol)
-            except UserError as error:
-                failures.append(Failure(sequence.name, str(error), tracker, run))
-                break
-        else:
-            stored[sequence.name] = runs
-    return stored, failures
+def _reader(folder: Path) -> Read:
+    return lambda sequence: read_result(folder, sequence.name, sequence.truth.boxes_xywh)
 
 
 def _check_output(config: EvaluationConfig, dataset: EvaluationDataset) -> None:
     """Refuse options of the output that the data set does not have."""
     if config.output.compare and dataset.published is None:
         raise UserError(f"`--compare`: no published scores on {config.dataset.name} are available; leave it out.")
+    if config.output.compare_results:
+        require_scored(dataset)
     if config.output.protocol != "auto" and dataset.scoring != "one_pass":
         raise UserError(
             f"`--protocol`: the scores of {config.dataset.name} have no protocols (scoring `{dataset.scoring}`); leave "
@@ -277,42 +268,13 @@ def _check_output(config: EvaluationConfig, dataset: EvaluationDataset) -> None:
         )
 
 
-def _compare(
-    dataset: EvaluationDataset, scored: Mapping[str, list[EvaluationSequence]], protocol: Protocol
-) -> PublishedComparison:
+def _compare(dataset: EvaluationDataset, boxes: Mapping[str, TrackerBoxes], protocol: Protocol) -> PublishedComparison:
     """Collect published scores. The tracker with the fewest sequences decides whether they are comparable."""
     published = dataset.published
     assert published is not None
-    fewest = min(scored.values(), key=len)
-    why_not = published.why_incomparable([s.name for s in fewest], sum(map(len, fewest)), protocol)
-    return PublishedComparison(published.rows, why_not)
-
-
-def _score_run(
-    folder: Path,
-    dataset: EvaluationDataset,
-    protocol: Protocol,
-    sequences: list[EvaluationSequence],
-    stored: Mapping[str, StoredResult],
-) -> RunMetrics:
-    boxes_xywh = {name: result.boxes_xywh for name, result in stored.items()}
-    median_ms = median_times(result.times_ms for result in stored.values())
-    counts = add_counts(result.counts for result in stored.values())
-    if dataset.scoring == "none":
-        return RunMetrics(None, median_ms, counts)
-    if dataset.scoring == "server":
-        if set(dataset.official_names()) - set(stored):
-            return RunMetrics(None, median_ms, counts)  # a part of the split, which the server does not accept
-        archive = folder / "submission.zip"
-        dataset.pack(boxes_xywh, {name: result.times_ms.sum(axis=1) for name, result in stored.items()}, archive)
-        return RunMetrics(None, median_ms, counts, str(archive))
-    scored = score_run(boxes_xywh, sequences, dataset.scoring, protocol)
-    arrays: dict[str, Any] = {"names": np.array(list(scored.sequences)), **scored.sequence_curves}
-    part = folder / f".{CURVES_FILE}"
-    with part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    part.replace(folder / CURVES_FILE)
-    return RunMetrics(scored, median_ms, counts)
+    fewest = min(boxes.values(), key=len)
+    num_frames = sum(len(each.sequence) for each in fewest.values())
+    return PublishedComparison(published.rows, published.why_incomparable(list(fewest), num_frames, protocol))
 
 
 def find_results(config: EvaluationConfig, output_dir: Path, planned: Collection[str] = ()) -> ResultsSet:

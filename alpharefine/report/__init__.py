@@ -1,1 +1,1 @@
-"""Reports: scores to tables."""
+"""Reports: scores to tables, plots, and a page."""

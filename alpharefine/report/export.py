@@ -6,100 +6,124 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from alpharefine.evaluation.metrics_file import Metrics
-from alpharefine.evaluation.results import write_whole
-from alpharefine.report.plots import figure_bytes, plot_attributes, plot_curves
-from alpharefine.report.scores import ScoreTable, score_table, sequence_table
+from alpharefine.report.plots import figure_bytes, plot_all
+from alpharefine.report.scores import Cell, Table, attribute_table, score_table, sequence_table
 
-_LATEX_SPECIAL = re.compile(r"([&%$#_{}])")
-
-
-def write_tables(metrics: Metrics, folder: Path, kind: str) -> list[Path]:
-    """Write the scores of all runs and of all sequences.
-
-    Args:
-        metrics: Scores of an evaluation.
-        folder: Existing folder.
-        kind: One of `TABLES`.
-
-    Returns:
-        Paths of the files.
-    """
-    suffix, write = TABLES[kind]
-    by_sequence = sequence_table(metrics)
-    tables = {"scores": _cells(score_table(metrics))}
-    if by_sequence.titles:
-        rows = [[name, *("" if n is None else f"{n:.2f}" for n in numbers)] for name, numbers in by_sequence.rows]
-        tables["sequences"] = [["sequence", *by_sequence.titles], *rows]
-    paths = []
-    for name, cells in tables.items():
-        paths.append(folder / f"{name}.{suffix}")
-        write_whole(paths[-1], write(cells))
-    return paths
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # at the start of a row, it would be an argument of the line break before it, as would a star
+    "*": "{*}",
+    "\n": " ",
+}
+_MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " "}
+_MARKDOWN_SPECIAL = re.compile(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)")
 
 
-def write_plots(metrics: Metrics, folder: Path, kind: str) -> list[Path]:
-    """Write the curves, and the scores by attribute if the annotations hold attributes.
+def export(metrics: Metrics, formats: Sequence[str]) -> dict[str, str | bytes]:
+    """Return the files of tables and plots.
 
     Args:
         metrics: Scores of an evaluation.
-        folder: Existing folder.
-        kind: One of `PLOTS`.
+        formats: Each one of `TABLES` or of `PLOTS`.
 
     Returns:
-        Paths of the files. Empty if there are no scores.
+        Content by name of the file: the tables ``scores``, ``sequences`` and ``attributes``, and the plots. Tables and
+        plots without content are left out.
     """
-    figures = plot_curves(metrics)
-    attributes = plot_attributes(metrics)
-    if attributes is not None:
-        figures["attributes"] = attributes
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.{kind}")
-        write_whole(paths[-1], figure_bytes(figure, kind))
-    return paths
+    files: dict[str, str | bytes] = {}
+    kinds = [name for name in formats if name in TABLES]
+    tables = {"scores": score_table, "sequences": sequence_table, "attributes": attribute_table}
+    for name, make in tables.items() if kinds else ():
+        table = make(metrics)
+        for kind in kinds if table.rows else ():
+            suffix, write = TABLES[kind]
+            files[f"{name}.{suffix}"] = write(table)
+    suffixes = [name for name in formats if name in PLOTS]
+    for name, figure in plot_all(metrics).items() if suffixes else ():
+        files |= {f"{name}.{suffix}": figure_bytes(figure, suffix) for suffix in suffixes}
+    return files
 
 
-def _cells(table: ScoreTable) -> list[list[str]]:
-    return [["run", *table.titles], *([row.label, *row.cells] for row in table.rows)]
-
-
-def _csv(cells: Sequence[Sequence[str]]) -> str:
+def _csv(table: Table) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(cells)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*table.heads, *table.titles])
+    writer.writerows([*row.labels, *(cell.text for cell in row.cells)] for row in table.rows)
     return text.getvalue()
 
 
-def _markdown(cells: Sequence[Sequence[str]]) -> str:
-    head, *rows = ([cell.replace("|", "\\|") for cell in row] for row in cells)
-    rule = ["---", *("---:" for _ in head[1:])]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
-
-
-def _latex(cells: Sequence[Sequence[str]]) -> str:
-    r"""Return a `tabular` of the package booktabs."""
-    head, *rows = (" & ".join(_LATEX_SPECIAL.sub(r"\\\1", cell) for cell in row) + r" \\" for row in cells)
-    columns = "l" + "r" * (len(cells[0]) - 1)
+def _markdown(table: Table) -> str:
     lines = [
-        rf"\begin{{tabular}}{{{columns}}}",
+        [markdown_text(head) for head in (*table.heads, *table.titles)],
+        [*("---" for _ in table.heads), *("---:" for _ in table.titles)],
+        *([*map(markdown_text, row.labels), *(cell.text or "-" for cell in row.cells)] for row in table.rows),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def markdown_text(text: str) -> str:
+    r"""Return text that Markdown shows as it is, also in a cell of a table.
+
+    Args:
+        text: Text.
+
+    >>> markdown_text("a|b <c>")
+    'a\\|b &lt;c&gt;'
+    """
+    escaped = _MARKDOWN_SPECIAL.sub(lambda found: f"\\{found[0]}", text)
+    return "".join(_MARKDOWN.get(character, character) for character in escaped)
+
+
+def _latex(table: Table) -> str:
+    r"""Return a `tabular` of the package booktabs."""
+    head = _latex_row([latex_text(name) for name in (*table.heads, *table.titles)])
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * len(table.titles)}}}",
         r"\toprule",
         head,
         r"\midrule",
-        *rows,
+        *(_latex_row([*map(latex_text, row.labels), *map(_latex_number, row.cells)]) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-TABLES: dict[str, tuple[str, Callable[[Sequence[Sequence[str]]], str]]] = {
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def latex_text(text: str) -> str:
+    r"""Return text that LaTeX sets as it is.
+
+    Args:
+        text: Text.
+
+    >>> latex_text("50 %_a")
+    '50 \\%\\_a'
+    """
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex_number(cell: Cell) -> str:
+    """Return a number; one with a sign as a formula, in which the minus is no hyphen."""
+    return f"${cell.text}$" if cell.kind == "gain" and cell.text else cell.text or "-"
+
+
+TABLES: dict[str, tuple[str, Callable[[Table], str]]] = {
     "csv": ("csv", _csv),
     "latex": ("tex", _latex),
     "markdown": ("md", _markdown),
 }
-"""Suffix of the files, and function from cells to text, by format."""
+"""Suffix of the files, and function from a table to text, by format."""
 
 PLOTS = ("pdf", "png", "svg")
 """Formats of plots, which are also suffixes."""

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from alpharefine.evaluation.metrics_file import Metrics
-from alpharefine.metrics.functional import GOT10K_THRESHOLDS
-from alpharefine.report.scores import run_label
-from alpharefine.report.tables import title_of
+from alpharefine.metrics.functional import (
+    GOT10K_THRESHOLDS,
+    NORM_PRECISION_THRESHOLDS,
+    PRECISION_THRESHOLDS,
+    SUCCESS_THRESHOLDS,
+)
+from alpharefine.report.scores import attribute_scores, main_key, title_of
+from alpharefine.report.styles import run_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Colors of Okabe and Ito, which are told apart with all common kinds of color blindness."""
-
 
 class _Axis(NamedTuple):
-    """Horizontal axis of a curve."""
+    """Horizontal axis of a curve.
+
+    Attributes:
+        title: Title of the plot.
+        label: Label of the axis.
+        thresholds: Values on the axis.
+        score: Key of the score in the legend.
+    """
 
     title: str
     label: str
@@ -30,21 +39,26 @@ class _Axis(NamedTuple):
     score: str
 
 
-def _curve_axis(curve: str, num_thresholds: int) -> _Axis:
-    """Return the axis of a curve.
+_ERROR = "location error threshold"
+_AXES = {
+    "success": _Axis("Success", "overlap threshold", SUCCESS_THRESHOLDS, "success_auc"),
+    "precision": _Axis("Precision", f"{_ERROR} [px]", PRECISION_THRESHOLDS, "precision_20"),
+    "norm_precision": _Axis("Normalized precision", _ERROR, NORM_PRECISION_THRESHOLDS, "norm_precision_20"),
+}
+_GOT10K_AXES = {"success": _Axis("Success", "overlap threshold", GOT10K_THRESHOLDS, "ao")}
+
+
+def plot_all(metrics: Metrics) -> dict[str, Figure]:
+    """Plot the curves, and the scores by attribute if the annotations hold attributes.
 
     Args:
-        curve: Name of the curve, see `alpharefine.evaluation.score.RunScore`.
-        num_thresholds: Length of the curve.
+        metrics: Scores of an evaluation.
+
+    Returns:
+        A figure by name of the curve, and ``attributes``. Empty if there are no scores.
     """
-    if curve == "precision":
-        return _Axis("Precision", "location error threshold [px]", np.arange(num_thresholds), "precision_20")
-    if curve == "norm_precision":
-        thresholds = np.linspace(0, 0.5, num_thresholds)
-        return _Axis("Normalized precision", "location error threshold", thresholds, "norm_precision_20")
-    if num_thresholds == len(GOT10K_THRESHOLDS):
-        return _Axis("Success", "overlap threshold", GOT10K_THRESHOLDS, "ao")
-    return _Axis("Success", "overlap threshold", np.linspace(0, 1, num_thresholds), "success_auc")
+    figures, attributes = plot_curves(metrics), plot_attributes(metrics)
+    return figures if attributes is None else {**figures, "attributes": attributes}
 
 
 def plot_curves(metrics: Metrics) -> dict[str, Figure]:
@@ -56,30 +70,21 @@ def plot_curves(metrics: Metrics) -> dict[str, Figure]:
     Returns:
         A figure by name of the curve. Empty if there are no scores.
     """
+    scored = [(line, line.metrics.score) for line in run_lines(metrics) if line.metrics.score is not None]
+    if not scored:
+        return {}
     figures = {}
-    names = dict.fromkeys(
-        name for tracker in metrics.trackers.values() for score in tracker.scores.values() for name in score.curves
-    )
-    for name in names:
+    for name, axis in (_GOT10K_AXES if metrics.scoring == "got10k" else _AXES).items():
         figure, axes = _figure()
-        lines = []
-        for number, (tracker, numbers) in enumerate(metrics.trackers.items()):
-            for run, score in numbers.scores.items():
-                axis = _curve_axis(name, len(score.curves[name]))
-                label = f"{run_label(tracker, run, len(numbers.scores))} [{score.scores[axis.score]:.1f}]"
-                (line,) = axes.plot(
-                    axis.thresholds,
-                    100 * score.curves[name],
-                    label=label,
-                    color=_COLORS[number % len(_COLORS)],
-                    linestyle="--" if run == "base" and len(numbers.scores) > 1 else "-",
-                )
-                lines.append((score.scores[axis.score], line))
+        handles = []
+        for line, score in sorted(scored, key=lambda pair: -pair[1].scores[axis.score]):
+            label = f"{line.label} [{score.scores[axis.score]:.1f}]"
+            style = "--" if line.is_dashed else "-"
+            (handle,) = axes.plot(axis.thresholds, 100 * score.curves[name], color=line.color, linestyle=style)
+            handles.append((handle, label))
         axes.set(title=axis.title, xlabel=axis.label, ylabel="frames [%]", ylim=(0, 100))
         axes.set_xlim(float(axis.thresholds[0]), float(axis.thresholds[-1]))
-        handles = [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
-        # A long name may be cut, but must not squeeze the axes.
-        axes.legend(handles=handles, fontsize="small", framealpha=0.8).set_in_layout(False)
+        _add_legend(axes, handles)
         figures[name] = figure
     return figures
 
@@ -90,26 +95,43 @@ def plot_attributes(metrics: Metrics) -> Figure | None:
     Args:
         metrics: Scores of an evaluation.
     """
-    bars: dict[str, Mapping[str, Mapping[str, float]]] = {
-        run_label(tracker, run, len(numbers.scores)): score.attributes
-        for tracker, numbers in metrics.trackers.items()
-        for run, score in numbers.scores.items()
-        if score.attributes
-    }
+    bars = [
+        (line, score, attribute_scores(score))
+        for line in run_lines(metrics)
+        if (score := line.metrics.score) is not None and score.attributes
+    ]
     if not bars:
         return None
-    attributes = list(dict.fromkeys(name for scores in bars.values() for name in scores))
-    key = next(iter(next(iter(next(iter(bars.values())).values()))))
+    attributes = list(dict.fromkeys(name for _, _, values in bars for name in values))
+    title = title_of(main_key(bars[0][1]), metrics.protocol)
     figure, axes = _figure(width=max(6.0, 0.28 * len(attributes) * (len(bars) + 1)))
     width = 0.8 / len(bars)
-    for number, (label, scores) in enumerate(bars.items()):
+    handles = []
+    for number, (line, _, values) in enumerate(bars):
         places = np.arange(len(attributes)) + (number - (len(bars) - 1) / 2) * width
-        heights = [scores[name][key] if name in scores else np.nan for name in attributes]
-        axes.bar(places, heights, width, label=label, color=_COLORS[number % len(_COLORS)])
+        heights = [values.get(name, np.nan) for name in attributes]
+        bar = axes.bar(
+            places,
+            heights,
+            width,
+            facecolor="none" if line.is_dashed else line.color,
+            hatch="////" if line.is_dashed else None,
+            edgecolor=line.color,
+        )
+        handles.append((bar, line.label))
     axes.set_xticks(range(len(attributes)), attributes)
-    axes.set(title=f"{title_of(key, metrics.protocol or 'lasot')} by attribute", ylabel="percent", ylim=(0, 100))
-    axes.legend(fontsize="small", ncols=2).set_in_layout(False)
+    axes.set(title=f"{title} by attribute", ylabel="percent", ylim=(0, 100))
+    _add_legend(axes, handles, num_columns=2)
     return figure
+
+
+def _add_legend(axes: Axes, handles: Sequence[tuple[Any, str]], num_columns: int = 1) -> None:
+    """Add a legend. A name is text, whatever is in it: Matplotlib drops ``_name`` and reads ``$name$`` as a formula."""
+    legend = axes.legend([handle for handle, _ in handles], ["-"] * len(handles), fontsize="small", ncols=num_columns)
+    for text, (_, label) in zip(legend.get_texts(), handles, strict=True):
+        text.set_parse_math(False)
+        text.set_text(label)
+    legend.set_in_layout(False)  # a long name may be cut, but must not squeeze the axes
 
 
 def figure_bytes(figure: Figure, suffix: str) -> bytes:

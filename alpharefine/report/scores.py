@@ -2,51 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
-from alpharefine.evaluation.metrics_file import Metrics, TrackerMetrics
-from alpharefine.report.tables import title_of
+from alpharefine.evaluation.metrics_file import Metrics
+from alpharefine.evaluation.score import RunScore
+from alpharefine.metrics import Protocol
+
+_TITLES = {
+    "success_auc": "AUC",
+    "precision_20": "P@20",
+    "norm_precision_20": "P_norm@0.2",
+    "ao": "AO",
+    "sr_50": "SR0.5",
+    "sr_75": "SR0.75",
+}
+
+CellKind = Literal["count", "score", "gain", "time"]
+
+_PATTERNS: dict[CellKind, str] = {"count": "{:.0f}", "score": "{:.2f}", "gain": "{:+.2f}", "time": "{:.1f}"}
 
 
-class ScoreRow(NamedTuple):
-    """Row of a run, or of the gain of the runs above.
+class Cell(NamedTuple):
+    """Number in a table.
 
     Attributes:
-        label: Name of the run.
-        kind: ``base``, ``refined`` or ``gain``.
-        cells: Numbers as text; ``-`` where there is none.
+        kind: Kind, which decides the number of digits.
+        value: Number. None if there is none.
     """
 
-    label: str
-    kind: str
-    cells: list[str]
+    kind: CellKind
+    value: float | None
+
+    @property
+    def text(self) -> str:
+        """Number as text; empty if there is none."""
+        return "" if self.value is None else _PATTERNS[self.kind].format(self.value)
+
+    @property
+    def sign(self) -> int:
+        """Sign of a gain as it is printed: -1, 0 or 1; 0 for other numbers."""
+        printed = float(self.text) if self.kind == "gain" and self.value is not None else 0.0
+        return (printed > 0) - (printed < 0)
 
 
-class ScoreTable(NamedTuple):
-    """Scores of all runs.
+class Row(NamedTuple):
+    """Row of a table.
 
     Attributes:
-        titles: Titles of the cells.
-        rows: Rows in the order of the trackers.
+        labels: Text of the first columns.
+        cells: Numbers of the others.
     """
 
+    labels: list[str]
+    cells: list[Cell]
+
+
+class Table(NamedTuple):
+    """Table of numbers.
+
+    Attributes:
+        heads: Titles of the columns of text.
+        titles: Titles of the columns of numbers.
+        rows: Rows.
+    """
+
+    heads: list[str]
     titles: list[str]
-    rows: list[ScoreRow]
-
-
-class SequenceTable(NamedTuple):
-    """Main score of every run in every sequence, and the gains.
-
-    Attributes:
-        titles: Titles of the columns.
-        are_gains: Whether a column holds gains.
-        rows: Name of a sequence, and its numbers; None where there is no result.
-    """
-
-    titles: list[str]
-    are_gains: list[bool]
-    rows: list[tuple[str, list[float | None]]]
+    rows: list[Row]
 
 
 def run_label(tracker: str, run: str, num_runs: int) -> str:
@@ -60,84 +83,124 @@ def run_label(tracker: str, run: str, num_runs: int) -> str:
     return f"{tracker} + refinement" if run == "refined" else f"{tracker} (base)" if num_runs > 1 else tracker
 
 
-def main_score(scores: Mapping[str, float]) -> float:
-    """Return the first of the scores of a run: success AUC or AO.
+def title_of(key: str, protocol: Protocol | None) -> str:
+    """Return the title of a score.
 
     Args:
-        scores: Scores by key.
+        key: Key of the score, see `alpharefine.evaluation.score.RunScore`.
+        protocol: Scoring conventions; None if the data set has none.
     """
-    return next(iter(scores.values()))
+    return "P_norm_mean" if key == "norm_precision_20" and protocol == "got10k" else _TITLES[key]
 
 
-def has_gain(tracker: TrackerMetrics) -> bool:
-    """Return True if a tracker has scores with and without refinement.
+def has_gain(runs: Mapping[str, object] | Sequence[str]) -> bool:
+    """Return True if there are numbers with and without refinement.
 
     Args:
-        tracker: Numbers of the tracker.
+        runs: Names of the runs, or a mapping from them.
     """
-    return {"base", "refined"} <= set(tracker.scores)
+    return "base" in runs and "refined" in runs
 
 
-def score_table(metrics: Metrics) -> ScoreTable:
+def main_key(score: RunScore) -> str:
+    """Return the key of the main score: success AUC or AO.
+
+    Args:
+        score: Scores of a run.
+    """
+    return next(iter(score.scores))
+
+
+def main_scores(score: RunScore) -> dict[str, float]:
+    """Return the main score of every sequence.
+
+    Args:
+        score: Scores of a run.
+    """
+    return {name: scores[main_key(score)] for name, scores in score.sequences.items()}
+
+
+def attribute_scores(score: RunScore) -> dict[str, float]:
+    """Return the main score by attribute. Empty if the annotations hold no attributes.
+
+    Args:
+        score: Scores of a run.
+    """
+    return {name: scores[main_key(score)] for name, scores in score.attributes.items()}
+
+
+def gains_of(runs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the gains of refinement.
+
+    Args:
+        runs: Scores with and without refinement, by run and by name.
+
+    >>> gains_of({"base": {"a": 50.0}, "refined": {"a": 60.0}})
+    {'a': 10.0}
+    """
+    return {name: refined - runs["base"][name] for name, refined in runs["refined"].items() if name in runs["base"]}
+
+
+def score_table(metrics: Metrics) -> Table:
     """Return the scores of all runs, their gains, and the milliseconds a frame of tracker and refinement.
 
     Args:
         metrics: Scores of an evaluation.
     """
-    keys = list(
-        dict.fromkeys(k for t in metrics.trackers.values() for score in t.scores.values() for k in score.scores)
-    )
-    rows: list[ScoreRow] = []
+    every = [score for tracker in metrics.trackers.values() for score in tracker.scores.values()]
+    keys = list(every[0].scores) if every else []
+    rows: list[Row] = []
     for name, tracker in metrics.trackers.items():
         for run, numbers in tracker.runs.items():
-            scores = numbers.score.scores if numbers.score is not None else {}
             milliseconds = sum(numbers.median_ms.get(column, 0.0) for column in ("base", "refine"))
-            cells = [f"{scores[key]:.2f}" if key in scores else "-" for key in keys]
-            cells.append(f"{milliseconds:.1f}" if milliseconds > 0 else "-")
-            rows.append(ScoreRow(run_label(name, run, len(tracker.runs)), run, cells))
-        if has_gain(tracker):
-            base, refined = (tracker.scores[run].scores for run in ("base", "refined"))
-            rows.append(ScoreRow("gain", "gain", [*(f"{refined[key] - base[key]:+.2f}" for key in keys), ""]))
-    return ScoreTable([*(title_of(key, metrics.protocol or "lasot") for key in keys), "ms a frame"], rows)
+            scores = {} if numbers.score is None else numbers.score.scores
+            cells = [
+                Cell("count", None if numbers.score is None else len(numbers.score.sequences)),
+                *(Cell("score", scores.get(key)) for key in keys),
+                Cell("time", milliseconds or None),
+            ]
+            rows.append(Row([name, run], cells))
+        if has_gain(tracker.scores):
+            gains = gains_of({run: score.scores for run, score in tracker.scores.items()})
+            cells = [Cell("count", None), *(Cell("gain", gains[key]) for key in keys), Cell("time", None)]
+            rows.append(Row([name, "gain"], cells))
+    titles = ["sequences", *(title_of(key, metrics.protocol) for key in keys), "ms a frame"]
+    return Table(["tracker", "run"], titles, rows)
 
 
-def sequence_table(metrics: Metrics) -> SequenceTable:
-    """Return the main score of every run in every sequence, and the gains.
+def sequence_table(metrics: Metrics) -> Table:
+    """Return the main score of every run in every sequence, and the gains. It has no rows if there are no scores.
+
+    Args:
+        metrics: Scores of an evaluation.
+    """
+    return _table("sequence", metrics, main_scores, metrics.sequences)
+
+
+def attribute_table(metrics: Metrics) -> Table:
+    """Return the main score of every run by attribute, and the gains. It has no rows if there are no attributes.
 
     Args:
         metrics: Scores of an evaluation.
     """
-    columns: dict[str, dict[str, float]] = {}
-    for name, tracker in metrics.trackers.items():
-        for run, score in tracker.scores.items():
-            label = run_label(name, run, len(tracker.scores))
-            columns[label] = {sequence: main_score(scores) for sequence, scores in score.sequences.items()}
-        if has_gain(tracker):
-            columns[gain_label(metrics, name)] = sequence_gains(tracker)
-    names = [name for name in metrics.sequences if any(name in column for column in columns.values())]
-    gains = {gain_label(metrics, name) for name in metrics.trackers}
-    return SequenceTable(
-        list(columns),
-        [title in gains for title in columns],
-        [(name, [column.get(name) for column in columns.values()]) for name in names],
-    )
+    return _table("attribute", metrics, attribute_scores)
 
 
-def sequence_gains(tracker: TrackerMetrics) -> dict[str, float]:
-    """Return the gain in the main score by sequence, for a tracker with scores with and without refinement.
-
-    Args:
-        tracker: Numbers of the tracker.
-    """
-    base, refined = (tracker.scores[run].sequences for run in ("base", "refined"))
-    return {name: main_score(refined[name]) - main_score(base[name]) for name in base}
-
-
-def gain_label(metrics: Metrics, tracker: str) -> str:
-    """Return the title of the column of a tracker's gains.
-
-    Args:
-        metrics: Scores of an evaluation.
-        tracker: Name of the tracker.
-    """
-    return f"{tracker}: gain" if len(metrics.trackers) > 1 else "gain"
+def _table(
+    head: str, metrics: Metrics, values_of: Callable[[RunScore], dict[str, float]], order: Sequence[str] = ()
+) -> Table:
+    """Return a table with a column for each run that has values, and a row for each name that has one."""
+    columns: list[tuple[str, CellKind, Mapping[str, float]]] = []
+    for tracker, numbers in metrics.trackers.items():
+        values = {run: values_of(score) for run, score in numbers.scores.items()}
+        values = {run: each for run, each in values.items() if each}
+        columns += [(run_label(tracker, run, len(numbers.runs)), "score", each) for run, each in values.items()]
+        if has_gain(values):
+            columns.append((f"{tracker}: gain" if len(metrics.trackers) > 1 else "gain", "gain", gains_of(values)))
+    present = dict.fromkeys(name for _, _, column in columns for name in column)
+    rows = [
+        Row([name], [Cell(kind, column.get(name)) for _, kind, column in columns])
+        for name in order or present
+        if name in present
+    ]
+    return Table([head], [title for title, _, _ in columns], rows)

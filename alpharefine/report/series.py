@@ -2,76 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
-
 import cv2
 import numpy as np
+import torch
 
-from alpharefine.boxes import is_valid, xywh_to_xyxy
+from alpharefine.boxes import is_valid, paired_iou, xywh_to_xyxy
 from alpharefine.data.images import read_image
-from alpharefine.errors import UserError
 from alpharefine.evaluation.datasets.base import EvaluationSequence
-from alpharefine.evaluation.results import read_result, run_folders
+from alpharefine.evaluation.tracker_scores import SequenceBoxes
 from alpharefine.video.drawing import BASE, REFINED, TRUTH, draw_box, draw_mask
 
 _LINE_WIDTH = 2
 _STYLES = {"base": BASE, "refined": REFINED}
-
-
-class SequenceBoxes(NamedTuple):
-    """Boxes of one tracker in one sequence of N frames.
-
-    Attributes:
-        sequence: Sequence with its ground truth.
-        boxes_xywh: Boxes by run, ``(N, 4)``.
-        mask_folder: Folder of saved masks. None if there is none.
-    """
-
-    sequence: EvaluationSequence
-    boxes_xywh: Mapping[str, np.ndarray]
-    mask_folder: Path | None
-
-
-@dataclass(frozen=True)
-class TrackerBoxes:
-    """Boxes of one tracker.
-
-    Attributes:
-        name: Name of the tracker.
-        sequences: Boxes by name of the sequence.
-    """
-
-    name: str
-    sequences: Mapping[str, SequenceBoxes]
-
-
-def read_boxes(
-    output_dir: Path, tracker: str, runs: Collection[str], sequences: list[EvaluationSequence]
-) -> TrackerBoxes:
-    """Read the boxes of a tracker. Sequences whose files cannot be read are left out.
-
-    Args:
-        output_dir: Results folder.
-        tracker: Name of the tracker.
-        runs: Names of the runs. The folder may hold another one, of an earlier command.
-        sequences: Sequences with their ground truth.
-    """
-    folders = {run: folder for run, folder in run_folders(output_dir)[tracker].items() if run in runs}
-    found = {}
-    for sequence in sequences:
-        try:
-            boxes_xywh = {
-                run: read_result(folder, sequence.name, sequence.truth.boxes_xywh).boxes_xywh
-                for run, folder in folders.items()
-            }
-        except UserError:  # it has no score either, and is listed among the failures
-            continue
-        masks = folders["refined"] / "masks" / sequence.name if "refined" in folders else None
-        found[sequence.name] = SequenceBoxes(sequence, boxes_xywh, masks if masks and masks.is_dir() else None)
-    return TrackerBoxes(tracker, found)
 
 
 def frame_overlaps(boxes_xywh: np.ndarray, sequence: EvaluationSequence) -> np.ndarray:
@@ -85,15 +27,11 @@ def frame_overlaps(boxes_xywh: np.ndarray, sequence: EvaluationSequence) -> np.n
         ``(N,)`` in 0..1; NaN in frames without a target. A box that is not finite or not positive has 0.
     """
     truth_xywh = sequence.truth.boxes_xywh
-    (boxes, truth) = (xywh_to_xyxy(each[: len(truth_xywh)]) for each in (boxes_xywh, truth_xywh))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sides = np.minimum(boxes[:, 2:], truth[:, 2:]) - np.maximum(boxes[:, :2], truth[:, :2])
-        common = sides.clip(min=0).prod(1)
-        areas = [each[: len(truth_xywh), 2:].prod(1) for each in (boxes_xywh, truth_xywh)]
-        overlaps = common / (areas[0] + areas[1] - common)
-    overlaps[~is_valid(boxes_xywh[: len(truth_xywh)])] = 0
+    boxes_xywh = boxes_xywh[: len(truth_xywh)]
+    boxes, truth = (torch.from_numpy(xywh_to_xyxy(each)) for each in (boxes_xywh, truth_xywh))
+    overlaps = np.where(is_valid(boxes_xywh), paired_iou(boxes, truth).numpy(), 0.0)
     overlaps[sequence.truth.absent | ~is_valid(truth_xywh)] = np.nan
-    return np.asarray(overlaps)
+    return overlaps
 
 
 def shown_frames(num_frames: int, most: int) -> list[int]:

@@ -31,9 +31,7 @@ def format_summary(metrics: Metrics) -> str:
     num_chosen = len(metrics.sequences)
     part = "" if metrics.num_sequences == num_chosen else f" of {num_chosen}"
     header = f"{metrics.num_sequences}{part} sequences, {metrics.num_frames} frames{convention}"
-    # The lines of the missing sequences of a table name those without a file.
-    failures = [failure for failure in metrics.failures if failure.tracker not in scores or not failure.is_absent]
-    notes = [*format_counts(metrics), *list_failures(failures, metrics.sequences)]
+    missing, notes = list_missing(metrics), [*format_counts(metrics), *list_errors(metrics)]
     if metrics.scoring == "none":
         return "\n".join([header, "no scores: the data set has no ground truth after the first frame", *notes])
     if metrics.scoring == "server":
@@ -41,7 +39,6 @@ def format_summary(metrics: Metrics) -> str:
         lines = [f"submission archive for the evaluation server: {archive}" for archive in archives if archive]
         lines = lines or ["no submission archive: it requires all sequences of the split"]
         return "\n".join([header, *lines, *notes])
-    missing = missing_sequences(scores, metrics.sequences)
     if len(scores) == 1 and not missing:
         (runs,) = scores.values()
         table = format_table(runs, protocol)
@@ -49,6 +46,33 @@ def format_summary(metrics: Metrics) -> str:
         table = format_trackers(scores, protocol)
     published = [] if metrics.published is None else [format_published(metrics.published)]
     return "\n".join([header, table, *missing, *published, *notes])
+
+
+def list_missing(metrics: Metrics) -> list[str]:
+    """List the trackers that were not scored on all chosen sequences.
+
+    Args:
+        metrics: Numbers of the evaluation.
+
+    Returns:
+        Lines of `alpharefine.report.tables.missing_sequences`.
+    """
+    scores = {name: tracker.scores for name, tracker in metrics.trackers.items() if tracker.scores}
+    return missing_sequences(scores, metrics.sequences)
+
+
+def list_errors(metrics: Metrics) -> list[str]:
+    """List the sequences without a result, save those without a file, which `list_missing` names.
+
+    Args:
+        metrics: Numbers of the evaluation.
+
+    Returns:
+        Lines of `list_failures`.
+    """
+    scored = {name for name, tracker in metrics.trackers.items() if tracker.scores}
+    failures = [failure for failure in metrics.failures if failure.tracker not in scored or not failure.is_absent]
+    return list_failures(failures, metrics.sequences)
 
 
 def format_counts(metrics: Metrics) -> list[str]:
@@ -73,12 +97,13 @@ def format_counts(metrics: Metrics) -> list[str]:
     return lines
 
 
-def list_failures(failures: Iterable[Failure], chosen: Collection[str]) -> list[str]:
+def list_failures(failures: Iterable[Failure], chosen: Collection[str], heading: str = "failed:") -> list[str]:
     """List the sequences without a result, those with the same reason in one line.
 
     Args:
         failures: Sequences without a result.
         chosen: Names of all chosen sequences.
+        heading: First line.
 
     Returns:
         A heading and one line a reason; empty if there are none.
@@ -89,7 +114,7 @@ def list_failures(failures: Iterable[Failure], chosen: Collection[str]) -> list[
         groups.setdefault((where, failure.line), []).append(failure.sequence)
     if not groups:
         return []
-    lines = ["failed:"]
+    lines = [heading]
     for (where, reason), names in groups.items():
         who = f"all {len(names)} sequences" if len(names) == len(chosen) > 1 else ", ".join(names)
         lines.append(f"  {who}{f' ({where})' if where else ''}: {reason}")
@@ -104,7 +129,8 @@ def require_complete(metrics: Metrics, remedy: str) -> None:
         remedy: Second sentence of the message.
 
     Raises:
-        UserError: If a tracker lacks a sequence, or if no frame was refined because the predictions are not finite.
+        UserError: If a tracker lacks a sequence, save one of which raw results are compared, or if no frame was refined
+            because the predictions are not finite.
     """
     for tracker, numbers in metrics.trackers.items():
         counts = numbers.runs["refined"].counts if "refined" in numbers.runs else {}
@@ -113,8 +139,10 @@ def require_complete(metrics: Metrics, remedy: str) -> None:
                 f"{tracker}: no frame was refined, because the predictions of the network are not finite; use another "
                 "checkpoint, or `--precision 32`."
             )
-    if not metrics.is_complete:
-        raise UserError(f"{summarize(metrics.failures, metrics.sequences, is_scored=True)} {remedy}")
+    compared = {name for name, tracker in metrics.trackers.items() if tracker.is_compared}
+    failures = [failure for failure in metrics.failures if failure.tracker not in compared]
+    if failures:
+        raise UserError(f"{summarize(failures, metrics.sequences, is_scored=True)} {remedy}")
 
 
 def format_published(comparison: PublishedComparison) -> str:

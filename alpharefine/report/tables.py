@@ -6,18 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from alpharefine.evaluation.score import RunScore
 from alpharefine.metrics import Protocol
+from alpharefine.report.scores import gains_of, has_gain, main_scores, title_of
 
 _NUM_NAMED = 10
 """Largest number of sequences that a line names."""
-
-_TITLES = {
-    "success_auc": "AUC",
-    "precision_20": "P@20",
-    "norm_precision_20": "P_norm@0.2",
-    "ao": "AO",
-    "sr_50": "SR0.5",
-    "sr_75": "SR0.75",
-}
 
 _Scores = Mapping[str, float]
 
@@ -44,9 +36,9 @@ def format_table(runs: Mapping[str, RunScore], protocol: Protocol = "lasot") -> 
     lines = [" " * 8 + "".join(f"{title_of(key, protocol):>12}" for key in keys)]
     for name, run in runs.items():
         lines.append(f"{name:8}" + "".join(f"{run.scores[key]:12.2f}" for key in keys))
-    if _has_gain(runs):
-        gains = [runs["refined"].scores[key] - runs["base"].scores[key] for key in keys]
-        lines.append(f"{'gain':8}" + "".join(f"{gain:+12.2f}" for gain in gains))
+    if has_gain(runs):
+        gains = gains_of({name: run.scores for name, run in runs.items()})
+        lines.append(f"{'gain':8}" + "".join(f"{gains[key]:+12.2f}" for key in keys))
     return "\n".join(lines)
 
 
@@ -67,7 +59,7 @@ def format_trackers(trackers: Mapping[str, Mapping[str, RunScore]], protocol: Pr
     ATOM          1       50.00       60.00       70.00
     """
     rows = {name: {run: score.scores for run, score in runs.items()} for name, runs in trackers.items()}
-    counts = [len(next(iter(runs.values())).sequences) for runs in trackers.values()]
+    counts = [len(_any_run(runs).sequences) for runs in trackers.values()]
     labels = ["", "  sequences", *(f"{count:11}" for count in counts)]
     return _format_groups(rows, labels, _keys(next(iter(trackers.values()))), protocol)
 
@@ -113,14 +105,12 @@ def format_sequences(runs: Mapping[str, RunScore], protocol: Protocol = "lasot")
     b-1       60.00    71.00   +11.00
     a-1       40.00    39.00    -1.00
     """
-    names, keys = list(next(iter(runs.values())).sequences), _keys(runs)
-    if _has_gain(runs):
-        gains = {
-            name: runs["refined"].sequences[name][keys[0]] - runs["base"].sequences[name][keys[0]] for name in names
-        }
+    names = list(_any_run(runs).sequences)
+    if has_gain(runs):
+        gains = gains_of({run: main_scores(score) for run, score in runs.items()})
         names.sort(key=lambda name: -gains[name])
     rows = {name: {run: score.sequences[name] for run, score in runs.items()} for name in names}
-    return _format_groups(rows, [""] * (len(rows) + 2), keys, protocol)
+    return _format_groups(rows, [""] * (len(rows) + 2), _keys(runs), protocol)
 
 
 def missing_sequences(trackers: Mapping[str, Mapping[str, RunScore]], names: Sequence[str]) -> list[str]:
@@ -135,7 +125,7 @@ def missing_sequences(trackers: Mapping[str, Mapping[str, RunScore]], names: Seq
     """
     lines = []
     for tracker, runs in trackers.items():
-        scored = next(iter(runs.values())).sequences
+        scored = _any_run(runs).sequences
         missing = [name for name in names if name not in scored]
         if missing:
             some = ", ".join(missing[:_NUM_NAMED]) + (", ..." if len(missing) > _NUM_NAMED else "")
@@ -159,7 +149,7 @@ def _format_groups(
         protocol: Scoring conventions.
     """
     runs = list(dict.fromkeys(run for scores in rows.values() for run in scores))
-    columns = [*runs, "gain"] if _has_gain(runs) else runs
+    columns = [*runs, "gain"] if has_gain(runs) else runs
     titles = "".join(f"{title_of(key, protocol):>{9 * len(columns) + 3}}" for key in keys)
     heads = ("   " + "".join(f"{column:>9}" for column in columns)) * len(keys)
     cells = [titles, heads]
@@ -168,7 +158,7 @@ def _format_groups(
         for key in keys:
             numbers = [f"{scores[run][key]:.2f}" if run in scores else "-" for run in runs]
             if "gain" in columns:
-                numbers.append(f"{scores['refined'][key] - scores['base'][key]:+.2f}" if _has_gain(scores) else "-")
+                numbers.append(f"{scores['refined'][key] - scores['base'][key]:+.2f}" if has_gain(scores) else "-")
             groups.append("   " + "".join(f"{number:>9}" for number in numbers))
         cells.append("".join(groups))
     width, label_width = max(map(len, rows)), max(map(len, labels))
@@ -178,19 +168,10 @@ def _format_groups(
     )
 
 
-def _has_gain(runs: Mapping[str, object] | Sequence[str]) -> bool:
-    return "base" in runs and "refined" in runs
+def _any_run(runs: Mapping[str, RunScore]) -> RunScore:
+    """Return a run of a tracker; all have the same keys and sequences."""
+    return next(iter(runs.values()))
 
 
 def _keys(runs: Mapping[str, RunScore]) -> list[str]:
-    return list(next(iter(runs.values())).scores)
-
-
-def title_of(key: str, protocol: Protocol) -> str:
-    """Return the title of a score.
-
-    Args:
-        key: Key of the score, see `alpharefine.evaluation.score.RunScore`.
-        protocol: Scoring conventions.
-    """
-    return "P_norm_mean" if key == "norm_precision_20" and protocol == "got10k" else _TITLES[key]
+    return list(_any_run(runs).scores)

@@ -182,12 +182,15 @@ def _is_scaled(normalized_xywh: np.ndarray, given_xywh: np.ndarray) -> bool:
 _MAX_IMAGE_SIDE = 20_000
 
 
-def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> PublishedResults | None:
+def results_of_one(
+    results_dir: Path, sequence_names: Collection[str], option: str = "--results_dir"
+) -> PublishedResults | None:
     """Return the results of the tracker whose folder is given.
 
     Args:
         results_dir: Path of the folder.
         sequence_names: Names of the requested sequences.
+        option: Option that gave the path, for messages.
 
     Returns:
         Results; None if the folder has no file of any requested sequence.
@@ -199,16 +202,19 @@ def results_of_one(results_dir: Path, sequence_names: Collection[str]) -> Publis
     for name, suffix in product(sequence_names, TEXT_SUFFIXES):
         path = results_dir / f"{name}{suffix}"
         if path.is_file():
-            _add(files, name, read_text_file(path))
+            _add(files, name, read_text_file(path), option)
     return PublishedResults(folder_name(results_dir.resolve().name), str(results_dir), files) if files else None
 
 
-def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[PublishedResults]:
+def find_results(
+    results_dir: Path, sequence_names: Collection[str], option: str = "--results_dir"
+) -> list[PublishedResults]:
     """Return the trackers with results in a folder or archive; the layouts are those at the top of this module.
 
     Args:
         results_dir: Path of the folder or archive.
         sequence_names: Names of the requested sequences.
+        option: Option that gave the path, for messages.
 
     Returns:
         Trackers in the order of their names, each with results for at least one of the sequences.
@@ -219,8 +225,8 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
     """
     if not results_dir.is_dir() and not (results_dir.is_file() and is_archive(results_dir)):
         raise UserError(
-            f"--results_dir {results_dir} is not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); "
-            "--tracker replay reads result files from it."
+            f"{option} {results_dir} is not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); result files are "
+            "read from it."
         )
     requested = frozenset(sequence_names)
     groups: dict[_Group, dict[str, TextFile]] = defaultdict(dict)
@@ -238,18 +244,18 @@ def find_results(results_dir: Path, sequence_names: Collection[str]) -> list[Pub
             file = file._replace(content=b"")
         if num_read > _MAX_READ or num_kept > _MAX_KEPT:
             raise UserError(
-                f"--results_dir {results_dir} unpacks to more than {_MAX_READ >> 30} GiB of text, or more than "
+                f"{option} {results_dir} unpacks to more than {_MAX_READ >> 30} GiB of text, or more than "
                 f"{_MAX_KEPT >> 30} GiB for the {len(requested)} sequences; give a folder with fewer trackers."
             )
-        _add(groups[group], sequence_name, file)
+        _add(groups[group], sequence_name, file, option)
     groups = {group: files for group, files in groups.items() if any(name in files for name in sequence_names)}
     if not groups:
         raise UserError(
-            f"--results_dir {results_dir} has no {next(iter(sequence_names))}.txt, and no file of another of the "
-            f"{len(sequence_names)} sequences, in its folders and archives, but {contents_of(results_dir)}; --tracker "
-            "replay needs one per sequence."
+            f"{option} {results_dir} has no {next(iter(sequence_names))}.txt, and no file of another of the "
+            f"{len(sequence_names)} sequences, in its folders and archives, but {contents_of(results_dir)}; one per "
+            "sequence is needed."
         )
-    names = _names(list(groups), results_dir)
+    names = _names(list(groups), results_dir, option)
     trackers = [
         PublishedResults(
             names[group],
@@ -287,15 +293,15 @@ def _group(file: TextFile) -> tuple[_Group, str]:
     return _Group(folders, file.num_outside, match["run"]), match["sequence"]
 
 
-def _add(files: dict[str, TextFile], sequence_name: str, file: TextFile) -> None:
+def _add(files: dict[str, TextFile], sequence_name: str, file: TextFile, option: str) -> None:
     other = files.setdefault(sequence_name, file)
     if other is not file:
         raise UserError(
-            f"--results_dir: both {other.place} and {file.place} contain results of {sequence_name}; remove one."
+            f"{option}: both {other.place} and {file.place} contain results of {sequence_name}; remove one."
         )
 
 
-def _names(groups: list[_Group], results_dir: Path) -> dict[_Group, str]:
+def _names(groups: list[_Group], results_dir: Path, option: str) -> dict[_Group, str]:
     """Return a name for each tracker, based on its folders; the name of an archive is used only if necessary."""
     here = results_dir.resolve().name
     short = {group: _name(group, groups, here, with_archive=False) for group in groups}
@@ -309,8 +315,7 @@ def _names(groups: list[_Group], results_dir: Path) -> dict[_Group, str]:
         if name in groups_of:
             one, other = ("/".join(group.folders) for group in (groups_of[name], group))
             raise UserError(
-                f"--results_dir {results_dir}: {one} and {other} would have the same name {name!r}; rename or "
-                "remove one."
+                f"{option} {results_dir}: {one} and {other} would have the same name {name!r}; rename or remove one."
             )
         groups_of[name] = group
     return names

@@ -13,7 +13,14 @@ import pytest
 
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
-from alpharefine.evaluation.results import RunFolder, median_times, read_result, run_folders, write_whole
+from alpharefine.evaluation.results import (
+    RunFolder,
+    median_times,
+    read_result,
+    read_run_settings,
+    run_folders,
+    write_whole,
+)
 from alpharefine.evaluation.run import SequenceResult
 from alpharefine.evaluation.settings import RunSettings
 from tests.evaluation.settings import run_settings
@@ -49,6 +56,8 @@ def test_boxes_and_times_come_back_as_they_were(tmp_path: Path) -> None:
     settings = json.loads((folder.path / "settings.json").read_text())
     assert (settings["version"], settings["stamp"]["tracker"]) == (1, "oracle")
     assert settings["stamp"]["data_root"] == settings["settings"]["dataset"]["root"] == str(Path("data").resolve())
+    assert set(settings["created"]) == {"alpharefine", "date"}
+    assert read_run_settings(folder.path) == {**settings["settings"], "created": settings["created"]}
 
 
 def test_files_have_the_permissions_of_any_other(tmp_path: Path) -> None:

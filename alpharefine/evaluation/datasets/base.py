@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, overload
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.frames import first_gap, list_folders
+from alpharefine.data.frames import first_gap, has_frames, is_foreign, list_folders
 from alpharefine.data.reader import find_root, note
 from alpharefine.data.text import read_names
 from alpharefine.errors import UserError
@@ -281,6 +281,8 @@ def require_known(names: Iterable[str], official: Collection[str]) -> None:
 def sequence_folders(root: Path) -> list[str]:
     """Return the names of the folders of the sequences, ordered by the numbers in them.
 
+    A line on stderr names a folder of frames that is left out because of its name.
+
     Args:
         root: Folder of the sequences.
 
@@ -292,6 +294,12 @@ def sequence_folders(root: Path) -> list[str]:
         videos = [path.name for path in root.iterdir() if path.suffix.lower() in _VIDEO_SUFFIXES]
         remedy = f"extract the frames of {videos[0]} into one" if videos else "it must have one for each sequence"
         raise UserError(f"{root} has no folders; {remedy}.")
+    for path in sorted(root.iterdir()):
+        is_visible = is_foreign(path.name) and not path.name.startswith(".")
+        if is_visible and path.is_dir() and any(has_frames(folder) for folder in (path, path / "img")):
+            note(
+                f"{path} is not evaluated: names that start with {path.name[0]} are those of system folders; rename it."
+            )
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,13 @@ def test_the_root_one_level_too_high(videos: Path, caplog: pytest.LogCaptureFixt
 def test_rows_as_labeling_tools_write_them(videos: Path) -> None:
     (videos / "ellipse-1" / "groundtruth.txt").write_text("[5, 5, 9, 9]\n" * 11 + "5,5,14,5,14,14,5,14,\n\n")
     np.testing.assert_array_equal(opened("folder", videos).load("ellipse-1").truth.boxes_xywh, [[5, 5, 9, 9]] * 12)
+
+
+def test_a_sequence_with_the_name_of_a_system_folder_is_named(videos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (videos / "ellipse-1").rename(videos / "$x")
+    (videos / "@eaDir" / "clip").mkdir(parents=True)
+    shutil.copytree(videos / "$x", videos / ".hidden")
+    assert opened("folder", videos).names == ["polygon-2"]
+    assert caplog.messages == [
+        f"{videos / '$x'} is not evaluated: names that start with $ are those of system folders; rename it."
+    ]
