@@ -16,7 +16,7 @@ SUBCOMMANDS = {
     "score": "Score the boxes of a results folder.",
     "report": "Print the scores of one or more results folders.",
     "check": "Read a whole data root and list every defect with file and row.",
-    "convert": "Convert a checkpoint to a .safetensors file.",
+    "export": "Export a checkpoint to ONNX, torch.export or .safetensors.",
 }
 
 

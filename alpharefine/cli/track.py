@@ -50,7 +50,9 @@ def make_parser() -> UserErrorParser:
     parser.add_argument("--tracker", default="mil", help="base tracker (default: %(default)s)")
     parser.add_argument("--tracker_weights", default="", help="weight files of the tracker, separated by commas")
     parser.add_argument(
-        "--ckpt", default="ar18_cm", help="checkpoint of the refiner, or name of shipped weights (default: %(default)s)"
+        "--ckpt",
+        default="ar18_cm",
+        help="checkpoint or .onnx export of the refiner, or name of shipped weights (default: %(default)s)",
     )
     parser.add_argument(
         "--output", type=Path, help="video to write: .mp4, .mov, .mkv or .webm (default: <INPUT>_refined.mp4)"
@@ -141,7 +143,7 @@ def _track(options: argparse.Namespace, source: FrameSource, runs: ResolvedRuns,
     assert runs.checkpoint is not None
     run = runs.settings["refined"]
     assert run.refinement is not None
-    settings = replace(run.refinement, save_masks=options.mask and "mask" in runs.checkpoint.network.heads)
+    settings = replace(run.refinement, save_masks=options.mask and "mask" in runs.checkpoint.config.heads)
     refiner = load_refiner(settings, options.device, runs.checkpoint)
     loaded = load_base_tracker(run.tracker, refiner, options.device)
     num_frames = min((n for n in (source.num_frames, options.max_frames) if n is not None), default=None)
