@@ -4,7 +4,6 @@ python examples/onnx_refiner.py ar18.onnx FIRST_IMAGE x,y,w,h IMAGE x,y,w,h MASK
 """
 
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,9 +22,9 @@ def cut(frame: np.ndarray, box_xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def main(model: str, first_image: str, first_box: str, image: str, box: str, mask_file: str) -> None:
     """Print the refined box x,y,w,h and its score, and write the mask of the image."""
-    search, path = onnxruntime.InferenceSession(model), Path(model)
-    template = onnxruntime.InferenceSession(path.with_name(f"{path.stem}_template.onnx"))
-    frames = [cv2.cvtColor(cv2.imread(name), cv2.COLOR_BGR2RGB) for name in (first_image, image)]
+    search = onnxruntime.InferenceSession(model)
+    template = onnxruntime.InferenceSession(model.replace(".onnx", "_template.onnx"))
+    frames = [np.asarray(cv2.imread(name, cv2.IMREAD_COLOR_RGB)) for name in (first_image, image)]
     boxes_xywh = [np.array(text.split(","), float) for text in (first_box, box)]
     (kernels,) = template.run(["kernels"], {"crops": cut(frames[0], boxes_xywh[0])[0][None]})
     crop, (x, y, width, height) = cut(frames[1], boxes_xywh[1])
@@ -34,7 +33,7 @@ def main(model: str, first_image: str, first_box: str, image: str, box: str, mas
     x1, y1, x2, y2 = crop_xyxy * [width, height, width, height] / 256 + [x, y, x, y]
     print(",".join(f"{value:.2f}" for value in (x1, y1, x2 - x1, y2 - y1)), f"score {score:.3f}")
     to_frame = np.array([[width / 256, 0, x + (width / 256 - 1) / 2], [0, height / 256, y + (height / 256 - 1) / 2]])
-    cv2.imwrite(mask_file, cv2.warpAffine((mask > 0.5).astype(np.uint8) * 255, to_frame, frames[1].shape[1::-1]))
+    cv2.imwrite(mask_file, np.where(cv2.warpAffine(mask, to_frame, frames[1].shape[1::-1]) > 0.5, 255, 0))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def main(args: Sequence[str] | None = None) -> None:
     # Imported here, so that `--help` does not wait for torch.
     from alpharefine.checkpoints.loading import load_checkpoint
     from alpharefine.export import files
+    from alpharefine.inference.exported import ExportPrecision, template_path
 
     files.require_free(output)
     loaded = load_checkpoint(options.ckpt, options.geometry, options.neck, options.corner_head)
@@ -78,8 +79,8 @@ def main(args: Sequence[str] | None = None) -> None:
         files.save_weights(network, output)
         lines.append(f"{output}: {network.config}")
     else:
-        precision = options.precision or "32"
+        precision: ExportPrecision = options.precision or "32"
         difference = files.save_programs(network, output, options.format, precision, options.batch_size)
-        lines.append(f"{output}, {files.template_path(output)}: {network.config}")
+        lines.append(f"{output}, {template_path(output)}: {network.config}")
         lines.append(f"difference from PyTorch: {difference}")
     sys.stdout.write("\n".join([*lines, ""]))

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from alpharefine.checkpoints.exported import save_exported
 from alpharefine.errors import UserError, describe_exception
 from alpharefine.export.comparison import Difference, Predict, predict_with, require_agreement
-from alpharefine.export.programs import header_of, trace, write_onnx, write_torch_export
+from alpharefine.export.programs import header_of, require_onnx_packages, trace, write_onnx, write_torch_export
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.exported import (
     CROPS,
@@ -100,6 +100,8 @@ def save_programs(
     """
     for each in (path, template_path(path)):
         require_free(each)
+    if format_name == "onnx":
+        require_onnx_packages()
     header = header_of(network, precision)
     try:
         with tempfile.TemporaryDirectory(prefix=".export", dir=path.parent) as folder:

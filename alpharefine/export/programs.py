@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +87,17 @@ def trace(network: AlphaRefineNet, precision: ExportPrecision, batch_size: int |
     ]
 
 
+def require_onnx_packages() -> None:
+    """Raise an error if a package of the extra ``onnx`` is missing.
+
+    Raises:
+        UserError: If a package is missing.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"`--format onnx` requires {', '.join(missing)}; `pip install 'alpharefine[onnx]'`.")
+
+
 def write_onnx(program: Program, header: ExportHeader, path: Path) -> None:
     """Write a program as an ONNX file with the header among its metadata.
 
@@ -93,18 +105,9 @@ def write_onnx(program: Program, header: ExportHeader, path: Path) -> None:
         program: Program to write.
         header: Description of the export.
         path: Path of the new file.
-
-    Raises:
-        UserError: If a package is missing.
     """
-    try:
-        import onnxscript  # noqa: F401 - torch asks for it later
-        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-    except ImportError as error:
-        raise UserError(
-            f"`--format onnx` requires the package {error.name}, which is not installed; "
-            "`pip install 'alpharefine[onnx]'`."
-        ) from error
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names of axes that are the same, and deprecations inside of the exporter
         written = torch.onnx.export(
