@@ -20,11 +20,11 @@ LAYERS = [
     ["alpharefine.checkpoints", "alpharefine.synthetic", "alpharefine.video"],
     ["alpharefine.inference", "alpharefine.training", "alpharefine.trackers"],
     ["alpharefine"],  # the package's own __init__, which offers the refiner
-    ["alpharefine.evaluation"],
+    ["alpharefine.evaluation", "alpharefine.export"],
     ["alpharefine.report"],
     ["datamodules"],
     ["alpharefine.cli", "alpharefine.integrations"],
-    ["train", "evaluate", "alpharefine.checkpoints.__main__", "alpharefine.synthetic.__main__"],
+    ["train", "evaluate", "alpharefine.synthetic.__main__"],
 ]
 RANKS = {component: rank for rank, components in enumerate(LAYERS) for component in components}
 
@@ -33,7 +33,7 @@ LIBRARIES = {
     "alpharefine.errors": set(),
     "alpharefine.boxes": {"numpy", "torch"},
     "alpharefine.models": {"torch", "torchvision"},
-    "alpharefine.inference": {"numpy", "torch"},
+    "alpharefine.inference": {"numpy", "torch", "onnxruntime"},
     "alpharefine.training.losses": {"torch", "torchvision"},
     "alpharefine.integrations": {"cv2", "numpy", "supervision"},
     "alpharefine.trackers": {"cv2", "numpy", "torch", "torchvision", "jsonargparse"},

@@ -49,6 +49,6 @@ def exported_config(metadata: Mapping[str, str], place: str) -> dict[str, object
     if not isinstance(config, dict):
         raise UserError(
             f"{place} holds tensors, but its header describes no refinement network of format {_FORMAT}; give a file "
-            "written by `alpharefine convert`."
+            "written by `alpharefine export`."
         )
     return config

@@ -177,7 +177,7 @@ def _assumptions(config: NetworkConfig, is_known: bool) -> dict[str, str]:
     assumptions = {}
     if not is_known:
         assumptions = {
-            name: f"assuming {name}={assumed} (`convert --{name} {other}` overrides it)"
+            name: f"assuming {name}={assumed} (`export --{name} {other}` overrides it)"
             for name, (assumed, other) in _INDISTINCT.items()
             if getattr(config, name) == assumed and (name != "corner_head" or "corner" in config.heads)
         }

@@ -69,7 +69,7 @@ def load_live(runs: ResolvedRuns, device: str) -> LivePair:
     assert runs.checkpoint is not None
     run = runs.settings["refined"]
     assert run.refinement is not None
-    settings = replace(run.refinement, save_masks="mask" in runs.checkpoint.network.heads)
+    settings = replace(run.refinement, save_masks="mask" in runs.checkpoint.config.heads)
     refiner = load_refiner(settings, device, runs.checkpoint)
     return LivePair(runs.entry, load_base_tracker(run.tracker, refiner, device), refiner, settings)
 

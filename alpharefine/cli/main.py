@@ -17,7 +17,7 @@ SUBCOMMANDS = {
     "score": "Score the boxes of a results folder.",
     "report": "Print the scores of results folders, or write them as a page, tables and plots.",
     "check": "Read a whole data root and list every defect with file and row.",
-    "convert": "Convert a checkpoint to a .safetensors file.",
+    "export": "Export a checkpoint to ONNX, torch.export or .safetensors.",
 }
 
 

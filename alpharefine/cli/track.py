@@ -51,7 +51,9 @@ def make_parser() -> UserErrorParser:
     parser.add_argument("--tracker", default="mil", help="base tracker (default: %(default)s)")
     parser.add_argument("--tracker_weights", default="", help="weight files of the tracker, separated by commas")
     parser.add_argument(
-        "--ckpt", default="ar18_cm", help="checkpoint of the refiner, or name of shipped weights (default: %(default)s)"
+        "--ckpt",
+        default="ar18_cm",
+        help="checkpoint or .onnx export of the refiner, or name of shipped weights (default: %(default)s)",
     )
     parser.add_argument(
         "--output", type=Path, help="video to write: .mp4, .mov, .mkv or .webm (default: <INPUT>_refined.mp4)"

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
 from alpharefine.errors import UserError, describe_exception
 from alpharefine.evaluation.config import TrackerConfig
 from alpharefine.evaluation.settings import RefinementSettings, time_limits
+from alpharefine.inference.loading import LoadedNetwork, load_network
 from alpharefine.inference.refiner import Refinement, Refiner
 from alpharefine.trackers import LoadedTracker, Track, Tracker, TrackerEntry, TrackState, load_tracker
 
@@ -148,7 +148,7 @@ def load_base_tracker(tracker: TrackerConfig, refiner: Refiner | None, device: s
 
 
 def load_refiner(
-    settings: RefinementSettings, device: str = "auto", checkpoint: LoadedCheckpoint | None = None
+    settings: RefinementSettings, device: str = "auto", checkpoint: LoadedNetwork | None = None
 ) -> Refiner:
     """Build the refiner of a run.
 
@@ -161,15 +161,9 @@ def load_refiner(
         UserError: If the checkpoint is missing or does not hold a refinement network.
     """
     if checkpoint is None:
-        checkpoint = load_checkpoint(settings.ckpt, settings.geometry)
-    return Refiner.from_network(
-        checkpoint.network,
-        device,
-        precision=settings.precision,
-        box_from=settings.box_from,
-        mask_threshold=settings.mask_threshold,
-        flip_test=settings.flip_test,
-    )
+        checkpoint = load_network(settings.ckpt, settings.geometry)
+    backend = checkpoint.make_backend(device, settings.precision)
+    return Refiner(backend, settings.box_from, settings.mask_threshold, settings.flip_test)
 
 
 def _why_not(track: Track, settings: RefinementSettings) -> str | None:

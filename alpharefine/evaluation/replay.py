@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.checkpoints.loading import LoadedCheckpoint
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.refined_tracker import load_refiner, mask_region, outcome_of
 from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult, encode_mask, require_in_frame, require_size
 from alpharefine.evaluation.settings import RefinementSettings
+from alpharefine.inference.loading import LoadedNetwork
 from alpharefine.inference.refiner import Refinement, Template
 
 BATCH_SIZE = 32
@@ -99,7 +99,7 @@ class ReplayRunner:
         self,
         settings: RefinementSettings,
         device: str = "auto",
-        checkpoint: LoadedCheckpoint | None = None,
+        checkpoint: LoadedNetwork | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
         self.refiner = load_refiner(settings, device, checkpoint)

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 
 from alpharefine.boxes import MARGIN, are_corners
-from alpharefine.checkpoints.loading import LoadedCheckpoint
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.failures import FrameCounts
 from alpharefine.evaluation.refined_tracker import NO_FRAME, RefinedTracker, load_base_tracker, load_refiner
 from alpharefine.evaluation.settings import RunSettings
+from alpharefine.inference.loading import LoadedNetwork
 from alpharefine.trackers import find_tracker
 
 TIME_COLUMNS = ("decode", "base", "refine")
@@ -93,7 +93,7 @@ class TrackerRunner:
     """
 
     def __init__(
-        self, settings: dict[str, RunSettings], device: str = "auto", checkpoint: LoadedCheckpoint | None = None
+        self, settings: dict[str, RunSettings], device: str = "auto", checkpoint: LoadedNetwork | None = None
     ) -> None:
         self._settings = settings
         refinement = next((run.refinement for run in settings.values() if run.refinement is not None), None)

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import torch
 
-from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
 from alpharefine.checkpoints.shipped import resolve_shipped
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig, EvaluationConfig, RefinerConfig, TrackerConfig
-from alpharefine.inference.options import resolve_box_head, resolve_precision
+from alpharefine.inference.loading import LoadedNetwork, load_network
+from alpharefine.inference.options import resolve_box_head
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.models import HeadName, NetworkConfig
 from alpharefine.options import BoxSource, ComputePrecision, GeometryName, WhenLost
@@ -89,12 +89,12 @@ class ResolvedRuns(NamedTuple):
     Attributes:
         entry: Registry entry of the base tracker.
         settings: Settings of each run by name. The names are one or both of `RUNS`.
-        checkpoint: Content of the refiner's checkpoint; None without refinement.
+        checkpoint: Network of the refiner; None without refinement.
     """
 
     entry: TrackerEntry
     settings: dict[str, RunSettings]
-    checkpoint: LoadedCheckpoint | None
+    checkpoint: LoadedNetwork | None
 
 
 def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
@@ -116,7 +116,7 @@ def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
     _check_refinement(config, entry)
     refiner = replace(config.refiner, ckpt=_find_checkpoint(config.refiner.ckpt))
     assert refiner.ckpt is not None
-    checkpoint = load_checkpoint(refiner.ckpt, refiner.geometry)
+    checkpoint = load_network(refiner.ckpt, refiner.geometry)
     refined = RunSettings(config.dataset, tracker, _resolve_refinement(refiner, entry, checkpoint))
     # Published boxes need no computation, so their scores are always reported, also without `--baseline`.
     settings = {"base": base, "refined": refined} if config.run.baseline or entry.replays else {"refined": refined}
@@ -202,8 +202,8 @@ def _resolve_feedback(config: RefinerConfig, entry: TrackerEntry) -> bool:
     return entry.accepts_feedback if config.feedback is None else config.feedback
 
 
-def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: LoadedCheckpoint) -> RefinementSettings:
-    network = checkpoint.network
+def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: LoadedNetwork) -> RefinementSettings:
+    network = checkpoint.config
     box_head = resolve_box_head(config.box_from, network.heads)
     if box_head not in network.heads:
         raise UserError(
@@ -214,13 +214,13 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
         raise UserError(f"`--save_masks`: the network of {config.ckpt} has no mask head; leave it out.")
     min_feedback_score = config.min_feedback_score
     if min_feedback_score is None:
-        min_feedback_score = _default_feedback_score(network.config, entry, box_head)
+        min_feedback_score = _default_feedback_score(network, entry, box_head)
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
     assert config.ckpt is not None
     return RefinementSettings(
         ckpt=config.ckpt,
         geometry=network.geometry,
-        precision=resolve_precision(config.precision, device_type, network.geometry),
+        precision=checkpoint.resolve_precision(config.precision, device_type),
         box_from=box_head,
         mask_threshold=MASK_THRESHOLD if config.mask_threshold is None else config.mask_threshold,
         flip_test=config.flip_test,

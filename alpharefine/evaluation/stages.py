@@ -170,7 +170,7 @@ def _describe(config: EvaluationConfig, resolved: ResolvedRuns) -> str:
     if loaded is None:
         return ""
     doubts = f"{loaded.doubts}\n" if loaded.doubts else ""
-    return f"{config.refiner.ckpt}: {loaded.description}; {loaded.network.config}\n{doubts}"
+    return f"{config.refiner.ckpt}: {loaded.description}; {loaded.config}\n{doubts}"
 
 
 def _join(config: EvaluationConfig, plan: functools.partial[list[TrackerRuns]], output_dir: Path) -> Launch:

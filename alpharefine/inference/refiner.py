@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from alpharefine.boxes import is_valid, xywh_to_xyxy, xyxy_to_xywh
-from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.crops import GEOMETRIES, Window
 from alpharefine.inference.backend import InferenceBackend
+from alpharefine.inference.loading import load_network
 from alpharefine.inference.options import resolve_box_head
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.masks import MASK_THRESHOLD, mask_to_box
@@ -143,13 +143,14 @@ class Refiner:
         mask_threshold: float = MASK_THRESHOLD,
         flip_test: bool = False,
     ) -> Refiner:
-        """Build a refiner from a checkpoint. The format is detected from the content.
+        """Build a refiner from a checkpoint, whose format is detected from the content, or from an ONNX export.
 
         Args:
             path: Name of shipped weights (``ar18_cm``), or path of a training checkpoint (.ckpt), of exported weights
-                (.safetensors), or of a checkpoint of the authors' code (.pth.tar).
+                (.safetensors), of a checkpoint of the authors' code (.pth.tar), or of the ``.onnx`` file that
+                `alpharefine export` wrote, which runs in ONNX Runtime.
             device: Torch device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
-            precision: Floating-point precision, see `TorchBackend`.
+            precision: Floating-point precision, see `TorchBackend`. An export has its own.
             geometry: Crop geometry in place of the one recorded in the checkpoint.
             box_from: Head that the box is taken from, see `Refiner`.
             mask_threshold: Probability above which a pixel belongs to the target, see `Refiner`.
@@ -159,13 +160,14 @@ class Refiner:
             UserWarning: If a checkpoint of the authors' code does not determine a property of its network.
 
         Raises:
-            UserError: If the file is missing or does not hold a refinement network.
+            UserError: If the file is missing, does not hold a refinement network, or is an export that does not allow
+                the geometry, precision or device.
             ValueError: If an argument is unknown, or the network does not have the head.
         """
-        loaded = load_checkpoint(path, geometry)
+        loaded = load_network(path, geometry)
         if loaded.doubts:
             warnings.warn(f"{path}: {loaded.doubts}", stacklevel=2)
-        return cls.from_network(loaded.network, device, precision, box_from, mask_threshold, flip_test)
+        return cls(loaded.make_backend(device, precision), box_from, mask_threshold, flip_test)
 
     @property
     def geometry(self) -> GeometryName:

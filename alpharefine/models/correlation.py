@@ -60,7 +60,9 @@ def naive_correlation(search: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         ``(B, 1, H - k + 1, W - k + 1)``.
     """
-    batch = len(search)
+    if torch.compiler.is_exporting():
+        return _correlate_by_shifts(search, kernel).sum(1, keepdim=True)
+    batch = search.shape[0]
     return F.conv2d(search.flatten(0, 1)[None], kernel, groups=batch).transpose(0, 1)
 
 
@@ -74,9 +76,26 @@ def depthwise_correlation(search: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         ``(B, C, H - k + 1, W - k + 1)``.
     """
+    if torch.compiler.is_exporting():
+        return _correlate_by_shifts(search, kernel)
     batch, channels = search.shape[:2]
     maps = F.conv2d(search.flatten(0, 1)[None], kernel.flatten(0, 1)[:, None], groups=batch * channels)
     return maps.view(batch, channels, *maps.shape[-2:])
+
+
+def _correlate_by_shifts(search: Tensor, kernel: Tensor) -> Tensor:
+    """Compute `depthwise_correlation` as a sum over the cells of the kernel.
+
+    Exported programs have no convolution whose number of groups depends on the batch size.
+    """
+    size = kernel.shape[-1]
+    height, width = (side - size + 1 for side in search.shape[-2:])
+    maps = torch.zeros_like(search[..., :height, :width])
+    for row in range(size):
+        for column in range(size):
+            shifted = search[..., row : row + height, column : column + width]
+            maps = maps + shifted * kernel[..., row : row + 1, column : column + 1]
+    return maps
 
 
 class ChannelGate(nn.Module):
@@ -200,7 +219,7 @@ class CorrelationNeck(nn.Module):
         if target_xyxy is None:
             quarter = template.shape[-1] * STRIDE / 4
             middle = torch.tensor([quarter, quarter, 3 * quarter, 3 * quarter], device=template.device)
-            target_xyxy = middle.expand(len(template), 4)
+            target_xyxy = middle.expand(template.shape[0], 4)
         with torch.autocast(template.device.type, enabled=False):
             return precise_roi_pool(at_least_float32(template), target_xyxy[:, None], KERNEL_SIZE, 1 / STRIDE)[:, 0]
 

@@ -45,7 +45,7 @@ class Corners(NamedTuple):
     def peak(self) -> Tensor:
         """Lowest of the maxima of the heat maps, ``(B,)`` in 0..1; 1 for a head without score maps."""
         if not self.scores.shape[1]:
-            return self.scores.new_ones(len(self.scores))
+            return self.scores.new_ones(self.scores.shape[0])
         return self.scores.flatten(2).softmax(-1).amax(-1).amin(-1)
 
 
@@ -221,9 +221,8 @@ class BoxHead(nn.Module):
         deltas = self.deltas(fused)
         half, quarter = self.grid.crop_size / 2, self.grid.crop_size / 4
         center, half_size = half + half * deltas[:, :2], quarter * deltas[:, 2:].exp()
-        return Corners(
-            torch.cat([center - half_size, center + half_size], dim=1), deltas.new_empty(len(deltas), 0, 1, 1)
-        )
+        crop_xyxy = torch.cat([center - half_size, center + half_size], dim=1)
+        return Corners(crop_xyxy, deltas.new_empty(deltas.shape[0], 0, 1, 1))
 
     def deltas(self, fused: Tensor) -> Tensor:
         """Shift of the center over the sides of the middle box, and logarithm of the ratio of the sides, ``(B, 4)``."""

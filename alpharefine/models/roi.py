@@ -33,8 +33,11 @@ def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, output_size: int, spa
 
 
 def _covered_cells(edges: Tensor, num_cells: int) -> range:
-    """Cells along one axis that any box ``(..., 2)`` reaches; all cells on a GPU, to avoid a synchronization."""
-    if edges.is_cuda or edges.numel() == 0:
+    """Cells along one axis that any box ``(..., 2)`` reaches.
+
+    All cells on a GPU, to avoid a synchronization, and in exported programs, whose shapes cannot depend on values.
+    """
+    if edges.is_cuda or torch.compiler.is_exporting() or edges.numel() == 0:
         return range(num_cells)
     first, last = edges.detach()[..., 0].amin().nan_to_num(0), edges.detach()[..., 1].amax().nan_to_num(num_cells)
     start, stop = int(first.floor().clamp(0, num_cells)), int((last.ceil() + 1).clamp(0, num_cells))

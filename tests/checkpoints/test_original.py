@@ -17,8 +17,7 @@ from alpharefine import Refiner
 from alpharefine.checkpoints.files import read_torch_file
 from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.checkpoints.original import build_original
-from alpharefine.cli import train
-from alpharefine.cli.convert import main
+from alpharefine.cli import export, train
 from alpharefine.errors import UserError
 from alpharefine.models import BackboneName, NetworkConfig
 from datamodules import PairDataModule
@@ -91,8 +90,8 @@ def test_ar18(writer: ModuleType, golden: Path, tmp_path: Path) -> None:
     network, description, doubts = load_checkpoint(path)
     assert network.config == original_config("resnet18")
     assert "network from its parameter names (unknown constructor SEcm_r18:SEcm_resnet18)" in description
-    assert "assuming neck=pixel (`convert --neck pixel_gate_first` overrides it)" in doubts
-    assert "assuming corner_head=towers (`convert --corner_head towers_256` overrides it)" in doubts
+    assert "assuming neck=pixel (`export --neck pixel_gate_first` overrides it)" in doubts
+    assert "assuming corner_head=towers (`export --corner_head towers_256` overrides it)" in doubts
     with pytest.warns(UserWarning, match=r"ar18\.pth\.tar: Ambiguous checkpoint: assuming neck=pixel"):
         Refiner.from_checkpoint(path, device="cpu")
     state = golden_state(golden, "ar18_cm")
@@ -290,9 +289,13 @@ def test_a_torch_file_by_the_name_of_another_kind(released: Path, tmp_path: Path
 # ---- conversion ----------------------------------------------------------------------------------------------------
 
 
+def to_weights(source: Path, out: Path, *options: str) -> None:
+    export.main(["--ckpt", str(source), "--format", "safetensors", "--output", str(out), *options])
+
+
 def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "ar34.safetensors"
-    main([str(released), str(out)])
+    to_weights(released, out)
     printed = capsys.readouterr().out
     assert "the authors' code: SEcmnet, epoch 40, network from its constructor SEcm_r34:SEcm_resnet34\n" in printed
     assert "backbone resnet34, heads corner+mask, neck pixel, corner_head towers, mask_head pyramid, geo" in printed
@@ -302,10 +305,10 @@ def test_a_converted_file_refines_alike(released: Path, golden: Path, tmp_path: 
     np.testing.assert_array_equal(found, again)
     exact, _ = refined(Refiner.from_checkpoint(out, device="cpu", geometry="exact"), golden, 0)
     assert np.abs(exact - found).max() > 0.1
-    with pytest.raises(UserError, match=r"must be a \.safetensors file that does not exist"):
-        main([str(released), str(out)])
+    with pytest.raises(UserError, match="exists, and is not overwritten"):
+        to_weights(released, out)
     with pytest.raises(UserError, match="nowhere must be an existing folder"):
-        main([str(released), str(tmp_path / "nowhere" / "a.safetensors")])
+        to_weights(released, tmp_path / "nowhere" / "a.safetensors")
 
 
 def test_ambiguous_parts_can_be_given(writer: ModuleType, golden: Path, tmp_path: Path, capsys) -> None:
@@ -314,11 +317,11 @@ def test_ambiguous_parts_can_be_given(writer: ModuleType, golden: Path, tmp_path
     with pytest.raises(
         UserError, match=r"does not hold the weights of a network with neck naive, but of one with backbone"
     ):
-        main([str(path), str(out), "--neck", "naive"])
-    main([str(path), str(out)])
+        to_weights(path, out, "--neck", "naive")
+    to_weights(path, out)
     assert "Ambiguous checkpoint: assuming neck=pixel" in capsys.readouterr().out
     out.unlink()
-    main([str(path), str(out), "--neck", "pixel_gate_first", "--corner_head", "towers_256"])
+    to_weights(path, out, "--neck", "pixel_gate_first", "--corner_head", "towers_256")
     printed = capsys.readouterr().out
     assert "Ambiguous" not in printed
     assert "neck pixel_gate_first" in printed
@@ -356,8 +359,9 @@ def test_a_released_file_is_validated_in_its_geometry(
 
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.pth.tar").write_text("hello")
-    done = run("-m", "alpharefine.checkpoints", "convert", "text.pth.tar", "out.safetensors", cwd=tmp_path)
+    arguments = ["--ckpt", "text.pth.tar", "--format", "safetensors", "--output", "out.safetensors"]
+    done = run("-m", "alpharefine.cli", "export", *arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: `IN`: text.pth.tar is cut short or no checkpoint at all")
+    assert done.stderr.startswith("error: `--ckpt`: text.pth.tar is cut short or no checkpoint at all")
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["text.pth.tar"]

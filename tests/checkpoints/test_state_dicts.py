@@ -14,7 +14,7 @@ from torch import Tensor
 from alpharefine import Refiner
 from alpharefine.checkpoints.backbone import load_backbone_weights
 from alpharefine.checkpoints.loading import load_checkpoint
-from alpharefine.cli import convert
+from alpharefine.cli import export
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet, NetworkConfig, build_backbone
 
@@ -109,7 +109,7 @@ def test_the_authors_names_are_recognized(tmp_path: Path, shared: Path, containe
     loaded = load_checkpoint(path)
     assert loaded.network.config == NetworkConfig("resnet18", geometry="original")
     assert "network from its parameter names" in loaded.description
-    assert "assuming neck=pixel (`convert --neck pixel_gate_first` overrides it)" in loaded.doubts
+    assert "assuming neck=pixel (`export --neck pixel_gate_first` overrides it)" in loaded.doubts
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_other_state_dicts_are_refused(tmp_path: Path, state: State, change: Any
     assert "\n" not in str(caught.value)
 
 
-def test_a_geometry_is_recorded_by_convert(tmp_path: Path, state: State, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_geometry_is_recorded_by_export(tmp_path: Path, state: State, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = tmp_path / "bare.pth", tmp_path / "out.safetensors"
     torch.save(state, source)
-    convert.main([str(source), str(out), "--geometry", "original"])
+    export.main(["--ckpt", str(source), "--format", "safetensors", "--output", str(out), "--geometry", "original"])
     printed = capsys.readouterr().out
     assert "assuming neck=pixel" in printed
     assert "assuming geometry" not in printed

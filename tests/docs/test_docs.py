@@ -113,7 +113,7 @@ def test_flags_of_commands_exist(page: str, line: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_in_the_text_exist(page: Path) -> None:
     known = evaluation_options() | training_options() | synthetic_options() | FOREIGN
-    known |= source_options("report") | source_options("convert") | source_options("check") | source_options("track")
+    known |= source_options("report") | source_options("export") | source_options("check") | source_options("track")
     assert [name for name in flags(without_blocks(page)) if name not in known] == []
 
 
