@@ -18,11 +18,12 @@ import numpy as np
 
 from alpharefine.boxes import is_valid
 from alpharefine.checkpoints.loading import LoadedCheckpoint
+from alpharefine.data.frame_checks import require_in_frame, require_size
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.refined_tracker import load_refiner, mask_region, outcome_of
-from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult, encode_mask, require_in_frame, require_size
+from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult, encode_mask
 from alpharefine.evaluation.settings import RefinementSettings
 from alpharefine.inference.refiner import Refinement, Template
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
-from alpharefine.checkpoints.shipped import resolve_shipped
+from alpharefine.checkpoints.shipped import find_checkpoint
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig, EvaluationConfig, RefinerConfig, TrackerConfig
 from alpharefine.inference.options import resolve_box_head, resolve_precision
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.options import BoxSource, ComputePrecision, GeometryName, WhenLost
 from alpharefine.trackers import TimeLimits, TrackerEntry, check_arguments, find_tracker
-from alpharefine.trackers.loading import WEIGHTS_VARIABLE
 
 MIN_FEEDBACK_SCORE = 0.2
 """Default of `RefinerConfig.min_feedback_score` in the geometry ``exact``. It was chosen with NanoTrack on five short
@@ -110,7 +107,7 @@ def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
         _require_no_refinement(config)
         return ResolvedRuns(entry, {"base": base}, None)
     _check_refinement(config, entry)
-    refiner = replace(config.refiner, ckpt=_find_checkpoint(config.refiner.ckpt))
+    refiner = replace(config.refiner, ckpt=str(find_checkpoint(config.refiner.ckpt)))
     assert refiner.ckpt is not None
     checkpoint = load_checkpoint(refiner.ckpt, refiner.geometry)
     refined = RunSettings(config.dataset, tracker, _resolve_refinement(refiner, entry, checkpoint))
@@ -226,11 +223,3 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
         when_lost=config.when_lost,
         min_score=config.min_score,
     )
-
-
-def _find_checkpoint(ckpt: str) -> str:
-    """Find a checkpoint by its path, the name of shipped weights, or a path in the folder of official files."""
-    shipped = resolve_shipped(ckpt)
-    folder = os.environ.get(WEIGHTS_VARIABLE)
-    candidates = [Path(ckpt), shipped, *([] if folder is None else [Path(folder) / ckpt])]
-    return next((str(path) for path in candidates if path.is_file()), ckpt)

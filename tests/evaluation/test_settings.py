@@ -16,9 +16,11 @@ from alpharefine.evaluation.settings import RefinementSettings, resolve_runs
 
 
 @pytest.fixture(autouse=True)
-def network(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Network in place of a checkpoint's."""
     network = SimpleNamespace(geometry="exact", heads=("corner",))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").touch()
     monkeypatch.setattr(settings, "load_checkpoint", lambda *_: SimpleNamespace(network=network))
     return network
 
@@ -79,7 +81,8 @@ def test_a_checkpoint_is_found_in_the_folder_of_official_files(tmp_path: Path, m
     (tmp_path / "ar34.pth.tar").touch()
     monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path))
     assert refinement(config(ckpt="ar34.pth.tar")).ckpt == str(tmp_path / "ar34.pth.tar")
-    assert refinement(config(ckpt="other.pth.tar")).ckpt == "other.pth.tar"
+    with pytest.raises(UserError, match=r"`--ckpt`: no file other\.pth\.tar; .* shipped weights: ar18_cm\."):
+        refinement(config(ckpt="other.pth.tar"))
 
 
 @pytest.mark.parametrize(
