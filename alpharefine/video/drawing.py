@@ -94,7 +94,7 @@ def draw_legend(frame: np.ndarray, styles: Sequence[BoxStyle], has_mask: bool = 
     """
     styles = [*styles, _MASK] if has_mask else styles
     scale, thickness = max(0.35, min(frame.shape[:2]) / 1000), line_width(frame)
-    step, margin, sample = round(32 * scale), round(12 * scale), round(55 * scale)
+    step, margin, sample = round(32 * scale), round(12 * scale), round(85 * scale)
     font = cv2.FONT_HERSHEY_SIMPLEX
     text_width = max(cv2.getTextSize(style.label, font, scale, 1)[0][0] for style in styles)
     area = frame[: step * len(styles) + 2 * margin, : text_width + sample + 3 * margin]
@@ -102,8 +102,13 @@ def draw_legend(frame: np.ndarray, styles: Sequence[BoxStyle], has_mask: bool = 
     for row, style in enumerate(styles):
         y = margin + step * row + round(0.7 * step)
         middle = y - round(0.25 * step)
-        width = round(0.6 * step) if style is _MASK else thickness
-        _draw_line(frame, (margin, middle), (margin + sample, middle), style.color, width, style.dash * thickness)
+        if style is _MASK:
+            half = round(0.3 * step)
+            cv2.rectangle(frame, (margin, middle - half), (margin + sample, middle + half), style.color, cv2.FILLED)
+        else:
+            _draw_line(
+                frame, (margin, middle), (margin + sample, middle), style.color, thickness, style.dash * thickness
+            )
         cv2.putText(frame, style.label, (2 * margin + sample, y), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import av
 import cv2
@@ -149,22 +149,17 @@ class FileSource(FrameSource):
 
     def frames(self) -> Generator[TimedFrame]:
         """Yield the frames. A file that ends too early is noted."""
-        index, num_packets, start, size = 0, 0, None, None
+        index, start, size = 0, None, None
         with self._open() as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
             try:
-                for packet in container.demux(stream):
-                    num_packets += packet.size > 0  # also those that a trimmed file keeps and does not show
-                    for frame in packet.decode():
-                        assert isinstance(frame, av.VideoFrame)
-                        time_s = index / DEFAULT_RATE if frame.time is None else frame.time
-                        start = time_s if start is None else start
-                        pixels = _upright(frame)
-                        size = size or pixels.shape
-                        require_size(f"{self._path}, frame {index + 1}", pixels, size)
-                        yield TimedFrame(pixels, time_s - start)
-                        index += 1
+                for frame in self._decode(container):
+                    time_s = index / DEFAULT_RATE if frame.time is None else frame.time
+                    start = time_s if start is None else start
+                    pixels = _upright(frame)
+                    size = size or pixels.shape
+                    require_size(f"{self._path}, frame {index + 1}", pixels, size)
+                    yield TimedFrame(pixels, time_s - start)
+                    index += 1
             except av.FFmpegError as error:
                 raise UserError(
                     f"{self._path}, frame {index + 1}: cannot decode it ({error.strerror}); restore or convert the "
@@ -172,8 +167,28 @@ class FileSource(FrameSource):
                 ) from error
         if index == 0:
             raise UserError(f"{self._path} has no frames; restore or convert the video.")
+
+    def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+        """Yield the decoded frames. A packet that is cut at the end of the file is left out."""
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        num_packets = 0  # also those that a trimmed file keeps and does not show
+        cut = None
+        for packet in container.demux(stream):
+            if packet.size and cut is not None:  # the file goes on
+                yield from _decoded(cut)
+                cut, num_packets = None, num_packets + 1
+            if packet.is_corrupt:
+                cut = packet
+            else:
+                yield from _decoded(packet)
+                num_packets += packet.size > 0
         if num_packets < self._counted:
             note(f"{self._path} ends after {num_packets} of {self._counted} frames.")
+
+
+def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
+    return cast(list[av.VideoFrame], packet.decode())
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
