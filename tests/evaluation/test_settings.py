@@ -78,9 +78,10 @@ def test_defaults_are_resolved(network: SimpleNamespace) -> None:
 
 
 def test_a_checkpoint_is_found_in_the_folder_of_official_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "ar34.pth.tar").touch()
-    monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path))
-    assert refinement(config(ckpt="ar34.pth.tar")).ckpt == str(tmp_path / "ar34.pth.tar")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "ar34.pth.tar").touch()
+    monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path / "weights"))
+    assert refinement(config(ckpt="ar34.pth.tar")).ckpt == str(tmp_path / "weights" / "ar34.pth.tar")
     with pytest.raises(UserError, match=r"`--ckpt`: no file other\.pth\.tar; .* shipped weights: ar18_cm\."):
         refinement(config(ckpt="other.pth.tar"))
 
