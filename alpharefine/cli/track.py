@@ -216,7 +216,8 @@ def _resolve(options: argparse.Namespace) -> ResolvedRuns:
         device = select_device(options.device)
     except ValueError as error:
         raise UserError(str(error).replace("`device`", "`--device`")) from error
-    precision = "32" if options.precision == "auto" and device.type != "cuda" else options.precision
+    on_cpu = options.precision == "auto" and device.type != "cuda"
+    precision: ComputePrecision = "32" if on_cpu else options.precision
     refiner = RefinerConfig(options.ckpt, precision=precision, feedback=options.feedback)
     return resolve_runs(EvaluationConfig(TrackerConfig(options.tracker, _weights(options)), refiner=refiner))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from alpharefine.checkpoints.loading import LoadedCheckpoint
@@ -19,6 +18,7 @@ from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.failures import FrameCounts
+from alpharefine.evaluation.mask_files import MaskFiles
 from alpharefine.evaluation.refined_tracker import NO_FRAME, RefinedTracker, load_base_tracker, load_refiner
 from alpharefine.evaluation.settings import RunSettings
 from alpharefine.trackers import find_tracker
@@ -34,13 +34,14 @@ class SequenceResult:
     Attributes:
         boxes_xywh: Boxes, ``(N, 4)`` float64 in image pixels. The first row is the box that initialized the tracker.
         times_ms: Milliseconds per frame, ``(N, 3)`` with the columns `TIME_COLUMNS`.
-        masks: Encoded PNG images, one for each frame after the first. None if masks are not saved.
+        mask_folder: Folder of the masks of `alpharefine.evaluation.mask_files.MaskFiles`, which the folder of the run
+            takes over. None if masks are not saved.
         counts: Number of frames by key of `alpharefine.evaluation.failures.FRAME_COUNTS`.
     """
 
     boxes_xywh: np.ndarray
     times_ms: np.ndarray
-    masks: list[bytes] | None = None
+    mask_folder: Path | None = None
     counts: FrameCounts = field(default_factory=dict)
 
 
@@ -87,15 +88,21 @@ class TrackerRunner:
         settings: Settings of each run by name. The runs differ only in their refinement.
         device: Torch device of the refiner and of trackers in PyTorch. ``auto`` selects the GPU if there is one.
         checkpoint: Loaded checkpoint of the refiner. None loads it.
+        mask_dir: Folder on the disk of the results, for the masks of a sequence in progress. None selects the system's
+            folder for temporary files.
 
     Raises:
         UserError: If a file is missing or invalid.
     """
 
     def __init__(
-        self, settings: dict[str, RunSettings], device: str = "auto", checkpoint: LoadedCheckpoint | None = None
+        self,
+        settings: dict[str, RunSettings],
+        device: str = "auto",
+        checkpoint: LoadedCheckpoint | None = None,
+        mask_dir: Path | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._mask_dir = settings, mask_dir or Path(tempfile.gettempdir())
         refinement = next((run.refinement for run in settings.values() if run.refinement is not None), None)
         self.refiner = None if refinement is None else load_refiner(refinement, device, checkpoint)
         tracker = next(iter(settings.values())).tracker
@@ -137,26 +144,31 @@ class TrackerRunner:
         with contextlib.closing(tracker):
             refined_tracker = RefinedTracker(tracker, self._entry, refiner, settings)
             decodes_all = refiner is not None or not self._entry.opens_files
-            mask_threshold = settings.mask_threshold if settings is not None and settings.save_masks else None
-            return _run_sequence(refined_tracker, sequence, frame_paths, decodes_all, mask_threshold)
+            if settings is None or not settings.save_masks:
+                return _run_sequence(refined_tracker, sequence, frame_paths, decodes_all)
+            masks = MaskFiles(self._mask_dir, settings.mask_threshold)
+            try:
+                return _run_sequence(refined_tracker, sequence, frame_paths, decodes_all, masks)
+            except BaseException:
+                masks.discard()
+                raise
 
 
 def _run_sequence(
     tracker: RefinedTracker,
     sequence: EvaluationSequence,
-    frame_paths: Iterable[Path] | None,
+    frame_paths: Sequence[Path] | None,
     decodes_all: bool,
-    mask_threshold: float | None,
+    masks: MaskFiles | None = None,
 ) -> SequenceResult:
-    """Run a tracker over a sequence. The first frame is always decoded. Masks are encoded if there is a threshold."""
+    """Run a tracker over a sequence. The first frame is always decoded. Masks are written if there is a place."""
     truth_xywh = sequence.truth.boxes_xywh
     num_frames = len(truth_xywh)
     boxes_xywh, times_ms = np.empty((num_frames, 4)), np.zeros((num_frames, len(TIME_COLUMNS)))
     boxes_xywh[0] = truth_xywh[0]
-    masks: list[bytes] = []
     first_size = None
-    paths = repeat(None) if frame_paths is None else frame_paths
-    for t, path in zip(range(num_frames), paths, strict=False):
+    paths = [None] * num_frames if frame_paths is None else frame_paths
+    for t, path in zip(range(num_frames), paths, strict=True):
         frame, start = NO_FRAME, perf_counter()
         if path is not None and (t == 0 or decodes_all):
             frame = read_image(path)
@@ -170,24 +182,11 @@ def _run_sequence(
         else:
             step = tracker.track(frame)
             boxes_xywh[t] = step.box_xywh
-            if mask_threshold is not None:
-                mask = None if step.refinement is None else step.refinement.mask
-                masks.append(encode_mask(mask, frame.shape[:2], mask_threshold))
+            if masks is not None:
+                masks.write(t, None if step.refinement is None else step.refinement.mask, frame.shape[:2])
         times_ms[t, 1:] = tracker.times_ms
     counts = {**tracker.counts, "frames": num_frames - 1}
-    return SequenceResult(boxes_xywh, times_ms, None if mask_threshold is None else masks, counts)
-
-
-def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold: float) -> bytes:
-    """Encode a mask as a black-and-white PNG image in which the target is white.
-
-    Args:
-        mask: Probability map, ``(H, W)``. None is an empty mask.
-        image_size: Height and width in pixels.
-        threshold: Probability above which a pixel belongs to the target.
-    """
-    inside = np.zeros(image_size, bool) if mask is None else mask > threshold
-    return cv2.imencode(".png", inside.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
+    return SequenceResult(boxes_xywh, times_ms, None if masks is None else masks.folder, counts)
 
 
 def require_frames(sequences: Iterable[EvaluationSequence], reader: str) -> None:

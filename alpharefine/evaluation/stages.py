@@ -19,6 +19,7 @@ from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.execute import Write, run_replays, run_tracker
 from alpharefine.evaluation.failures import NO_FILE, Failure, add_counts, summarize, unique
 from alpharefine.evaluation.launch import Launch, is_launched, join_launch
+from alpharefine.evaluation.mask_files import remove_killed
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison, RunMetrics, TrackerMetrics
 from alpharefine.evaluation.plan import TrackerRuns, default_output_dir, plan_runs
 from alpharefine.evaluation.results import (
@@ -99,6 +100,7 @@ def run(config: EvaluationConfig) -> RunOutcome:
         require_frames(
             sequences, "A refiner" if resolved.checkpoint is not None else f"--tracker {config.tracker.name}"
         )
+    remove_killed(output_dir)
     plan = functools.partial(plan_runs, config, resolved, sequences, output_dir)
     launch = _join(config, plan, output_dir) if is_launched() else None
     for failure in failures if launch is None or launch.rank == 0 else ():

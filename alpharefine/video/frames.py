@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import av
 import cv2
@@ -176,19 +176,15 @@ class FileSource(FrameSource):
         cut = None
         for packet in container.demux(stream):
             if packet.size and cut is not None:  # the file goes on
-                yield from _decoded(cut)
+                yield from cut.decode()
                 cut, num_packets = None, num_packets + 1
             if packet.is_corrupt:
                 cut = packet
             else:
-                yield from _decoded(packet)
+                yield from packet.decode()
                 num_packets += packet.size > 0
         if num_packets < self._counted:
             note(f"{self._path} ends after {num_packets} of {self._counted} frames.")
-
-
-def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
-    return cast(list[av.VideoFrame], packet.decode())
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
