@@ -8,6 +8,9 @@ from typing import Literal
 
 from alpharefine.options import BoxSource, ComputePrecision, GeometryName, Protocol, WhenLost
 
+VideoRank = Literal["best", "worst"]
+"""Sequence with the highest or the lowest gain, or score where a tracker has one run."""
+
 
 @dataclass(frozen=True)
 class DatasetConfig:
@@ -105,11 +108,13 @@ class OutputConfig:
         dir: Results folder, for boxes, scores and the resolved configuration.
         protocol: Scoring conventions of one-pass evaluation. `auto` selects the default of the data set.
         compare: Print published scores below the measured ones.
+        save_video: Sequences of which videos are drawn after scoring: ``best``, ``worst`` (by gain) and names.
     """
 
     dir: Path | None = None
     protocol: Protocol | Literal["auto"] = "auto"
     compare: bool = False
+    save_video: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

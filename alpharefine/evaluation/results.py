@@ -5,6 +5,7 @@ Layout, version 1; `docs/evaluation.md` describes each file::
     <output_dir>/
       config.yaml                      resolved configuration of the last `evaluate` that wrote a result
       metrics.json                     scores of the trackers of the last command
+      videos/<tracker>/<sequence>.mp4  with `--save_video`
       <tracker>/<base or refined>/
         settings.json                  settings that determine the boxes
         <sequence>.txt                 x,y,w,h per frame; a file that exists is complete

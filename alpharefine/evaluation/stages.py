@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from alpharefine.errors import SequenceError, UserError, describe_exception
-from alpharefine.evaluation.config import EvaluationConfig
+from alpharefine.evaluation.config import EvaluationConfig, VideoRank
 from alpharefine.evaluation.datasets.base import EvaluationDataset, EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.execute import Write, run_replays, run_tracker
@@ -94,6 +95,7 @@ def run(config: EvaluationConfig) -> RunOutcome:
     dataset = open_dataset(config.dataset)
     _check_output(config, dataset)
     sequences, failures = load_sequences(dataset, dataset.names)
+    _check_videos(config, dataset, sequences)
     resolved = resolve_runs(config)
     output_dir = default_output_dir(config)
     if resolved.checkpoint is not None or resolved.entry.needs_frames:
@@ -277,6 +279,23 @@ def _check_output(config: EvaluationConfig, dataset: EvaluationDataset) -> None:
             f"`--protocol`: the scores of {config.dataset.name} have no protocols (scoring `{dataset.scoring}`); leave "
             "it out."
         )
+
+
+def _check_videos(config: EvaluationConfig, dataset: EvaluationDataset, sequences: list[EvaluationSequence]) -> None:
+    """Refuse videos of sequences that are not chosen, have no frames, or cannot be ranked."""
+    ranks = get_args(VideoRank)
+    for name in config.output.save_video:
+        if name not in (*ranks, *dataset.names):
+            close = get_close_matches(name, [*ranks, *dataset.names], n=1)
+            hint = f"use '{close[0]}'" if close else f"give {', '.join(ranks)} or the name of one"
+            raise UserError(f"`--save_video`: '{name}' is not a chosen sequence; {hint}.")
+        if name in ranks and dataset.scoring not in ("one_pass", "got10k"):
+            raise UserError(
+                f"`--save_video {name}`: the sequences of {config.dataset.name} have no scores here; give names of "
+                "sequences."
+            )
+    if config.output.save_video:
+        require_frames(sequences, "`--save_video`")
 
 
 def _compare(
