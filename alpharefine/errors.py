@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -20,6 +22,24 @@ class UserError(Exception):
 
 class SequenceError(UserError):
     """An error that is limited to one sequence. The remaining sequences are still processed."""
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Turn an exception of foreign code, such as a tracker's, into a `UserError` that names its place.
+
+    Args:
+        place: What was done, at the beginning of the message.
+
+    Raises:
+        UserError: If the code in the context raises an exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{place}: {describe_exception(error)}.") from error
 
 
 def describe_exception(error: BaseException) -> str:

@@ -1,6 +1,9 @@
-"""Names of the modes that configurations and the library share. This module imports nothing."""
+"""Names of the modes and variables that configurations and the library share. This module imports nothing."""
 
 from typing import Literal
+
+WEIGHTS_VARIABLE = "ALPHAREFINE_WEIGHTS"
+"""Environment variable with the path of a folder of official files."""
 
 GeometryName = Literal["exact", "original", "original_window"]
 ComputePrecision = Literal["auto", "32", "16", "bf16"]

@@ -15,7 +15,7 @@ from alpharefine.checkpoints.files import WeightFile, read_weight_file
 from alpharefine.checkpoints.fit import require_finite
 from alpharefine.checkpoints.original import build_original, is_original
 from alpharefine.checkpoints.recognition import is_network, recognize
-from alpharefine.checkpoints.shipped import resolve_shipped
+from alpharefine.checkpoints.shipped import find_checkpoint
 from alpharefine.checkpoints.state_dicts import find_state, names_of
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet, CornerHeadName, NeckName, NetworkConfig
@@ -61,7 +61,7 @@ def load_checkpoint(
         UserError: If the file is missing or damaged, does not hold a refinement network, its weights do not fit the
             given neck or corner head, or a weight is not finite.
     """
-    path = resolve_shipped(path)
+    path = find_checkpoint(path, option)
     place = f"`{option}`: {path}"
     network, description, assumptions = _build(read_weight_file(path, option), place)
     require_finite(network.state_dict(), place)

@@ -29,6 +29,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from alpharefine.evaluation.failures import summarize
     from alpharefine.report.page import REPORT_FILE, write_results_page
     from alpharefine.report.summary import format_summary, list_failures, require_complete
+    from alpharefine.report.videos import VIDEO_FOLDER, write_videos
 
     outcome = stages.run(config)
     if not outcome.is_last:
@@ -41,6 +42,10 @@ def main(args: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\n")
     write_results_page(metrics, boxes, results.output_dir)
     sys.stdout.write(f"boxes, metrics.json and {REPORT_FILE} in {results.output_dir}\n")
+    if config.output.save_video:
+        own = {name: boxes[name] for name in metrics.trackers if name in results.sequences}
+        num_videos = len(write_videos(metrics, own, results.output_dir, config.output.save_video))
+        sys.stdout.write(f"{num_videos} videos in {results.output_dir / VIDEO_FOLDER}\n")
     require_complete(
         metrics, f"The boxes of the others are in {results.output_dir}. Run the same command again to retry."
     )

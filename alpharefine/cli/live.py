@@ -1,14 +1,13 @@
-"""Base tracker and refiner of the commands that follow one target through frames as they come."""
+"""Options, base tracker and refiner of the commands that follow one target through frames as they come."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from alpharefine.errors import UserError, describe_exception
+from alpharefine.errors import UserError
+from alpharefine.options import ComputePrecision
 
 if TYPE_CHECKING:
     from alpharefine.evaluation.settings import RefinementSettings, ResolvedRuns
@@ -23,7 +22,7 @@ class LivePair(NamedTuple):
         entry: Registry entry of the base tracker.
         base: Base tracker.
         refiner: Refiner.
-        settings: Settings of the refinement.
+        settings: Settings of the refinement. They save masks if the network has a mask head.
     """
 
     entry: TrackerEntry
@@ -32,28 +31,70 @@ class LivePair(NamedTuple):
     settings: RefinementSettings
 
 
-def resolve_live(options: argparse.Namespace) -> ResolvedRuns:
-    """Check the options of tracker and refiner, and load the checkpoint.
+def add_live_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of tracker, refiner and device.
 
     Args:
-        options: Values of ``--tracker``, ``--tracker_weights``, ``--ckpt`` and ``--feedback``.
+        parser: Parser of the command.
+    """
+    parser.add_argument("--tracker", default="mil", help="base tracker (default: %(default)s)")
+    parser.add_argument("--tracker_weights", default="", help="weight files of the tracker, separated by commas")
+    parser.add_argument(
+        "--ckpt", default="ar18_cm", help="checkpoint of the refiner, or name of shipped weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--feedback",
+        action=argparse.BooleanOptionalAction,
+        help="pass the refined box back to the tracker (default: if the tracker accepts it)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=get_args(ComputePrecision),
+        help="precision of the network (default: auto)",
+    )
+    parser.add_argument("--device", default="auto", help="torch device (default: the GPU if there is one)")
+
+
+def check_live_files(options: argparse.Namespace) -> TrackerEntry:
+    """Check tracker and checkpoint as far as this needs no torch, and return the entry of the tracker.
+
+    Args:
+        options: Values of the options of `add_live_arguments`.
 
     Raises:
-        UserError: If an option is invalid, or the tracker runs only in an evaluation.
+        UserError: If the tracker is unknown or runs only in an evaluation, or a file is missing.
+    """
+    from alpharefine.checkpoints.shipped import find_checkpoint
+    from alpharefine.trackers import check_arguments, find_tracker
+
+    entry = find_tracker(options.tracker, in_evaluation=False)
+    for path in check_arguments(entry, weights=_weights(options), has_refiner=True):
+        if entry.roles and not path.exists():
+            raise UserError(f"`--tracker_weights`: no file {path}; correct the path.")
+    find_checkpoint(options.ckpt)
+    return entry
+
+
+def resolve_live(options: argparse.Namespace) -> ResolvedRuns:
+    """Check the options, and load the checkpoint.
+
+    Args:
+        options: Values of the options of `add_live_arguments`.
+
+    Raises:
+        UserError: If an option is invalid, or a file is not a checkpoint.
     """
     from alpharefine.evaluation.config import EvaluationConfig, RefinerConfig, TrackerConfig
     from alpharefine.evaluation.settings import resolve_runs
 
-    weights = tuple(Path(path) for path in options.tracker_weights.split(",") if path)
-    refiner = RefinerConfig(options.ckpt, feedback=options.feedback)
-    runs = resolve_runs(EvaluationConfig(TrackerConfig(options.tracker, weights), refiner=refiner))
-    if runs.entry.needs_truth or runs.entry.replays:
-        raise UserError(f"--tracker {options.tracker} runs only in an evaluation; choose another one.")
-    return runs
+    refiner = RefinerConfig(options.ckpt, precision=options.precision, feedback=options.feedback)
+    config = EvaluationConfig(TrackerConfig(options.tracker, _weights(options)), refiner=refiner)
+    return resolve_runs(config, options.device)
 
 
 def load_live(runs: ResolvedRuns, device: str) -> LivePair:
-    """Load base tracker and refiner. The settings save masks if the network has a mask head.
+    """Load base tracker and refiner.
 
     Args:
         runs: Runs from `resolve_live`.
@@ -74,19 +115,5 @@ def load_live(runs: ResolvedRuns, device: str) -> LivePair:
     return LivePair(runs.entry, load_base_tracker(run.tracker, refiner, device), refiner, settings)
 
 
-@contextmanager
-def naming(place: str) -> Iterator[None]:
-    """Turn an exception of a tracker's code into a `UserError` that names its place.
-
-    Args:
-        place: Place, such as the number of the frame.
-
-    Raises:
-        UserError: If the block raises any exception.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{place}: {describe_exception(error)}.") from error
+def _weights(options: argparse.Namespace) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in options.tracker_weights.split(",") if path)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from alpharefine.cli.command import UserErrorParser
-from alpharefine.cli.live import LivePair, load_live, naming, resolve_live
-from alpharefine.errors import UserError, describe_exception
+from alpharefine.cli.live import LivePair, load_live, resolve_live
+from alpharefine.errors import UserError, describe_exception, naming
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,6 +15,9 @@ from alpharefine.errors import UserError
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 """File suffixes of frames and masks, in lower case."""
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+"""File suffixes of videos, which are often given in place of a folder of frames."""
+
 _NUMBER = re.compile(r"([0-9]+)")
 
 _MAX_TIME = 2**31
@@ -34,6 +37,20 @@ def list_frames(folder: Path) -> list[str]:
             same number, or only some names hold one.
     """
     names = list_pictures(folder)
+    require_series(folder, names)
+    return names
+
+
+def require_series(folder: Path, names: Sequence[str]) -> None:
+    """Check that pictures of one folder are the frames of one video.
+
+    Args:
+        folder: Folder of the pictures, for messages.
+        names: File names in temporal order.
+
+    Raises:
+        UserError: If they have more than one suffix, two names hold the same number, or only some names hold one.
+    """
     suffixes = sorted({suffix_of(name) for name in names})
     if len(suffixes) > 1:
         raise UserError(f"{folder}: all frames must have the same suffix, got {' and '.join(suffixes)}; keep one kind.")
@@ -46,7 +63,6 @@ def list_frames(folder: Path) -> list[str]:
         raise UserError(
             f"{folder}: {odd} has no number, unlike the other frames; remove it if it is no frame, or number it."
         )
-    return names
 
 
 def list_pictures(folder: Path) -> list[str]:
@@ -78,6 +94,18 @@ def has_frames(folder: Path) -> bool:
         folder: Path of the folder.
     """
     return folder.is_dir() and any(is_frame(name) for name in os.listdir(folder))  # noqa: PTH208
+
+
+def find_frame_folder(folder: Path) -> Path | None:
+    """Return the folder with the frames of a video: ``img/`` in its folder if that has frames, else the folder itself.
+
+    Args:
+        folder: Folder of the video.
+
+    Returns:
+        Path of the folder with the frames. None if neither has frames.
+    """
+    return next((place for place in (folder / "img", folder) if has_frames(place)), None)
 
 
 def list_folders(folder: Path) -> list[str]:

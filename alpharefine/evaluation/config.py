@@ -8,6 +8,9 @@ from typing import Literal
 
 from alpharefine.options import BoxSource, ComputePrecision, GeometryName, Protocol, WhenLost
 
+VideoRank = Literal["best", "worst"]
+"""Sequence with the highest or the lowest gain, or score where a tracker has one run."""
+
 
 @dataclass(frozen=True)
 class DatasetConfig:
@@ -106,12 +109,14 @@ class OutputConfig:
         protocol: Scoring conventions of one-pass evaluation. `auto` selects the default of the data set.
         compare: Print published scores below the measured ones.
         compare_results: Raw results of other trackers to score on the same sequences, each ``DIR`` or ``NAME=DIR``.
+        save_video: Sequences of which videos are drawn after scoring: ``best``, ``worst`` (by gain) and names.
     """
 
     dir: Path | None = None
     protocol: Protocol | Literal["auto"] = "auto"
     compare: bool = False
     compare_results: tuple[str, ...] = ()
+    save_video: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

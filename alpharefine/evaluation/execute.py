@@ -6,6 +6,7 @@ import functools
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -52,7 +53,9 @@ def run_tracker(
     if not jobs:
         return failures
     checkpoint = resolved.checkpoint if num_processes == 1 else None
-    make_runner = functools.partial(TrackerRunner, resolved.settings, checkpoint=checkpoint)
+    make_runner = functools.partial(
+        TrackerRunner, resolved.settings, checkpoint=checkpoint, mask_dir=_output_dir(tracker)
+    )
     ordered = _longest_first(jobs, num_processes)
     outcomes = run_in_processes(make_runner, ordered, failed_job, num_processes, _device(launch))
     with closing(outcomes), _progress(" + ".join(tracker.folders), len(jobs), total) as progress:
@@ -98,7 +101,9 @@ def run_replays(
         refinement = resolved.settings["refined"].refinement
         assert refinement is not None
         checkpoint = resolved.checkpoint if num_processes == 1 else None
-        make_runner = functools.partial(ReplayRunner, refinement, checkpoint=checkpoint)
+        make_runner = functools.partial(
+            ReplayRunner, refinement, checkpoint=checkpoint, mask_dir=_output_dir(trackers[0])
+        )
         ordered = _longest_first(list(jobs.values()), num_processes)
         results = run_in_processes(make_runner, ordered, failed_replay, num_processes, _device(launch))
     by_name = {tracker.name: tracker for tracker in trackers}
@@ -117,6 +122,10 @@ def run_replays(
                 write(by_name[name].folders["refined"], done.sequence_name, result)
             progress.advance(np.concatenate([result.times_ms for result in done.results.values()]))
     return failures
+
+
+def _output_dir(tracker: TrackerRuns) -> Path:
+    return next(iter(tracker.folders.values())).path.parents[1]
 
 
 def _none() -> Generator[ReplayResult]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from alpharefine.errors import UserError
+
 _NUM_NAMED = 10
 """Largest number of sequences that a sentence names."""
 
@@ -71,6 +73,45 @@ def add_counts(counts: Iterable[FrameCounts]) -> dict[str, int]:
     every = list(counts)
     sums = {key: sum(each.get(key, 0) for each in every) for key in FRAME_COUNTS}
     return {key: number for key, number in sums.items() if number}
+
+
+def describe_counts(counts: FrameCounts, is_refined: bool = True) -> str:
+    """Describe the frames of a run that were not refined, by reason.
+
+    Args:
+        counts: Counts of the run.
+        is_refined: True for a run with refinement.
+
+    Returns:
+        One line, empty if there are no such frames.
+
+    >>> describe_counts({"frames": 5, "refined": 4, "not_found": 1})
+    '4 of 5 frames refined; 1 empty predictions'
+    >>> describe_counts({"frames": 5, "refined": 5})
+    ''
+    """
+    reasons = [f"{counts[key]} {FRAME_COUNTS[key]}" for key in NOT_REFINED if counts.get(key)]
+    if not reasons:
+        return ""
+    what = f"{counts.get('refined', 0)} of {counts.get('frames', 0)} frames refined; " if is_refined else ""
+    return f"{what}{', '.join(reasons)}"
+
+
+def require_finite_predictions(tracker: str, counts: FrameCounts) -> None:
+    """Check that a refined run is not one of a network whose predictions are not finite.
+
+    Args:
+        tracker: Name of the tracker, for the message.
+        counts: Counts of the refined run.
+
+    Raises:
+        UserError: If no frame was refined because the predictions are not finite.
+    """
+    if counts.get("not_finite") and not counts.get("refined"):
+        raise UserError(
+            f"{tracker}: no frame was refined, because the predictions of the network are not finite; use another "
+            "checkpoint, or `--precision 32`."
+        )
 
 
 def unique(failures: Iterable[Failure]) -> list[Failure]:

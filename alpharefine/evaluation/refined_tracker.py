@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.errors import UserError, describe_exception
+from alpharefine.errors import UserError, naming
 from alpharefine.evaluation.config import TrackerConfig
 from alpharefine.evaluation.settings import RefinementSettings, time_limits
 from alpharefine.inference.loading import LoadedNetwork, load_network
@@ -137,14 +137,10 @@ def load_base_tracker(tracker: TrackerConfig, refiner: Refiner | None, device: s
     Raises:
         UserError: If a file is missing or invalid, or the code of the tracker fails.
     """
-    try:
+    with naming(f"--tracker {tracker.name} cannot be built"):
         return load_tracker(
             tracker.name, weights=tracker.weights, refiner=refiner, device=device, limits=time_limits(tracker)
         )
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f"--tracker {tracker.name} cannot be built: {describe_exception(error)}.") from error
 
 
 def load_refiner(

@@ -6,6 +6,7 @@ sequences.
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,11 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 from alpharefine.boxes import is_valid
+from alpharefine.data.frame_checks import require_in_frame, require_size
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
+from alpharefine.evaluation.mask_files import MaskFiles
 from alpharefine.evaluation.refined_tracker import load_refiner, mask_region, outcome_of
-from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult, encode_mask, require_in_frame, require_size
+from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult
 from alpharefine.evaluation.settings import RefinementSettings
 from alpharefine.inference.loading import LoadedNetwork
 from alpharefine.inference.refiner import Refinement, Template
@@ -90,6 +93,8 @@ class ReplayRunner:
         device: Device of the refiner.
         checkpoint: Content of the refiner's checkpoint, if it was read already.
         batch_size: Number of boxes in a forward pass.
+        mask_dir: Folder on the disk of the results, for the masks of sequences in progress. None selects the system's
+            folder for temporary files.
 
     Raises:
         UserError: If the checkpoint is missing or is not a refinement network.
@@ -101,9 +106,11 @@ class ReplayRunner:
         device: str = "auto",
         checkpoint: LoadedNetwork | None = None,
         batch_size: int = BATCH_SIZE,
+        mask_dir: Path | None = None,
     ) -> None:
         self.refiner = load_refiner(settings, device, checkpoint)
-        self._mask_threshold = settings.mask_threshold if settings.save_masks else None
+        self._save_masks, self._mask_threshold = settings.save_masks, settings.mask_threshold
+        self._mask_dir = mask_dir or Path(tempfile.gettempdir())
         self._draws_from_masks = settings.saves_box_masks
         self._batch_size = batch_size
 
@@ -116,9 +123,16 @@ class ReplayRunner:
             jobs: Sequences and boxes.
         """
         running: deque[_Running] = deque()
+        try:
+            yield from self._run_all(jobs, running)
+        finally:
+            for sequence in running:  # of an interrupted run
+                sequence.discard_masks()
+
+    def _run_all(self, jobs: Iterable[ReplayJob], running: deque[_Running]) -> Iterator[ReplayResult]:
         waiting: list[_Box] = []
         for job in jobs:
-            running.append(_Running(job, self._mask_threshold))
+            running.append(_Running(job, self._masks_of(job)))
             try:
                 for boxes in self._boxes(job.sequence, running[-1]):
                     waiting += boxes
@@ -133,7 +147,13 @@ class ReplayRunner:
                 yield running.popleft().result()
         while waiting:
             waiting = self._refine(waiting)
-        yield from (sequence.result() for sequence in running)
+        while running:
+            yield running.popleft().result()
+
+    def _masks_of(self, job: ReplayJob) -> dict[str, MaskFiles]:
+        """Return the places of the masks by tracker; none if masks are not saved."""
+        trackers = job.boxes_xywh if self._save_masks else ()
+        return {tracker: MaskFiles(self._mask_dir, self._mask_threshold) for tracker in trackers}
 
     def _boxes(self, sequence: EvaluationSequence, running: _Running) -> Iterator[list[_Box]]:
         """Yield the boxes to refine, frame by frame."""
@@ -172,7 +192,7 @@ class ReplayRunner:
             [box.template for box in boxes],
             mask=self._draws_from_masks,
         )
-        if self._mask_threshold is None or self._draws_from_masks:
+        if not self._save_masks or self._draws_from_masks:
             return refinements
         return self._with_masks(boxes, refinements)
 
@@ -193,16 +213,12 @@ class ReplayRunner:
 class _Running:
     """A sequence in progress, whose boxes are replaced by refined ones as these arrive."""
 
-    def __init__(self, job: ReplayJob, mask_threshold: float | None) -> None:
-        self._job = job
+    def __init__(self, job: ReplayJob, masks: Mapping[str, MaskFiles]) -> None:
+        self._job, self._masks = job, masks
         self._results = {tracker: unrefined(boxes_xywh.copy()) for tracker, boxes_xywh in job.boxes_xywh.items()}
-        self._masks: dict[str, list[bytes]] = {
-            tracker: [b""] * (len(boxes_xywh) - 1) for tracker, boxes_xywh in job.boxes_xywh.items()
-        }
         self._counts: dict[str, Counter[str]] = {
             tracker: Counter(result.counts) for tracker, result in self._results.items()
         }
-        self._mask_threshold = mask_threshold
         self._num_open = 0
         self.error: str | None = None
 
@@ -218,6 +234,12 @@ class _Running:
             error: Exception. Only the first one is kept.
         """
         self.error = self.error or describe_exception(error)
+        self.discard_masks()
+
+    def discard_masks(self) -> None:
+        """Remove the masks that were written."""
+        for masks in self._masks.values():
+            masks.discard()
 
     def boxes(self, frame_index: int, frame: np.ndarray, template: Template) -> list[_Box]:
         """Return the boxes to refine in a frame and count them as open.
@@ -254,8 +276,11 @@ class _Running:
         self._num_open -= 1
 
     def _keep_mask(self, tracker: str, frame_index: int, mask: np.ndarray | None, frame: np.ndarray) -> None:
-        if self._mask_threshold is not None:
-            self._masks[tracker][frame_index - 1] = encode_mask(mask, frame.shape[:2], self._mask_threshold)
+        if tracker in self._masks and self.error is None:
+            try:
+                self._masks[tracker].write(frame_index, mask, frame.shape[:2])
+            except SequenceError as error:
+                self.fail(error)
 
     def add_times(self, frame_index: int, decode_ms: float, template_ms: float = 0.0) -> None:
         """Divide the time of shared work among the trackers.
@@ -278,7 +303,7 @@ class _Running:
             tracker: replace(
                 result,
                 counts=dict(self._counts[tracker]),
-                masks=None if self._mask_threshold is None else self._masks[tracker],
+                mask_folder=self._masks[tracker].folder if tracker in self._masks else None,
             )
             for tracker, result in self._results.items()
         }

@@ -5,6 +5,7 @@ Layout, version 1; `docs/evaluation.md` describes each file::
     <output_dir>/
       config.yaml                      resolved configuration of the last `evaluate` that wrote a result
       metrics.json                     scores of the trackers of the last command
+      videos/<tracker>/<sequence>.mp4  with `--save_video`
       <tracker>/<base or refined>/
         settings.json                  settings that determine the boxes
         <sequence>.txt                 x,y,w,h per frame; a file that exists is complete
@@ -124,21 +125,28 @@ class RunFolder:
 
         Args:
             name: Name of the sequence.
-            result: Boxes, times, counts and masks.
+            result: Boxes, times, counts and masks. The folder of the masks is moved, or removed after an error.
 
         Raises:
             UserError: If a file cannot be written, or another command has overwritten the run.
         """
-        self.begin()
-        with self._lock():  # between the check and the last file, no other command may overwrite the run
-            existing = _read_settings(self.path)
-            if existing is None or existing["id"] != self._id:
-                raise UserError(f"{self.path} was overwritten by another command; give each its own `--output_dir`.")
-            if result.masks is not None:
-                self._write_masks(self.path / "masks" / name, result.masks)
-            write_whole(self.path / "times" / f"{name}.txt", format_rows(result.times_ms.round(3)))
-            write_whole(self.path / "counts" / f"{name}.json", json.dumps(result.counts))
-            write_whole(self.boxes_path(name), format_rows(result.boxes_xywh))
+        try:
+            self.begin()
+            with self._lock():  # between the check and the last file, no other command may overwrite the run
+                self._write(name, result)
+        finally:
+            if result.mask_folder is not None:
+                shutil.rmtree(result.mask_folder, ignore_errors=True)
+
+    def _write(self, name: str, result: SequenceResult) -> None:
+        existing = _read_settings(self.path)
+        if existing is None or existing["id"] != self._id:
+            raise UserError(f"{self.path} was overwritten by another command; give each its own `--output_dir`.")
+        if result.mask_folder is not None and result.mask_folder.is_dir():
+            self._take_masks(result.mask_folder, self.path / "masks" / name)
+        write_whole(self.path / "times" / f"{name}.txt", format_rows(result.times_ms.round(3)))
+        write_whole(self.path / "counts" / f"{name}.json", json.dumps(result.counts))
+        write_whole(self.boxes_path(name), format_rows(result.boxes_xywh))
 
     def _lock(self) -> FileLock:
         return FileLock(self.path.parent / _LOCK_FILE)
@@ -170,11 +178,11 @@ class RunFolder:
         self._id = str(existing["id"])
 
     @staticmethod
-    def _write_masks(folder: Path, masks: list[bytes]) -> None:
+    def _take_masks(source: Path, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for frame, png in enumerate(masks, start=2):
-                (folder / f"{frame:08d}.png").write_bytes(png)
+            shutil.rmtree(folder, ignore_errors=True)  # of a command that was killed before it wrote the boxes
+            folder.parent.mkdir(exist_ok=True)
+            shutil.move(source, folder)
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}); free disk space or move it.") from error
 

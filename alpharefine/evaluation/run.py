@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from alpharefine.boxes import MARGIN, are_corners
+from alpharefine.data.frame_checks import require_in_frame, require_size
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.failures import FrameCounts
+from alpharefine.evaluation.mask_files import MaskFiles
 from alpharefine.evaluation.refined_tracker import NO_FRAME, RefinedTracker, load_base_tracker, load_refiner
 from alpharefine.evaluation.settings import RunSettings
 from alpharefine.inference.loading import LoadedNetwork
@@ -34,13 +34,14 @@ class SequenceResult:
     Attributes:
         boxes_xywh: Boxes, ``(N, 4)`` float64 in image pixels. The first row is the box that initialized the tracker.
         times_ms: Milliseconds per frame, ``(N, 3)`` with the columns `TIME_COLUMNS`.
-        masks: Encoded PNG images, one for each frame after the first. None if masks are not saved.
+        mask_folder: Folder of the masks of `alpharefine.evaluation.mask_files.MaskFiles`, which the folder of the run
+            takes over. None if masks are not saved.
         counts: Number of frames by key of `alpharefine.evaluation.failures.FRAME_COUNTS`.
     """
 
     boxes_xywh: np.ndarray
     times_ms: np.ndarray
-    masks: list[bytes] | None = None
+    mask_folder: Path | None = None
     counts: FrameCounts = field(default_factory=dict)
 
 
@@ -87,15 +88,21 @@ class TrackerRunner:
         settings: Settings of each run by name. The runs differ only in their refinement.
         device: Torch device of the refiner and of trackers in PyTorch. ``auto`` selects the GPU if there is one.
         checkpoint: Loaded checkpoint of the refiner. None loads it.
+        mask_dir: Folder on the disk of the results, for the masks of a sequence in progress. None selects the system's
+            folder for temporary files.
 
     Raises:
         UserError: If a file is missing or invalid.
     """
 
     def __init__(
-        self, settings: dict[str, RunSettings], device: str = "auto", checkpoint: LoadedNetwork | None = None
+        self,
+        settings: dict[str, RunSettings],
+        device: str = "auto",
+        checkpoint: LoadedNetwork | None = None,
+        mask_dir: Path | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._mask_dir = settings, mask_dir or Path(tempfile.gettempdir())
         refinement = next((run.refinement for run in settings.values() if run.refinement is not None), None)
         self.refiner = None if refinement is None else load_refiner(refinement, device, checkpoint)
         tracker = next(iter(settings.values())).tracker
@@ -137,26 +144,31 @@ class TrackerRunner:
         with contextlib.closing(tracker):
             refined_tracker = RefinedTracker(tracker, self._entry, refiner, settings)
             decodes_all = refiner is not None or not self._entry.opens_files
-            mask_threshold = settings.mask_threshold if settings is not None and settings.save_masks else None
-            return _run_sequence(refined_tracker, sequence, frame_paths, decodes_all, mask_threshold)
+            if settings is None or not settings.save_masks:
+                return _run_sequence(refined_tracker, sequence, frame_paths, decodes_all)
+            masks = MaskFiles(self._mask_dir, settings.mask_threshold)
+            try:
+                return _run_sequence(refined_tracker, sequence, frame_paths, decodes_all, masks)
+            except BaseException:
+                masks.discard()
+                raise
 
 
 def _run_sequence(
     tracker: RefinedTracker,
     sequence: EvaluationSequence,
-    frame_paths: Iterable[Path] | None,
+    frame_paths: Sequence[Path] | None,
     decodes_all: bool,
-    mask_threshold: float | None,
+    masks: MaskFiles | None = None,
 ) -> SequenceResult:
-    """Run a tracker over a sequence. The first frame is always decoded. Masks are encoded if there is a threshold."""
+    """Run a tracker over a sequence. The first frame is always decoded. Masks are written if there is a place."""
     truth_xywh = sequence.truth.boxes_xywh
     num_frames = len(truth_xywh)
     boxes_xywh, times_ms = np.empty((num_frames, 4)), np.zeros((num_frames, len(TIME_COLUMNS)))
     boxes_xywh[0] = truth_xywh[0]
-    masks: list[bytes] = []
     first_size = None
-    paths = repeat(None) if frame_paths is None else frame_paths
-    for t, path in zip(range(num_frames), paths, strict=False):
+    paths = [None] * num_frames if frame_paths is None else frame_paths
+    for t, path in zip(range(num_frames), paths, strict=True):
         frame, start = NO_FRAME, perf_counter()
         if path is not None and (t == 0 or decodes_all):
             frame = read_image(path)
@@ -170,70 +182,11 @@ def _run_sequence(
         else:
             step = tracker.track(frame)
             boxes_xywh[t] = step.box_xywh
-            if mask_threshold is not None:
-                mask = None if step.refinement is None else step.refinement.mask
-                masks.append(encode_mask(mask, frame.shape[:2], mask_threshold))
+            if masks is not None:
+                masks.write(t, None if step.refinement is None else step.refinement.mask, frame.shape[:2])
         times_ms[t, 1:] = tracker.times_ms
     counts = {**tracker.counts, "frames": num_frames - 1}
-    return SequenceResult(boxes_xywh, times_ms, None if mask_threshold is None else masks, counts)
-
-
-def encode_mask(mask: np.ndarray | None, image_size: tuple[int, int], threshold: float) -> bytes:
-    """Encode a mask as a black-and-white PNG image in which the target is white.
-
-    Args:
-        mask: Probability map, ``(H, W)``. None is an empty mask.
-        image_size: Height and width in pixels.
-        threshold: Probability above which a pixel belongs to the target.
-    """
-    inside = np.zeros(image_size, bool) if mask is None else mask > threshold
-    return cv2.imencode(".png", inside.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
-
-
-def require_in_frame(owner: str, boxes_xywh: np.ndarray, frame: np.ndarray) -> None:
-    """Check that given boxes fit the frames of a video, and that the first box is in the first frame.
-
-    Args:
-        owner: Origin of the boxes, for messages.
-        boxes_xywh: Boxes, ``(N, 4)`` in image pixels.
-        frame: First frame, ``(H, W, 3)``.
-
-    Raises:
-        UserError: If the first box lies outside the frame or is larger, or the boxes are x1, y1, x2, y2.
-    """
-    (x, y, w, h), (height, width) = boxes_xywh[0].tolist(), frame.shape[:2]
-    first = f"{x:g},{y:g},{w:g},{h:g}"
-    if are_corners(boxes_xywh, (height, width)):
-        raise UserError(
-            f"{owner} must be x,y,w,h in pixels, but its boxes leave the frame of {width}x{height} px (the first is "
-            f"{first}) and fit it as x1,y1,x2,y2; convert it."
-        )
-    is_outside = x >= width or y >= height or x + w <= 0 or y + h <= 0
-    if is_outside or w > (1 + MARGIN) * width or h > (1 + MARGIN) * height:
-        fault = "lies outside" if is_outside else "is larger than"
-        raise UserError(
-            f"{owner}: the first box {first} {fault} the first frame of {width}x{height} px. The tracker starts from "
-            "this box: correct it."
-        )
-
-
-def require_size(path: Path, frame: np.ndarray, first_size: tuple[int, ...]) -> None:
-    """Check that a frame has the size of the first frame of its sequence.
-
-    Args:
-        path: Path of the frame.
-        frame: Frame, ``(H, W, 3)``.
-        first_size: Shape of the first frame.
-
-    Raises:
-        SequenceError: If the size differs.
-    """
-    if frame.shape != first_size:
-        size, first = (f"{shape[1]}x{shape[0]} px" for shape in (frame.shape, first_size))
-        raise SequenceError(
-            f"{path} has {size}, the first frame of its sequence has {first}; the frames of a sequence must have one "
-            "size: restore it, or leave the sequence out."
-        )
+    return SequenceResult(boxes_xywh, times_ms, None if masks is None else masks.folder, counts)
 
 
 def require_frames(sequences: Iterable[EvaluationSequence], reader: str) -> None:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
-from alpharefine.checkpoints.shipped import resolve_shipped
+from alpharefine.checkpoints.shipped import find_checkpoint
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig, EvaluationConfig, RefinerConfig, TrackerConfig
 from alpharefine.inference.loading import LoadedNetwork, load_network
 from alpharefine.inference.options import resolve_box_head
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.models import HeadName, NetworkConfig
+from alpharefine.models.device import select_device
 from alpharefine.options import BoxSource, ComputePrecision, GeometryName, WhenLost
 from alpharefine.trackers import TimeLimits, TrackerEntry, check_arguments, find_tracker
-from alpharefine.trackers.loading import WEIGHTS_VARIABLE
 
 MIN_FEEDBACK_IOU = 0.5
 """Default of `RefinerConfig.min_feedback_score` for a network with a quality head, whose score is a predicted IoU."""
@@ -97,16 +93,22 @@ class ResolvedRuns(NamedTuple):
     checkpoint: LoadedNetwork | None
 
 
-def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
+def resolve_runs(config: EvaluationConfig, device: str = "auto") -> ResolvedRuns:
     """Check a configuration, load the checkpoint, and resolve the defaults.
 
     Args:
         config: Configuration of the evaluation.
+        device: Torch device. ``auto`` selects the GPU if there is one.
 
     Raises:
-        UserError: If a file is missing, a value is out of range, or an option does not apply to the tracker or network.
+        UserError: If the device does not exist, a file is missing, a value is out of range, or an option does not apply
+            to the tracker or network.
     """
     _check_values(config)
+    try:
+        device_type = select_device(device).type
+    except ValueError as error:
+        raise UserError(str(error).replace("`device`", "`--device`")) from error
     entry = find_tracker(config.tracker.name)
     tracker = _resolve_tracker(config.tracker, entry, config.refiner.ckpt is not None)
     base = RunSettings(config.dataset, tracker, None)
@@ -114,10 +116,10 @@ def resolve_runs(config: EvaluationConfig) -> ResolvedRuns:
         _require_no_refinement(config)
         return ResolvedRuns(entry, {"base": base}, None)
     _check_refinement(config, entry)
-    refiner = replace(config.refiner, ckpt=_find_checkpoint(config.refiner.ckpt))
+    refiner = replace(config.refiner, ckpt=str(find_checkpoint(config.refiner.ckpt)))
     assert refiner.ckpt is not None
     checkpoint = load_network(refiner.ckpt, refiner.geometry)
-    refined = RunSettings(config.dataset, tracker, _resolve_refinement(refiner, entry, checkpoint))
+    refined = RunSettings(config.dataset, tracker, _resolve_refinement(refiner, entry, checkpoint, device_type))
     # Published boxes need no computation, so their scores are always reported, also without `--baseline`.
     settings = {"base": base, "refined": refined} if config.run.baseline or entry.replays else {"refined": refined}
     return ResolvedRuns(entry, settings, checkpoint)
@@ -202,7 +204,9 @@ def _resolve_feedback(config: RefinerConfig, entry: TrackerEntry) -> bool:
     return entry.accepts_feedback if config.feedback is None else config.feedback
 
 
-def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: LoadedNetwork) -> RefinementSettings:
+def _resolve_refinement(
+    config: RefinerConfig, entry: TrackerEntry, checkpoint: LoadedNetwork, device_type: str
+) -> RefinementSettings:
     network = checkpoint.config
     box_head = resolve_box_head(config.box_from, network.heads)
     if box_head not in network.heads:
@@ -215,7 +219,6 @@ def _resolve_refinement(config: RefinerConfig, entry: TrackerEntry, checkpoint: 
     min_feedback_score = config.min_feedback_score
     if min_feedback_score is None:
         min_feedback_score = _default_feedback_score(network, entry, box_head)
-    device_type = "cuda" if torch.cuda.is_available() else "cpu"
     assert config.ckpt is not None
     return RefinementSettings(
         ckpt=config.ckpt,
@@ -236,11 +239,3 @@ def _default_feedback_score(network: NetworkConfig, entry: TrackerEntry, box_hea
     if entry.requires_refiner or network.geometry != "exact":
         return 0.0
     return MIN_FEEDBACK_IOU if network.quality_head != "none" and box_head == "corner" else MIN_FEEDBACK_SCORE
-
-
-def _find_checkpoint(ckpt: str) -> str:
-    """Find a checkpoint by its path, the name of shipped weights, or a path in the folder of official files."""
-    shipped = resolve_shipped(ckpt)
-    folder = os.environ.get(WEIGHTS_VARIABLE)
-    candidates = [Path(ckpt), shipped, *([] if folder is None else [Path(folder) / ckpt])]
-    return next((str(path) for path in candidates if path.is_file()), ckpt)

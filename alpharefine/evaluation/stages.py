@@ -7,17 +7,19 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from alpharefine.errors import SequenceError, UserError, describe_exception
 from alpharefine.evaluation.compared import absolute, add_compared, find_compared, require_scored
-from alpharefine.evaluation.config import EvaluationConfig, OutputConfig
+from alpharefine.evaluation.config import EvaluationConfig, OutputConfig, VideoRank
 from alpharefine.evaluation.datasets.base import EvaluationDataset, EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.execute import Write, run_replays, run_tracker
 from alpharefine.evaluation.failures import NO_FILE, Failure, summarize, unique
 from alpharefine.evaluation.launch import Launch, is_launched, join_launch
+from alpharefine.evaluation.mask_files import remove_killed
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison
 from alpharefine.evaluation.plan import TrackerRuns, default_output_dir, plan_runs
 from alpharefine.evaluation.results import (
@@ -89,12 +91,14 @@ def run(config: EvaluationConfig) -> RunOutcome:
     dataset = open_dataset(config.dataset)
     _check_output(config, dataset)
     sequences, failures = load_sequences(dataset, dataset.names)
+    _check_videos(config, dataset, sequences)
     resolved = resolve_runs(config)
     output_dir = default_output_dir(config)
     if resolved.checkpoint is not None or resolved.entry.needs_frames:
         require_frames(
             sequences, "A refiner" if resolved.checkpoint is not None else f"--tracker {config.tracker.name}"
         )
+    remove_killed(output_dir)
     plan = functools.partial(plan_runs, config, resolved, sequences, output_dir)
     launch = _join(config, plan, output_dir) if is_launched() else None
     for failure in failures if launch is None or launch.rank == 0 else ():
@@ -266,6 +270,23 @@ def _check_output(config: EvaluationConfig, dataset: EvaluationDataset) -> None:
             f"`--protocol`: the scores of {config.dataset.name} have no protocols (scoring `{dataset.scoring}`); leave "
             "it out."
         )
+
+
+def _check_videos(config: EvaluationConfig, dataset: EvaluationDataset, sequences: list[EvaluationSequence]) -> None:
+    """Refuse videos of sequences that are not chosen, have no frames, or cannot be ranked."""
+    ranks = get_args(VideoRank)
+    for name in config.output.save_video:
+        if name not in (*ranks, *dataset.names):
+            close = get_close_matches(name, [*ranks, *dataset.names], n=1)
+            hint = f"use '{close[0]}'" if close else f"give {', '.join(ranks)} or the name of one"
+            raise UserError(f"`--save_video`: '{name}' is not a chosen sequence; {hint}.")
+        if name in ranks and dataset.scoring not in ("one_pass", "got10k"):
+            raise UserError(
+                f"`--save_video {name}`: the sequences of {config.dataset.name} have no scores here; give names of "
+                "sequences."
+            )
+    if config.output.save_video:
+        require_frames(sequences, "`--save_video`")
 
 
 def _compare(dataset: EvaluationDataset, boxes: Mapping[str, TrackerBoxes], protocol: Protocol) -> PublishedComparison:

@@ -13,6 +13,7 @@ from torch import Tensor
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.options import resolve_precision
 from alpharefine.models import AlphaRefineNet, HeadName, Prediction
+from alpharefine.models.device import select_device
 from alpharefine.models.precision import full_float32
 from alpharefine.options import ComputePrecision, GeometryName
 
@@ -29,7 +30,7 @@ class TorchBackend:
             disables TF32. The correlation always runs in 32 bits.
 
     Raises:
-        ValueError: If the precision is unknown.
+        ValueError: If the precision is unknown, or there is no such device.
     """
 
     def __init__(self, network: AlphaRefineNet, device: str = "auto", precision: ComputePrecision = "auto") -> None:
@@ -38,7 +39,7 @@ class TorchBackend:
                 f"`precision` must be one of {', '.join(get_args(ComputePrecision))}, got {precision!r}; choose one of "
                 "them."
             )
-        self._device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        self._device = select_device(device)
         self._precision = resolve_precision(precision, self._device.type, network.geometry)
         self._network = network.to(self._device).eval()
 

@@ -181,6 +181,7 @@ ENTRIES: tuple[TrackerEntry, ...] = (
         argument="NAME",
         summary="tracker that accepts feedback, moved to the true center after every frame",
         load=refuse("--tracker oracle: must be followed by the name of a tracker, such as oracle:mil."),
+        needs_truth=True,
         derive=_oracle_over,
     ),
     TrackerEntry(

@@ -62,6 +62,26 @@ class TrackedSequence(NamedTuple):
 _LEAST_SIDE = 1.0  # px
 
 
+def require_first_box(owner: str, box_xywh: np.ndarray, remedy: str) -> None:
+    """Check that a tracker can start from a box.
+
+    Args:
+        owner: Name of the box, for the message.
+        box_xywh: Box of the target in the first frame, ``(4,)`` in image pixels.
+        remedy: What to do if it cannot.
+
+    Raises:
+        SequenceError: If a value is not finite, or a side is shorter than 1 px.
+    """
+    box = np.asarray(box_xywh, dtype=np.float64)
+    if not np.isfinite(box).all() or (box[2:] < _LEAST_SIDE).any():
+        hint = "" if (np.abs(box) > 1).any() else " Values in 0..1 are usually fractions of the image size."
+        raise SequenceError(
+            f"{owner} must be finite x,y,w,h in pixels with sides of at least 1 px, got "
+            f"{','.join(f'{value:g}' for value in box)}; {remedy}.{hint}"
+        )
+
+
 class OpenedTracker(Tracker):
     """Tracker of one sequence that checks its first box.
 
@@ -84,13 +104,7 @@ class OpenedTracker(Tracker):
         Raises:
             SequenceError: If a value of the box is not finite, or a side is shorter than 1 px.
         """
-        box = np.asarray(box_xywh, dtype=np.float64)
-        if not np.isfinite(box).all() or (box[2:] < _LEAST_SIDE).any():
-            hint = "" if (np.abs(box) > 1).any() else " Values in 0..1 are usually fractions of the image size."
-            raise SequenceError(
-                f"{self._name}: the first box must be finite x,y,w,h in pixels with sides of at least 1 px, got "
-                f"{','.join(f'{value:g}' for value in box)}; correct the first row of the annotation.{hint}"
-            )
+        require_first_box(f"{self._name}: the first box", box_xywh, "correct the first row of the annotation")
         self.tracker.initialize(frame, box_xywh)
 
     def track(self, frame: np.ndarray) -> Track:
@@ -217,6 +231,11 @@ class TrackerEntry:
     def may_change_frames(self) -> bool:
         """True if code outside of this package runs on the frames, which could draw on them."""
         return self.code_files is not no_code_files and not self.opens_files
+
+    @property
+    def needs_evaluation(self) -> bool:
+        """True if the tracker runs only in an evaluation: it uses the ground truth, or stands for published results."""
+        return self.needs_truth or self.replays
 
     @property
     def is_family(self) -> bool:

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alpharefine.errors import UserError
+from alpharefine.options import WEIGHTS_VARIABLE
 from alpharefine.trackers.base import BoxRefiner
 from alpharefine.trackers.builtin import ENTRIES
 from alpharefine.trackers.entry import LoadedTracker, TimeLimits, TrackerEntry, TrackerRequest
 from alpharefine.trackers.registry import find_tracker
-
-WEIGHTS_VARIABLE = "ALPHAREFINE_WEIGHTS"
-"""Environment variable with the path of a folder of official files."""
 
 
 def load_tracker(

@@ -30,16 +30,27 @@ _EntryPoints = dict[str, list[EntryPoint]]
 """Entry points of other packages by name of the tracker."""
 
 
-def find_tracker(name: str) -> TrackerEntry:
+def find_tracker(name: str, in_evaluation: bool = True) -> TrackerEntry:
     """Return the entry of a tracker.
 
     Args:
         name: Name of the tracker: a registered name, ``cmd:program arguments``, ``oracle:<name>`` or
             ``package.module:Class``.
+        in_evaluation: Accept trackers with `TrackerEntry.needs_evaluation`.
 
     Raises:
-        UserError: If the name is unknown or ambiguous, or the package that registers it cannot be loaded.
+        UserError: If the name is unknown or ambiguous, the tracker needs an evaluation and there is none, or the
+            package that registers it cannot be loaded.
     """
+    entry = _find(name, in_evaluation)
+    if entry.needs_evaluation and not in_evaluation:
+        raise UserError(
+            f"--tracker {name} runs only in an evaluation; choose one of {', '.join(_names(in_evaluation))}."
+        )
+    return entry
+
+
+def _find(name: str, in_evaluation: bool) -> TrackerEntry:
     points = _entry_points()
     entry = _registered(name, points)
     if entry is not None and not entry.is_family:
@@ -50,7 +61,10 @@ def find_tracker(name: str) -> TrackerEntry:
             return _member(family, name, points)
     if _IMPORT_PATH.fullmatch(name):
         return replace(CUSTOM, name=name)
-    raise UserError(_unknown(name))
+    names = _names(in_evaluation)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise UserError(f"--tracker {name} is not a known tracker.{hint} Available are {', '.join(names)}.")
 
 
 def tracker_entries() -> tuple[TrackerEntry, ...]:
@@ -64,7 +78,12 @@ def tracker_entries() -> tuple[TrackerEntry, ...]:
 
 def tracker_names() -> tuple[str, ...]:
     """Return the names of all trackers as on the command line, without importing the packages that register them."""
-    return (*(entry.usage for entry in ENTRIES), *_entry_points())
+    return _names(in_evaluation=True)
+
+
+def _names(in_evaluation: bool) -> tuple[str, ...]:
+    entries = [entry for entry in ENTRIES if in_evaluation or not entry.needs_evaluation]
+    return (*(entry.usage for entry in entries), *_entry_points())
 
 
 def _registered(name: str, points: _EntryPoints) -> TrackerEntry | None:
@@ -134,10 +153,3 @@ def _entry_or_reason(name: str, points: _EntryPoints) -> TrackerEntry:
         return TrackerEntry(name=name, summary=f"not available: {error}", load=refuse(str(error)))
     assert entry is not None, "called with the names of entry points only"
     return entry
-
-
-def _unknown(name: str) -> str:
-    names = tracker_names()
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    return f"--tracker {name} is not a known tracker.{hint} Available are {', '.join(names)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -36,9 +37,13 @@ REFINED = BoxStyle("refined", (0, 200, 120), 0)
 TRUTH = BoxStyle("ground truth", (255, 225, 60), 2)
 """Style of the ground truth: yellow, dotted."""
 
+GIVEN = BoxStyle("given box", (255, 255, 255), 0)
+"""Style of the box that the tracker starts from: white, solid."""
+
 MASK_COLOR: Color = (70, 160, 255)
 """RGB of masks."""
 
+_MASK = BoxStyle("mask", MASK_COLOR, 0)
 _MASK_OPACITY = 0.45
 _HALO: Color = (0, 0, 0)
 
@@ -79,15 +84,17 @@ def draw_box(frame: np.ndarray, box_xywh: np.ndarray, style: BoxStyle, thickness
             _draw_line(frame, start, end, color, thickness + extra, style.dash * thickness)
 
 
-def draw_legend(frame: np.ndarray, styles: tuple[BoxStyle, ...]) -> None:
-    """Draw the names of the boxes with their lines in the upper left corner, in place.
+def draw_legend(frame: np.ndarray, styles: Sequence[BoxStyle], has_mask: bool = False) -> None:
+    """Draw the names of the boxes with their lines, and of the mask, in the upper left corner, in place.
 
     Args:
         frame: ``(H, W, 3)`` RGB uint8.
         styles: Styles of the boxes.
+        has_mask: Name the mask.
     """
+    styles = [*styles, _MASK] if has_mask else styles
     scale, thickness = max(0.35, min(frame.shape[:2]) / 1000), line_width(frame)
-    step, margin, sample = round(32 * scale), round(12 * scale), round(55 * scale)
+    step, margin, sample = round(32 * scale), round(12 * scale), round(85 * scale)
     font = cv2.FONT_HERSHEY_SIMPLEX
     text_width = max(cv2.getTextSize(style.label, font, scale, 1)[0][0] for style in styles)
     area = frame[: step * len(styles) + 2 * margin, : text_width + sample + 3 * margin]
@@ -95,7 +102,13 @@ def draw_legend(frame: np.ndarray, styles: tuple[BoxStyle, ...]) -> None:
     for row, style in enumerate(styles):
         y = margin + step * row + round(0.7 * step)
         middle = y - round(0.25 * step)
-        _draw_line(frame, (margin, middle), (margin + sample, middle), style.color, thickness, style.dash * thickness)
+        if style is _MASK:
+            half = round(0.3 * step)
+            cv2.rectangle(frame, (margin, middle - half), (margin + sample, middle + half), style.color, cv2.FILLED)
+        else:
+            _draw_line(
+                frame, (margin, middle), (margin + sample, middle), style.color, thickness, style.dash * thickness
+            )
         cv2.putText(frame, style.label, (2 * margin + sample, y), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
@@ -106,7 +119,7 @@ def line_width(frame: np.ndarray) -> int:
         frame: ``(H, W, 3)``.
     """
     side: int = min(frame.shape[:2])
-    return max(1, round(side / 300))
+    return max(2, round(side / 240))
 
 
 def _draw_line(

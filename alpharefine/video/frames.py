@@ -7,20 +7,41 @@ import glob
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import Colorspace
 
-from alpharefine.data.frames import has_frames, is_frame, list_frames, name_order
+from alpharefine.data.frame_checks import require_size
+from alpharefine.data.frames import (
+    VIDEO_SUFFIXES,
+    find_frame_folder,
+    frame_order,
+    is_frame,
+    list_frames,
+    name_order,
+    require_series,
+)
 from alpharefine.data.images import read_image
 from alpharefine.data.reader import note
 from alpharefine.errors import UserError
 
 DEFAULT_RATE = 30.0
 """Frames a second of images, which have no times."""
+
+_HD_HEIGHT = 720
+"""Height from which players take colors for BT.709 in files that do not name their color space; below for BT.601."""
+
+_UNSPECIFIED = 2
+"""FFmpeg's code of a color space that the file does not name."""
+
+_NUM_BUFFERED = 4
+"""Number of pictures that a camera's driver keeps for a program that does not fetch them; OpenCV's default on Linux."""
 
 
 class TimedFrame(NamedTuple):
@@ -39,13 +60,19 @@ class FrameSource(ABC):
     """Source of the frames of one video. All frames have one size.
 
     Attributes:
-        name: Name of the source, for messages and file names.
+        name: Name of the source, for messages.
+        stem: Name of the source without the suffix of a file, for the names of other files.
+        files: Paths of the files that are read. Empty for a camera.
         paths: Paths of the images in temporal order. None if the frames are not image files.
+        is_live: Whether the frames are taken when they are fetched.
         num_frames: Number of frames, which may be an estimate. None if it is not known.
         box_file: Path of a text file with the box of the first frame. None if there is none beside the images.
     """
 
     name: str
+    stem: str
+    files: Sequence[Path] = ()
+    is_live = False
     paths: Sequence[Path] | None = None
     num_frames: int | None = None
     box_file: Path | None = None
@@ -72,7 +99,9 @@ class ImageSource(FrameSource):
     def __init__(
         self, name: str, paths: Sequence[Path], rate: float = DEFAULT_RATE, box_file: Path | None = None
     ) -> None:
-        self.name, self.paths, self.num_frames, self._rate = name, paths, len(paths), rate
+        self.name = self.stem = name
+        self.files = self.paths = paths
+        self.num_frames, self._rate = len(paths), rate
         self.box_file = box_file if box_file is not None and box_file.is_file() else None
 
     def frames(self) -> Generator[TimedFrame]:
@@ -82,7 +111,7 @@ class ImageSource(FrameSource):
         for index, path in enumerate(self.paths):
             pixels = read_image(path)
             size = size or pixels.shape
-            _require_size(str(path), pixels, size)
+            require_size(str(path), pixels, size)
             yield TimedFrame(pixels, index / self._rate)
 
 
@@ -97,7 +126,7 @@ class FileSource(FrameSource):
     """
 
     def __init__(self, path: Path) -> None:
-        self.name, self._path = path.name, path
+        self.name, self.stem, self.files, self._path = path.name, path.stem, (path,), path
         with self._open() as container:
             stream = container.streams.video[0]
             self._counted = stream.frames  # 0 where the format does not say
@@ -122,15 +151,13 @@ class FileSource(FrameSource):
         """Yield the frames. A file that ends too early is noted."""
         index, start, size = 0, None, None
         with self._open() as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
             try:
-                for frame in container.decode(stream):
+                for frame in self._decode(container):
                     time_s = index / DEFAULT_RATE if frame.time is None else frame.time
                     start = time_s if start is None else start
-                    pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                    pixels = _upright(frame)
                     size = size or pixels.shape
-                    _require_size(f"{self._path}, frame {index + 1}", pixels, size)
+                    require_size(f"{self._path}, frame {index + 1}", pixels, size)
                     yield TimedFrame(pixels, time_s - start)
                     index += 1
             except av.FFmpegError as error:
@@ -140,8 +167,33 @@ class FileSource(FrameSource):
                 ) from error
         if index == 0:
             raise UserError(f"{self._path} has no frames; restore or convert the video.")
-        if index < self._counted:
-            note(f"{self._path} ends after {index} of {self._counted} frames.")
+
+    def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+        """Yield the decoded frames. A packet that is cut at the end of the file is left out."""
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        num_packets = 0  # also those that a trimmed file keeps and does not show
+        cut = None
+        for packet in container.demux(stream):
+            if packet.size and cut is not None:  # the file goes on
+                yield from cut.decode()
+                cut, num_packets = None, num_packets + 1
+            if packet.is_corrupt:
+                cut = packet
+            else:
+                yield from packet.decode()
+                num_packets += packet.size > 0
+        if num_packets < self._counted:
+            note(f"{self._path} ends after {num_packets} of {self._counted} frames.")
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Return the pixels of a frame in RGB, turned as the file asks for."""
+    space = None  # that of the file
+    if frame.colorspace == _UNSPECIFIED:
+        space = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
+    pixels = frame.to_ndarray(format="rgb24", src_colorspace=space)
+    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
 
 
 class CameraSource(FrameSource):
@@ -151,24 +203,37 @@ class CameraSource(FrameSource):
         number: Number of the camera, from 0.
     """
 
+    is_live = True
+
     def __init__(self, number: int) -> None:
-        self.name, self._number = f"camera-{number}", number
+        self.name = self.stem = f"camera-{number}"
+        self._number = number
 
     def frames(self) -> Generator[TimedFrame]:
         """Yield frames until the camera ends.
 
+        Time stands still while the caller works on the first frame, on which a user may draw the target. The pictures
+        that the camera has kept meanwhile are left out.
+
         Raises:
-            UserError: If the camera cannot be opened.
+            UserError: If the camera cannot be opened, or changes its size.
         """
         camera = cv2.VideoCapture(self._number)
         try:
             found, pixels = camera.read()
             if not found:
                 raise UserError(f"Camera {self._number} gives no picture; connect it, or give another number.")
+            first_size = pixels.shape
+            yield TimedFrame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), 0.0)
             start = time.monotonic()
-            while found:
-                yield TimedFrame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), time.monotonic() - start)
+            for _ in range(_NUM_BUFFERED):
+                camera.grab()
+            while True:
                 found, pixels = camera.read()
+                if not found:
+                    return
+                require_size(f"Camera {self._number}", pixels, first_size)
+                yield TimedFrame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), time.monotonic() - start)
         finally:
             camera.release()
 
@@ -192,27 +257,23 @@ def open_source(source: str, rate: float = DEFAULT_RATE) -> FrameSource:
             )
         return FileSource(path)
     if path.is_dir():
-        folder = path if has_frames(path) else next((path / n for n in ("img", "imgs") if has_frames(path / n)), path)
+        folder = find_frame_folder(path)
+        if folder is None:
+            videos = sorted(each.name for each in path.iterdir() if each.suffix.lower() in VIDEO_SUFFIXES)
+            if videos:
+                raise UserError(f"INPUT: {path} has no images, but {videos[0]}; give the video file itself.")
+            folder = path
         return ImageSource(
             path.resolve().name, [folder / name for name in list_frames(folder)], rate, path / "groundtruth.txt"
         )
     if source.isdecimal():
         return CameraSource(int(source))
     if glob.has_magic(source):
-        paths = sorted(
-            map(Path, glob.glob(source)),  # noqa: PTH207 - the pattern may hold folders
-            key=lambda found: name_order(str(found)),
-        )
-        images = [found for found in paths if is_frame(found.name)]
-        if not images:
+        found = [Path(name) for name in glob.glob(source) if is_frame(Path(name).name)]  # noqa: PTH207 - it may hold folders
+        if not found:
             raise UserError(f"INPUT: no image matches '{source}'; correct the pattern.")
-        return ImageSource(images[0].parent.resolve().name, images, rate)
+        paths = sorted(found, key=lambda each: (name_order(str(each.parent)), frame_order(each.name)))
+        for folder, images in groupby(paths, key=attrgetter("parent")):
+            require_series(folder, [image.name for image in images])
+        return ImageSource(paths[0].parent.resolve().name, paths, rate)
     raise UserError(f"INPUT: no file or folder {source}; give a video file, a folder of images or a camera's number.")
-
-
-def _require_size(place: str, pixels: np.ndarray, size: tuple[int, ...]) -> None:
-    if pixels.shape != size:
-        raise UserError(
-            f"{place}: all frames must have the size of the first, {size[1]}x{size[0]}, got "
-            f"{pixels.shape[1]}x{pixels.shape[0]}; restore it."
-        )

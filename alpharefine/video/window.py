@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from types import TracebackType
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from alpharefine.errors import UserError
 
 _TITLE = "alpharefine"
 _END_KEYS = (27, ord("q"))
+_MAX_WINDOW_WIDTH = 1280
 
 
 def require_screen(remedy: str) -> None:
@@ -44,6 +46,7 @@ def select_box(frame: np.ndarray) -> np.ndarray:
         UserError: If there is no screen, or no box was drawn.
     """
     require_screen("give the box of the first frame by `--box x,y,w,h`")
+    _open(frame)
     box_xywh = np.array(cv2.selectROI(_TITLE, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)), dtype=np.float64)
     cv2.destroyWindow(_TITLE)
     if box_xywh[2:].min() <= 0:
@@ -51,11 +54,38 @@ def select_box(frame: np.ndarray) -> np.ndarray:
     return box_xywh
 
 
-def show(frame: np.ndarray) -> bool:
-    """Show a frame. Return False if the user pressed Escape or Q.
+class LiveView:
+    """Window that shows frames, as a context that closes it. The user ends it by Escape, Q or its button."""
 
-    Args:
-        frame: ``(H, W, 3)`` RGB uint8.
-    """
-    cv2.imshow(_TITLE, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    return cv2.waitKey(1) & 0xFF not in _END_KEYS
+    def __init__(self) -> None:
+        self._is_open = False
+
+    def show(self, frame: np.ndarray) -> bool:
+        """Show a frame. Return False if the user has ended the view.
+
+        Args:
+            frame: ``(H, W, 3)`` RGB uint8.
+        """
+        if not self._is_open:
+            _open(frame)
+            self._is_open = True
+        cv2.imshow(_TITLE, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        key = cv2.waitKey(1) & 0xFF
+        self._is_open = cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) > 0  # not if its button was pressed
+        return self._is_open and key not in _END_KEYS
+
+    def __enter__(self) -> LiveView:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_open:
+            cv2.destroyWindow(_TITLE)
+
+
+def _open(frame: np.ndarray) -> None:
+    """Open a window that the user can resize; frames larger than the screen fit into it."""
+    cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+    scale = min(1.0, _MAX_WINDOW_WIDTH / frame.shape[1])
+    cv2.resizeWindow(_TITLE, round(scale * frame.shape[1]), round(scale * frame.shape[0]))

@@ -77,10 +77,6 @@ def one_by_one(
     return refined_xywh, masks
 
 
-def decoded(png: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
-
-
 @pytest.mark.parametrize(
     ("values", "batch_size"),
     [
@@ -93,10 +89,10 @@ def decoded(png: bytes) -> np.ndarray:
     ids=["corner, small batches", "corner, large batches", "flip", "corner and mask", "mask"],
 )
 def test_batches_give_the_boxes_of_one_by_one(
-    jobs: list[ReplayJob], checkpoint: Path, values: dict[str, Any], batch_size: int
+    jobs: list[ReplayJob], checkpoint: Path, values: dict[str, Any], batch_size: int, tmp_path: Path
 ) -> None:
     chosen = settings(checkpoint, **values)
-    done = list(ReplayRunner(chosen, "cpu", batch_size=batch_size).run_all(jobs))
+    done = list(ReplayRunner(chosen, "cpu", batch_size=batch_size, mask_dir=tmp_path).run_all(jobs))
     assert [result.sequence_name for result in done] == [job.sequence.name for job in jobs]
     assert [list(result.results) for result in done] == [list(job.boxes_xywh) for job in jobs]
     for job, done_job in zip(jobs, done, strict=True):
@@ -106,11 +102,13 @@ def test_batches_give_the_boxes_of_one_by_one(
             assert result.times_ms.shape == (len(boxes_xywh), 3)
             assert (result.times_ms[:, 0] > 0).all()
             if chosen.save_masks:
-                assert result.masks is not None
-                for png, mask in zip(result.masks, masks, strict=True):
-                    assert ((decoded(png) > 0) != mask).mean() < 1e-3
+                assert result.mask_folder is not None
+                files = sorted(result.mask_folder.iterdir())
+                assert [path.name for path in files] == [f"{t:08d}.png" for t in range(2, len(boxes_xywh) + 1)]
+                for path, mask in zip(files, masks, strict=True):
+                    assert ((cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0) != mask).mean() < 1e-3
             else:
-                assert result.masks is None
+                assert result.mask_folder is None
     far = done[0].results["far"].boxes_xywh
     assert np.isnan(far[2]).all()
     assert far[4].tolist() == [3, 3, 0, 5]

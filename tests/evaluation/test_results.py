@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def test_boxes_and_times_come_back_as_they_were(tmp_path: Path) -> None:
     assert settings["stamp"]["data_root"] == settings["settings"]["dataset"]["root"] == str(Path("data").resolve())
     assert set(settings["created"]) == {"alpharefine", "date"}
     assert read_run_settings(folder.path) == {**settings["settings"], "created": settings["created"]}
+
+
+def test_masks_of_a_refused_result_are_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", SETTINGS)
+    folder.write("a-1", RESULT)
+    other = RunFolder(tmp_path / "run", SETTINGS, overwrite=True)
+    other.write("a-1", RESULT)
+    (tmp_path / ".masks-0").mkdir()
+    with pytest.raises(UserError, match="was overwritten by another command"):
+        folder.write("a-2", replace(RESULT, mask_folder=tmp_path / ".masks-0"))
+    assert not (tmp_path / ".masks-0").exists()
 
 
 def test_files_have_the_permissions_of_any_other(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,9 @@ from alpharefine.evaluation import run as run_stage
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
+from alpharefine.evaluation.mask_files import remove_killed
 from alpharefine.evaluation.processes import run_in_processes
+from alpharefine.evaluation.results import RunFolder
 from alpharefine.evaluation.run import (
     SequenceJob,
     SequenceOutcome,
@@ -364,6 +367,79 @@ def test_a_frame_of_another_size_ends_its_sequence(sequence: EvaluationSequence,
     cv2.imwrite(str(paths[2]), np.zeros((40, 64, 3), np.uint8))
     with pytest.raises(SequenceError, match=r"00000003\.png has 64x40 px, the first frame of its sequence has 64x48"):
         run(replace(sequence, frame_paths=paths))
+
+
+def test_frames_and_boxes_that_differ_in_number(sequence: EvaluationSequence) -> None:
+    assert sequence.frame_paths is not None
+    for frame_paths in (sequence.frame_paths[:-1], [*sequence.frame_paths, sequence.frame_paths[0]]):
+        with pytest.raises(SequenceError, match=r"frames and rows must agree in number, got [57] frames and 6 rows"):
+            replace(sequence, frame_paths=frame_paths)
+
+
+class Masking(Downward):
+    """A refiner with masks, that counts those that are on the disk before it makes one."""
+
+    folder: ClassVar[Path]
+    on_disk: ClassVar[list[int]] = []
+    failing: ClassVar[int] = -1
+
+    def segment(self, frame: np.ndarray, _box_xywh: np.ndarray) -> np.ndarray:
+        self.on_disk.append(len(list(self.folder.rglob("*.png"))))
+        if len(self.on_disk) == self.failing:
+            raise KeyboardInterrupt
+        mask = np.zeros(frame.shape[:2], np.float32)
+        mask[len(self.on_disk)] = 1
+        return mask
+
+
+def test_masks_are_written_as_they_come(
+    sequence: EvaluationSequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_stage, "load_refiner", lambda *_: Masking())
+    monkeypatch.setattr(Masking, "folder", tmp_path, raising=False)
+    monkeypatch.setattr(Masking, "on_disk", [])
+    settings = run_settings(TRACKER, save_masks=True)
+    found = TrackerRunner({"run": settings}, mask_dir=tmp_path / "out")("run", sequence)
+    assert Masking.on_disk == [0, 1, 2, 3, 4]
+    assert found.mask_folder is not None
+    folder = RunFolder(tmp_path / "out" / "tracker" / "refined", run_settings("oracle"))
+    folder.write("a", found)
+    assert not found.mask_folder.exists()
+    masks = sorted((folder.path / "masks" / "a").iterdir())
+    assert [path.name for path in masks] == [f"{number:08d}.png" for number in range(2, 7)]
+    assert [int(np.flatnonzero(read_image(path).any((1, 2)))[0]) for path in masks] == [1, 2, 3, 4, 5]
+
+
+def test_masks_of_an_interrupted_sequence_are_removed(
+    sequence: EvaluationSequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_stage, "load_refiner", lambda *_: Masking())
+    monkeypatch.setattr(Masking, "folder", tmp_path, raising=False)
+    monkeypatch.setattr(Masking, "on_disk", [])
+    monkeypatch.setattr(Masking, "failing", 3)
+    with pytest.raises(KeyboardInterrupt):
+        TrackerRunner({"run": run_settings(TRACKER, save_masks=True)}, mask_dir=tmp_path)("run", sequence)
+    assert Masking.on_disk == [0, 1, 2]
+    assert not list(tmp_path.iterdir())
+
+
+def test_masks_that_cannot_be_written_end_their_sequence(
+    sequence: EvaluationSequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_stage, "load_refiner", lambda *_: Masking())
+    monkeypatch.setattr(Masking, "folder", tmp_path, raising=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(SequenceError, match=r"file: masks cannot be written \(.*\); free disk space"):
+        TrackerRunner({"run": run_settings(TRACKER, save_masks=True)}, mask_dir=tmp_path / "file")("run", sequence)
+
+
+def test_masks_of_killed_commands_are_removed_after_a_day(tmp_path: Path) -> None:
+    for name in (".masks-old", ".masks-new", "others"):
+        (tmp_path / name).mkdir()
+    for name in (".masks-old", "others"):
+        os.utime(tmp_path / name, (0, 0))
+    remove_killed(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".masks-new", "others"]
 
 
 class Unbuildable(Recorder):

@@ -16,11 +16,13 @@ from alpharefine.evaluation.settings import RefinementSettings, resolve_runs
 
 
 @pytest.fixture(autouse=True)
-def network(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Network in place of a checkpoint's."""
     network = SimpleNamespace(geometry="exact", heads=("corner",), quality_head="none")
-    network.config = network
-    monkeypatch.setattr(settings, "load_checkpoint", lambda *_: SimpleNamespace(network=network))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").touch()
+    loaded = SimpleNamespace(config=network, resolve_precision=lambda precision, _: precision.replace("auto", "32"))
+    monkeypatch.setattr(settings, "load_network", lambda *_: loaded)
     return network
 
 
@@ -86,10 +88,12 @@ def test_defaults_are_resolved(network: SimpleNamespace) -> None:
 
 
 def test_a_checkpoint_is_found_in_the_folder_of_official_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "ar34.pth.tar").touch()
-    monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path))
-    assert refinement(config(ckpt="ar34.pth.tar")).ckpt == str(tmp_path / "ar34.pth.tar")
-    assert refinement(config(ckpt="other.pth.tar")).ckpt == "other.pth.tar"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "ar34.pth.tar").touch()
+    monkeypatch.setenv("ALPHAREFINE_WEIGHTS", str(tmp_path / "weights"))
+    assert refinement(config(ckpt="ar34.pth.tar")).ckpt == str(tmp_path / "weights" / "ar34.pth.tar")
+    with pytest.raises(UserError, match=r"`--ckpt`: no file other\.pth\.tar; .* shipped weights: ar18_cm\."):
+        refinement(config(ckpt="other.pth.tar"))
 
 
 @pytest.mark.parametrize(

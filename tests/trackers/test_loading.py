@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from alpharefine.errors import UserError
+from alpharefine.options import WEIGHTS_VARIABLE
 from alpharefine.trackers import TimeLimits, check_arguments, find_tracker, load_tracker
-from alpharefine.trackers.loading import WEIGHTS_VARIABLE
 
 TRACKER = "siamrpnpp"
 OFFICIAL = "siamrpn_r50_l234_dwxcorr/model.pth"

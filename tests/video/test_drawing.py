@@ -7,7 +7,7 @@ import pytest
 
 from alpharefine.video.drawing import BASE, MASK_COLOR, REFINED, TRUTH, BoxStyle, draw_box, draw_legend, draw_mask
 
-STYLES = [BASE, REFINED, TRUTH]
+STYLES = [BASE, REFINED, TRUTH]  # on one frame
 
 
 def blank(size: tuple[int, int] = (240, 320)) -> np.ndarray:
@@ -38,6 +38,20 @@ def test_styles_differ_in_color_and_line() -> None:
     distances = np.abs(colors[:, None] - colors[None]).sum(-1) + 1e3 * np.eye(len(colors))
     assert distances.min() > 150
     assert np.diff(np.sort(gray[:3])).min() > 20, "boxes can be told apart without color"
+
+
+@pytest.mark.parametrize("size", [(240, 320), (360, 640)], ids=str)
+def test_the_dashes_of_the_base_box_are_seen_on_small_frames(size: tuple[int, int]) -> None:
+    frame = blank(size)
+    for style in (REFINED, BASE):  # both are the same
+        draw_box(frame, np.array([60.0, 50, 200, 120]), style)
+    band = frame[47:54, 64:256].astype(int)
+    num_base, num_refined, num_dark = (
+        (np.abs(band - color).max(-1) < 40).sum() for color in (BASE.color, REFINED.color, (0, 0, 0))
+    )
+    assert num_base >= 2 * 0.3 * band.shape[1], "two rows of pixels"
+    assert num_refined >= 2 * 0.3 * band.shape[1]
+    assert num_dark <= 1.2 * (num_base + num_refined)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +90,9 @@ def test_a_mask_is_tinted_and_lets_the_frame_through() -> None:
 @pytest.mark.parametrize("size", [(16, 16), (90, 160), (240, 320), (1080, 1920)], ids=str)
 def test_a_legend_names_the_lines(size: tuple[int, int]) -> None:
     frame = blank(size)
-    draw_legend(frame, (BASE, REFINED))
+    draw_legend(frame, (BASE, REFINED), has_mask=True)
     assert (frame[0, 0] == 128 // 3).all()
     if size[0] >= 240:
-        for style in (BASE, REFINED):
-            assert (np.abs(frame.astype(int) - style.color).max(-1) < 40).any()
+        for color in (BASE.color, REFINED.color, MASK_COLOR):
+            assert (np.abs(frame.astype(int) - color).max(-1) < 40).any()
         assert (frame[size[0] // 2 :] == 128).all()

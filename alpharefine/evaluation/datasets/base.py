@@ -13,10 +13,10 @@ from typing import ClassVar, Literal, overload
 import numpy as np
 
 from alpharefine.boxes import is_valid
-from alpharefine.data.frames import first_gap, has_frames, is_foreign, list_folders
+from alpharefine.data.frames import VIDEO_SUFFIXES, first_gap, has_frames, is_foreign, list_folders
 from alpharefine.data.reader import find_root, note
 from alpharefine.data.text import read_names
-from alpharefine.errors import UserError
+from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.published import PublishedScores
 from alpharefine.options import Protocol
@@ -27,9 +27,6 @@ Scoring = Literal["one_pass", "got10k", "server", "none"]
 
 _NUM_TESTED = 50
 """Number of folders that are looked into to recognize a layout."""
-
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-"""Suffixes of video files, which are often given in place of a folder of frames."""
 
 
 class FramePaths(Sequence[Path]):
@@ -93,6 +90,18 @@ class EvaluationSequence:
     frame_paths: Sequence[Path] | None = None
     attributes: tuple[str, ...] = ()
     note: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that there is a frame for each box.
+
+        Raises:
+            SequenceError: If their numbers differ.
+        """
+        if self.frame_paths is not None and len(self.frame_paths) != len(self):
+            raise SequenceError(
+                f"Sequence {self.name}: frames and rows must agree in number, got {len(self.frame_paths)} frames and "
+                f"{len(self)} rows; correct the reader of the data set."
+            )
 
     def __len__(self) -> int:
         return len(self.truth.boxes_xywh)
@@ -255,7 +264,7 @@ def existing_folder(argument: str, folder: Path) -> Path:
         UserError: If it is not a folder.
     """
     if not folder.is_dir():
-        is_video = folder.suffix.lower() in _VIDEO_SUFFIXES and folder.is_file()
+        is_video = folder.suffix.lower() in VIDEO_SUFFIXES and folder.is_file()
         remedy = "extract the frames of the video, and give their folder" if is_video else "give an existing one"
         raise UserError(f"`{argument}`: {folder} is not a folder; {remedy}.")
     return folder
@@ -291,7 +300,7 @@ def sequence_folders(root: Path) -> list[str]:
     """
     names = list_folders(root)
     if not names:
-        videos = [path.name for path in root.iterdir() if path.suffix.lower() in _VIDEO_SUFFIXES]
+        videos = [path.name for path in root.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES]
         remedy = f"extract the frames of {videos[0]} into one" if videos else "it must have one for each sequence"
         raise UserError(f"{root} has no folders; {remedy}.")
     for path in sorted(root.iterdir()):

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from alpharefine.data.frames import has_frames, list_frames
+from alpharefine.data.frames import find_frame_folder, list_frames
 from alpharefine.data.text import read_rows
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
@@ -97,9 +97,7 @@ class FolderDataset(EvaluationDataset):
         Raises:
             UserError: If a file is missing or malformed, or there are more rows than frames.
         """
-        folder = self._folder(name) / "img"
-        if not has_frames(folder):
-            folder = self._folder(name)
+        folder = find_frame_folder(self._folder(name)) or self._folder(name)
         frames = FramePaths(folder, list_frames(folder))
         path, boxes_xywh = self._truth_file(name), self._rows(name)
         if len(boxes_xywh) == 1:
@@ -125,4 +123,4 @@ class FolderDataset(EvaluationDataset):
 
 
 def _is_sequence(folder: Path) -> bool:
-    return has_frames(folder) or has_frames(folder / "img")
+    return find_frame_folder(folder) is not None

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from alpharefine.checkpoints.files import ForeignObject, read_weight_file
 from alpharefine.checkpoints.fit import require_fit
 from alpharefine.checkpoints.state_dicts import find_state
 from alpharefine.errors import UserError
+from alpharefine.models.device import select_device
 from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.network import BoxNet, DiMPNet, TrackerBackbone
 from alpharefine.trackers.dimp.optimizers import DiMPOptimizer, FilterOptimizer, HingeOptimizer, PrDiMPOptimizer
@@ -76,9 +76,7 @@ def load(request: TrackerRequest) -> LoadedTracker:
     Raises:
         UserError: If the file cannot be read or is not of this tracker.
     """
-    (path,), device = request.weights, request.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    (path,), device = request.weights, select_device(request.device)
     if request.name == "atom":
         box_net, atom_parameters = load_atom(path).to(device), read_atom_parameters()
         return LoadedTracker(lambda _: ATOMTracker(box_net, atom_parameters))

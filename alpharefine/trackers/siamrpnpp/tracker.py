@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alpharefine.models.device import select_device
 from alpharefine.trackers.base import Track, Tracker, TrackState
 from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
 from alpharefine.trackers.siamese import AnchorGrid, context_side, cut_square, limit_box
@@ -140,5 +141,5 @@ def load(request: TrackerRequest) -> LoadedTracker:
     """
     (path,), device = request.weights, request.device
     network, variant = load_network(request.name, path), VARIANTS[request.name]
-    network.to("cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device)
+    network.to(select_device(device))
     return LoadedTracker(lambda _: SiamRPNppTracker(network, variant))

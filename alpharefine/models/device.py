@@ -1,0 +1,32 @@
+"""Choice of the torch device."""
+
+from __future__ import annotations
+
+import torch
+
+
+def select_device(name: str) -> torch.device:
+    """Return a torch device that can be used here.
+
+    Args:
+        name: Torch device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
+
+    Raises:
+        ValueError: If there is no such device.
+
+    >>> select_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # torch raises errors of half a dozen types
+        num_gpus = torch.cuda.device_count()
+        gpus = f"{num_gpus} GPU{'s' if num_gpus > 1 else ''} of CUDA" if num_gpus else "no GPU of CUDA"
+        raise ValueError(
+            f"`device` must be auto, cpu or a device of torch that this machine has, such as cuda:0, got {name!r}; "
+            f"torch finds {gpus} here."
+        ) from error
+    return device
