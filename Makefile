@@ -74,6 +74,6 @@ lock:
 	.lock-venv/bin/python -m pip install --quiet hatchling editables
 	.lock-venv/bin/python -m pip install --quiet -e '.[dev,trax]'
 	.lock-venv/bin/python -m pip freeze --all --exclude-editable | grep -v '^pip==' \
-		| sed -E -e '/^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/' -e '/^vot-trax/ s/$$/ ; platform_machine == "x86_64"/' > .lock-venv/requirements.lock
+		| sed -E -e '/^(nvidia-|cuda-|triton)/ s/$$/ ; sys_platform == "linux"/' -e '/^vot-/ s/$$/ ; platform_machine == "x86_64"/' > .lock-venv/requirements.lock
 	mv .lock-venv/requirements.lock requirements.lock
 	rm -rf .lock-venv

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from alpharefine.cli.command import UserErrorParser
-from alpharefine.cli.live import LivePair, load_live, resolve_live
+from alpharefine.cli.live import LivePair, add_live_arguments, check_live_files, load_live, resolve_live
 from alpharefine.errors import UserError, describe_exception, naming
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from alpharefine.evaluation.refined_tracker import RefinedTracker, Step
+    from alpharefine.evaluation.refined_tracker import Step
 
 RegionKind = Literal["auto", "rectangle", "mask"]
 """Kind of region that targets are taken and reported as."""
@@ -29,11 +29,6 @@ def make_parser() -> UserErrorParser:
         prog="alpharefine vot",
         description="Run a base tracker with the refiner as a TraX program, which the VOT toolkit starts.",
     )
-    parser.add_argument("--tracker", default="mil", help="base tracker (default: %(default)s)")
-    parser.add_argument("--tracker_weights", default="", help="weight files of the tracker, separated by commas")
-    parser.add_argument(
-        "--ckpt", default="ar18_cm", help="checkpoint of the refiner, or name of shipped weights (default: %(default)s)"
-    )
     parser.add_argument(
         "--region",
         choices=get_args(RegionKind),
@@ -41,12 +36,7 @@ def make_parser() -> UserErrorParser:
         help="kind of region in which targets are taken and reported; auto: masks if the target is given as a mask, "
         "else rectangles (default: %(default)s)",
     )
-    parser.add_argument(
-        "--feedback",
-        action=argparse.BooleanOptionalAction,
-        help="pass the refined box back to the tracker (default: if the tracker accepts it)",
-    )
-    parser.add_argument("--device", default="auto", help="torch device (default: the GPU if there is one)")
+    add_live_arguments(parser)
     return parser
 
 
@@ -65,15 +55,13 @@ def main(args: Sequence[str] | None = None) -> None:
         import trax
     except ImportError as error:
         raise UserError('`alpharefine vot` requires TraX; run `pip install "alpharefine[trax]"`.') from error
-    runs = resolve_live(options)
-    if runs.entry.opens_files:
+    if check_live_files(options).opens_files:
         raise UserError(f"--tracker {options.tracker} is a TraX program itself; name it in trackers.ini.")
-    pair = load_live(runs, options.device)
+    pair = load_live(resolve_live(options), options.device)
     if options.region == "mask" and not pair.settings.save_masks:
         raise UserError(f"`--region mask`: the network of {options.ckpt} has no mask head; give another checkpoint.")
-    server = trax.Server(
-        _region_formats(options.region, pair), [trax.Image.PATH, trax.Image.MEMORY, trax.Image.BUFFER], ["color"]
-    )
+    # Encoded files (`trax.Image.BUFFER`) arrive damaged in vot-trax 4.0.2.
+    server = trax.Server(_region_formats(options.region, pair), [trax.Image.PATH, trax.Image.MEMORY], ["color"])
     reason = None
     try:
         _serve(server, pair)
@@ -94,38 +82,31 @@ def _region_formats(region: RegionKind, pair: LivePair) -> list[str]:
 
 
 def _serve(server: Any, pair: LivePair) -> None:
-    """Answer requests. Each target that the client gives starts the tracker anew."""
-    import trax
+    """Answer requests. A session has one target."""
+    from trax import Region
 
     from alpharefine.boxes import is_valid
     from alpharefine.evaluation.refined_tracker import RefinedTracker
 
-    tracker: RefinedTracker | None = None
-    number, gives_masks = 0, False
-    with ExitStack() as stack:
-        while True:
-            try:
-                request = server.wait()
-            except trax.TraxException as error:
-                raise UserError(f"The TraX client ended the session ({error}).") from error
-            if request.type == trax.TraxStatus.QUIT:
+    request = _next(server)
+    if request is None:
+        return
+    if len(request.objects or ()) != 1:
+        raise UserError(f"`alpharefine vot` follows one target, got {len(request.objects or ())}; give one.")
+    target = request.objects[0][0]
+    gives_masks, box_xywh = target.type == Region.MASK, _box_of(target)
+    with closing(pair.base.open("TraX client", box_xywh[None])) as base:
+        tracker = RefinedTracker(base, pair.entry, pair.refiner, replace(pair.settings, save_masks=gives_masks))
+        with naming("Frame 1"):
+            tracker.initialize(_read(request), box_xywh)
+        server.status([(target, {})])
+        for number in count(2):
+            request = _next(server)
+            if request is None:
                 return
-            frame = _read(request.image["color"])
-            if request.type == trax.TraxStatus.INITIALIZE:
-                if len(request.objects) != 1:
-                    raise UserError(f"`alpharefine vot` follows one target, got {len(request.objects)}; give one.")
-                target = request.objects[0][0]
-                number, gives_masks = 1, target.type == trax.Region.MASK
-                box_xywh, settings = _box_of(target), replace(pair.settings, save_masks=gives_masks)
-                stack.close()
-                base = stack.enter_context(closing(pair.base.open("trax", box_xywh[None])))
-                tracker = RefinedTracker(base, pair.entry, pair.refiner, settings)
-                with naming("Frame 1"):
-                    tracker.initialize(frame, box_xywh)
-                server.status([(target, {})])
-                continue
-            assert tracker is not None, "the TraX library refuses frames before a target"
-            number += 1
+            if request.objects:
+                raise UserError("`alpharefine vot` follows one target, got another one later; start it once a target.")
+            frame = _read(request)
             with naming(f"Frame {number}"):
                 step = tracker.track(frame)
             if not is_valid(step.box_xywh):
@@ -136,21 +117,27 @@ def _serve(server: Any, pair: LivePair) -> None:
             server.status([(region, {"confidence": _confidence(step)})])
 
 
-def _read(image: Any) -> np.ndarray:
-    """Return an image of a request, ``(H, W, 3)`` RGB uint8."""
-    import cv2
+def _next(server: Any) -> Any:
+    """Return the next request, or None if the client ends the session."""
+    import trax
+
+    try:
+        request = server.wait()
+    except trax.TraxException as error:
+        raise UserError(f"The TraX client broke off the session ({error}).") from error
+    return None if request.type == trax.TraxStatus.QUIT else request
+
+
+def _read(request: Any) -> np.ndarray:
+    """Return the image of a request, ``(H, W, 3)`` RGB uint8."""
     import numpy as np
     from trax import Image
 
     from alpharefine.data.images import read_image
 
+    image = request.image["color"]
     if image.type() == Image.PATH:
         return read_image(Path(image.path()))
-    if image.type() == Image.BUFFER:
-        content = cv2.imdecode(np.frombuffer(image.buffer(), np.uint8), cv2.IMREAD_COLOR_RGB)
-        if content is None:
-            raise UserError("The TraX client sent an image that cannot be decoded; send a JPEG or PNG file.")
-        return np.asarray(content)
     pixels = np.asarray(image.array())
     if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
         raise UserError(f"The TraX client sent an image of {pixels.dtype} {pixels.shape}; send RGB or gray of 8 bits.")

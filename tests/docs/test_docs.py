@@ -48,6 +48,11 @@ def source_options(subcommand: str) -> set[str]:
     return set(re.findall(r"--([\w-]+)", text)) | {"help"}
 
 
+def example_options() -> set[str]:
+    """Options of the programs in ``examples/``."""
+    return {name for path in ROOT.glob("examples/*.py") for name in re.findall(r"--([\w-]+)", path.read_text())}
+
+
 @functools.cache
 def training_options() -> frozenset[str]:
     from pytorch_lightning import Trainer
@@ -114,6 +119,7 @@ def test_flags_of_commands_exist(page: str, line: str) -> None:
 def test_flags_in_the_text_exist(page: Path) -> None:
     known = evaluation_options() | training_options() | synthetic_options() | FOREIGN
     known |= source_options("report") | source_options("export") | source_options("check") | source_options("track")
+    known |= source_options("vot") | source_options("live") | example_options()
     assert [name for name in flags(without_blocks(page)) if name not in known] == []
 
 
