@@ -33,7 +33,7 @@ LIBRARIES = {
     "alpharefine.errors": set(),
     "alpharefine.boxes": {"numpy", "torch"},
     "alpharefine.models": {"torch", "torchvision"},
-    "alpharefine.inference": {"numpy", "torch", "onnxruntime"},
+    "alpharefine.inference": {"numpy", "torch", "onnx", "onnxruntime", "google"},
     "alpharefine.training.losses": {"torch", "torchvision"},
     "alpharefine.integrations": {"cv2", "numpy", "supervision"},
     "alpharefine.trackers": {"cv2", "numpy", "torch", "torchvision", "jsonargparse"},

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from alpharefine.checkpoints.exported import save_exported
 from alpharefine.errors import UserError, describe_exception
 from alpharefine.export.comparison import Difference, Predict, predict_with, require_agreement
-from alpharefine.export.programs import header_of, require_onnx_packages, trace, write_onnx, write_torch_export
+from alpharefine.export.programs import header_of, trace, write_onnx, write_torch_export
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.exported import (
     CROPS,
@@ -27,7 +27,7 @@ from alpharefine.inference.exported import (
     predictions_of,
     template_path,
 )
-from alpharefine.inference.onnx_backend import OnnxBackend
+from alpharefine.inference.onnx_backend import OnnxBackend, require_packages
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.models import AlphaRefineNet, HeadName
 
@@ -102,7 +102,7 @@ def save_programs(
     for each in (path, template_path(path)):
         require_free(each)
     if format_name == "onnx":
-        require_onnx_packages()
+        require_packages("onnx", "onnxscript", "onnxruntime")
     header = header_of(network, precision)
     try:
         with tempfile.TemporaryDirectory(prefix=".export", dir=path.parent) as folder:

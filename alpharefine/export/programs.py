@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from alpharefine.crops import CROP_SIZE
-from alpharefine.errors import UserError
 from alpharefine.export.networks import SearchNetwork, TemplateEncoder, at_precision
 from alpharefine.inference.exported import (
     CROPS,
@@ -85,17 +83,6 @@ def trace(network: AlphaRefineNet, precision: ExportPrecision, batch_size: int |
         traced("template", TemplateEncoder(network), template_inputs, [KERNELS]),
         traced("search", search, {CROPS: crops, KERNELS: kernels}, output_names(network.heads)),
     ]
-
-
-def require_onnx_packages() -> None:
-    """Raise an error if a package of the extra ``onnx`` is missing.
-
-    Raises:
-        UserError: If a package is missing.
-    """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"`--format onnx` requires {', '.join(missing)}; `pip install 'alpharefine[onnx]'`.")
 
 
 def write_onnx(program: Program, header: ExportHeader, path: Path) -> None:

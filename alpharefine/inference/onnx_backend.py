@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from alpharefine.inference.exported import (
 from alpharefine.models import HeadName
 from alpharefine.options import GeometryName
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _REASON_LENGTH = 200
 
@@ -42,22 +46,19 @@ class OnnxBackend:
         header: Description of the export.
 
     Raises:
-        UserError: If a file is missing or damaged, is no exported network, or the files are of different exports; if
-            ONNX Runtime is missing or does not have the device.
+        UserError: If a file is missing or damaged, is no exported network, or the files are of different exports; if a
+            package of the extra ``onnx`` is missing, or ONNX Runtime does not have the device.
     """
 
     def __init__(self, path: str | Path, device: str = "auto", num_threads: int | None = None) -> None:
         path = Path(path)
-        self._device = _resolve_device(device)
-        threads = torch.get_num_threads() if num_threads is None else num_threads
-        self._search = _open(path, self._device, threads)
-        self._template = _open(template_path(path), self._device, threads)
-        self.header = _header_of(self._search, path, "search")
-        if _header_of(self._template, template_path(path), "template") != self.header:
+        self._device, self._num_threads = _resolve_device(device), num_threads
+        self._model, self.header = _read(path, "search")
+        template, header = _read(template_path(path), "template")
+        if header != self.header:
             raise UserError(f"{template_path(path)} and {path} are of different exports; export the checkpoint again.")
-        # Without this, ONNX Runtime also computes the heads that are not requested.
-        self._options = _runtime().RunOptions()
-        self._options.only_execute_path_to_fetches = True
+        self._template = self._open(template)
+        self._search: dict[tuple[HeadName, ...], Any] = {}
 
     @property
     def geometry(self) -> GeometryName:
@@ -92,8 +93,7 @@ class OnnxBackend:
         feeds = {CROPS: np.stack(crops)}
         if self.header.takes_targets:
             feeds[TARGETS] = targets_xyxy.astype(np.float32)
-        (kernels,) = self._run(self._template, [KERNELS], feeds)
-        return list(kernels)
+        return list(self._run(self._template, feeds)[KERNELS])
 
     def predict(
         self, crops: Sequence[np.ndarray], templates: Sequence[np.ndarray], heads: Sequence[HeadName]
@@ -105,22 +105,42 @@ class OnnxBackend:
             templates: B kernels from `encode_templates`.
             heads: Heads to run.
         """
-        names = output_names(tuple(heads))
-        values = self._run(self._search, names, {CROPS: np.stack(crops), KERNELS: np.stack(templates)})
-        return predictions_of(dict(zip(names, values, strict=True)))
+        key = tuple(heads)
+        if key not in self._search:
+            self._search[key] = self._open(_with_outputs(self._model, output_names(heads)))
+        return predictions_of(self._run(self._search[key], {CROPS: np.stack(crops), KERNELS: np.stack(templates)}))
 
-    def _run(self, session: Any, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(self, session: Any, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a network. If its batch size is fixed, the batch is divided, and its last part filled up."""
+        names = [output.name for output in session.get_outputs()]
         size, num_crops = session.get_inputs()[0].shape[0], len(feeds[CROPS])
         if not isinstance(size, int):
-            outputs: list[np.ndarray] = session.run(names, feeds, self._options)
-            return outputs
+            return dict(zip(names, session.run(names, feeds), strict=True))
         parts = []
         for start in range(0, num_crops, size):
             rows = np.arange(start, start + size).clip(max=num_crops - 1)
-            part = session.run(names, {name: values[rows] for name, values in feeds.items()}, self._options)
+            part = session.run(names, {name: values[rows] for name, values in feeds.items()})
             parts.append([values[: num_crops - start] for values in part])
-        return [np.concatenate(values) for values in zip(*parts, strict=True)]
+        return {name: np.concatenate(values) for name, *values in zip(names, *parts, strict=True)}
+
+    def _open(self, model: ModelProto) -> Any:
+        """Load a network onto the device."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads() if self._num_threads is None else self._num_threads
+        kind, _, index = self._device.partition(":")
+        # TF32 would round float32 to 10 bits of mantissa.
+        cuda = (_CUDA, {"device_id": index or "0", "use_tf32": "0"})
+        providers = [_CPU] if kind == "cpu" else [cuda, _CPU]
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+        if kind == "cuda" and _CUDA not in session.get_providers():
+            raise UserError(
+                f"ONNX Runtime cannot use the device {self._device!r}: its CUDA provider does not load; install the "
+                "CUDA and cuDNN libraries that it asks for, or choose the device cpu."
+            )
+        return session
 
 
 def read_header(path: Path) -> ExportHeader:
@@ -130,24 +150,30 @@ def read_header(path: Path) -> ExportHeader:
         path: Path of the file.
 
     Raises:
-        UserError: If the file is missing or damaged, is no exported network, or ONNX Runtime is missing.
+        UserError: If the file is missing or damaged, is no exported network, or a package is missing.
     """
-    return _header_of(_open(path, "cpu", 1, optimize=False), path, "search")
+    return _read(path, "search")[1]
 
 
-def _runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(
-            "ONNX files require ONNX Runtime, which is not installed; `pip install onnxruntime` (on a GPU "
-            "onnxruntime-gpu), or give a checkpoint."
-        ) from error
-    return onnxruntime
+def require_packages(*names: str) -> None:
+    """Raise an error if a package of the extra ``onnx`` is missing.
+
+    Args:
+        names: Names of the modules.
+
+    Raises:
+        UserError: If a package is missing.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"ONNX files require {', '.join(missing)}; `pip install 'alpharefine[onnx]'`.")
 
 
 def _resolve_device(device: str) -> str:
-    has_cuda = _CUDA in _runtime().get_available_providers()
+    require_packages("onnx", "onnxruntime")
+    import onnxruntime
+
+    has_cuda = _CUDA in onnxruntime.get_available_providers()
     if device == "auto":
         return "cuda:0" if has_cuda else "cpu"
     kind, _, index = device.partition(":")
@@ -161,32 +187,31 @@ def _resolve_device(device: str) -> str:
     return device
 
 
-def _open(path: Path, device: str, num_threads: int, optimize: bool = True) -> Any:
-    """Load a network."""
-    runtime = _runtime()
+def _read(path: Path, part: PartName) -> tuple[ModelProto, ExportHeader]:
+    """Read a network and its header."""
+    require_packages("onnx", "onnxruntime")
+    import onnx
+    from google.protobuf.message import DecodeError
+
     if not path.is_file():
         raise UserError(f"No file {path}; an export consists of <name>.onnx and <name>_template.onnx in one folder.")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = num_threads, 3
-    if not optimize:
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    kind, _, index = device.partition(":")
-    # TF32 would round float32 to 10 bits of mantissa.
-    cuda = (_CUDA, {"device_id": index or "0", "use_tf32": "0"})
     try:
-        session = runtime.InferenceSession(path, options, providers=[_CPU] if kind == "cpu" else [cuda, _CPU])
-    except Exception as error:  # ONNX Runtime has a type for every status, without a common base
-        raise UserError(f"{path} cannot be read as an ONNX network ({shorten(str(error), _REASON_LENGTH)}).") from error
-    if kind == "cuda" and _CUDA not in session.get_providers():
-        raise UserError(
-            f"ONNX Runtime cannot use the device {device!r}: its CUDA provider does not load; install the CUDA and "
-            "cuDNN libraries that it asks for, or choose the device cpu."
-        )
-    return session
-
-
-def _header_of(session: Any, path: Path, part: PartName) -> ExportHeader:
-    text = session.get_modelmeta().custom_metadata_map.get(HEADER_KEY)
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        reason = shorten(str(error), _REASON_LENGTH)
+        raise UserError(f"{path} cannot be read as an ONNX network ({reason}); export the checkpoint again.") from error
+    text = next((entry.value for entry in model.metadata_props if entry.key == HEADER_KEY), None)
     if text is None:
         raise UserError(f"{path} is no file of `alpharefine export`; export a checkpoint to ONNX, and give that file.")
-    return ExportHeader.from_json(text, part, str(path))
+    return model, ExportHeader.from_json(text, part, str(path))
+
+
+def _with_outputs(model: ModelProto, names: list[str]) -> ModelProto:
+    """Return a network without the layers that the outputs do not need: ONNX Runtime computes all that it is given."""
+    import onnx
+
+    if names == [output.name for output in model.graph.output]:
+        return model
+    inputs = [each.name for each in model.graph.input]
+    return onnx.utils.Extractor(model).extract_model(inputs, names)

@@ -61,7 +61,7 @@ def naive_correlation(search: Tensor, kernel: Tensor) -> Tensor:
         ``(B, 1, H - k + 1, W - k + 1)``.
     """
     if torch.compiler.is_exporting():
-        return _correlate_by_shifts(search, kernel).sum(1, keepdim=True)
+        return _correlate_patches(search, kernel).sum(1, keepdim=True)
     batch = search.shape[0]
     return F.conv2d(search.flatten(0, 1)[None], kernel, groups=batch).transpose(0, 1)
 
@@ -77,25 +77,22 @@ def depthwise_correlation(search: Tensor, kernel: Tensor) -> Tensor:
         ``(B, C, H - k + 1, W - k + 1)``.
     """
     if torch.compiler.is_exporting():
-        return _correlate_by_shifts(search, kernel)
+        return _correlate_patches(search, kernel)
     batch, channels = search.shape[:2]
     maps = F.conv2d(search.flatten(0, 1)[None], kernel.flatten(0, 1)[:, None], groups=batch * channels)
     return maps.view(batch, channels, *maps.shape[-2:])
 
 
-def _correlate_by_shifts(search: Tensor, kernel: Tensor) -> Tensor:
-    """Compute `depthwise_correlation` as a sum over the cells of the kernel.
+def _correlate_patches(search: Tensor, kernel: Tensor) -> Tensor:
+    """Compute `depthwise_correlation` by patches of the search map.
 
     Exported programs have no convolution whose number of groups depends on the batch size.
     """
     size = kernel.shape[-1]
     height, width = (side - size + 1 for side in search.shape[-2:])
-    maps = torch.zeros_like(search[..., :height, :width])
-    for row in range(size):
-        for column in range(size):
-            shifted = search[..., row : row + height, column : column + width]
-            maps = maps + shifted * kernel[..., row : row + 1, column : column + 1]
-    return maps
+    batch, channels = search.shape[:2]
+    patches = F.unfold(search, size).view(batch, channels, size * size, height * width)
+    return (patches * kernel.flatten(2)[..., None]).sum(2).view(batch, channels, height, width)
 
 
 class ChannelGate(nn.Module):

@@ -28,8 +28,9 @@ DOCS = ROOT / "docs"
 FOREIGN = {
     *("nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"),  # torchrun
     *("nodes", "ntasks-per-node", "gpus-per-node"),  # srun
+    *("onnx", "saveEngine", "minShapes", "optShapes", "maxShapes", "fp16", "stronglyTyped"),  # trtexec
 }
-"""Options of launchers."""
+"""Options of other programs."""
 
 COMMON = {"help", "config", "print_config"}
 
@@ -82,6 +83,8 @@ def options_of(line: str) -> Set[str]:
         return evaluation_options()
     if re.search(r"alpharefine(\.cli)? train|train\.py", line):
         return training_options() | FOREIGN
+    if line.startswith("trtexec"):
+        return FOREIGN
     found = re.search(r"alpharefine(\.cli)? (\w+)", line)
     return source_options(found[2]) if found else set()
 
