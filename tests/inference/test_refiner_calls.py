@@ -252,6 +252,12 @@ def test_no_boxes_and_an_array_of_frames() -> None:
     np.testing.assert_allclose([refinement.box_xywh for refinement in found], [BOX, BOX])
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(ValueError, match=rf"`device` must be auto, cpu or a device of torch .*, got '{device}'"):
+        Refiner.from_network(KnownNetwork([0, 0, 1, 1]), device)  # type: ignore[arg-type]
+
+
 def test_an_unknown_precision() -> None:
     with pytest.raises(ValueError, match="`precision` must be one of auto, 32, 16, bf16, got 'fp16'"):
         Refiner.from_network(KnownNetwork([0, 0, 1, 1]), "cpu", precision="fp16")  # type: ignore[arg-type]
