@@ -57,10 +57,13 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_live_files(options: argparse.Namespace) -> TrackerEntry:
-    """Check tracker and checkpoint as far as this needs no torch, and return the entry of the tracker.
+    """Check the options that can be checked before torch is imported.
 
     Args:
         options: Values of the options of `add_live_arguments`.
+
+    Returns:
+        Registry entry of the tracker.
 
     Raises:
         UserError: If the tracker is unknown or runs only in an evaluation, or a file is missing.

@@ -41,7 +41,7 @@ def make_parser() -> UserErrorParser:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Answer the requests of a TraX client until it ends the session.
+    """Run base tracker and refiner as a TraX program.
 
     Args:
         args: Arguments; those of the process by default.

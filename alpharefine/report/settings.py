@@ -1,4 +1,4 @@
-"""How the scores of a report were obtained: the recorded settings of every tracker."""
+"""Settings of every tracker of a report."""
 
 from __future__ import annotations
 

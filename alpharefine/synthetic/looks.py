@@ -25,7 +25,7 @@ _MAX_ZOOM = 1.5
 
 
 class Look(Protocol):
-    """What one video is made of."""
+    """Appearance of one video."""
 
     @property
     def target_class(self) -> str:
@@ -86,20 +86,40 @@ class DrawnLook:
         self._target = Palette.apart_from(rng, self._background)
 
     def target(self, rng: np.random.Generator, half_size: float, stretch: float) -> Sprite:
-        """Draw the target, see `Look.target`."""
+        """Draw the target.
+
+        Args:
+            rng: Random generator.
+            half_size: Half the geometric mean of the sides, in frame pixels.
+            stretch: Factor of the width, and inverse factor of the height.
+        """
         return Sprite.draw(rng, self.target_class, (half_size * stretch, half_size / stretch), self._target)
 
     def first_angle(self, rng: np.random.Generator) -> float:
-        """Draw any angle."""
+        """Draw any angle.
+
+        Args:
+            rng: Random generator.
+        """
         return rng.uniform(0, 2 * np.pi)
 
     def occluder(self, rng: np.random.Generator, half_size: tuple[float, float]) -> Sprite:
-        """Draw a rectangle or polygon, see `Look.occluder`."""
+        """Draw a rectangle or polygon.
+
+        Args:
+            rng: Random generator.
+            half_size: Half the width and half the height in frame pixels.
+        """
         palette = Palette.draw(rng, self._target.hue + rng.uniform(0.25, 0.75), rng.uniform(0.2, 0.85))
         return _draw_occluder(rng, half_size, palette)
 
     def background(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """Draw the background, see `Look.background`."""
+        """Draw the background.
+
+        Args:
+            rng: Random generator.
+            size: Height and width in pixels.
+        """
         return draw_background(rng, size, self._background)
 
 
@@ -118,24 +138,44 @@ class PhotoLook:
         others = [name for name in _BACKGROUNDS if name != _CUTOUTS[self.target_class]]
         self._background, self._occluder = (str(name) for name in rng.permutation(others)[:2])
 
-    def target(self, rng: np.random.Generator, half_size: float, stretch: float) -> Sprite:  # noqa: ARG002 - signature of Look
-        """Return the object in its own proportions, stretched a little, see `Look.target`."""
+    def target(self, rng: np.random.Generator, half_size: float, stretch: float) -> Sprite:  # noqa: ARG002 - shared signature
+        """Return the object in its own proportions, stretched a little.
+
+        Args:
+            rng: Random generator.
+            half_size: Half the geometric mean of the sides, in frame pixels.
+            stretch: Factor of the width, and inverse factor of the height.
+        """
         picture = _read(f"{self.target_class}.webp")
         height, width = picture.shape[:2]
         ratio = np.sqrt(width / height) * stretch**0.5
         return Sprite.cut_out(picture, (half_size * ratio, half_size / ratio))
 
     def first_angle(self, rng: np.random.Generator) -> float:
-        """Draw an angle of up to 17 degrees."""
+        """Draw an angle of up to 17 degrees.
+
+        Args:
+            rng: Random generator.
+        """
         return rng.uniform(-0.3, 0.3)
 
     def occluder(self, rng: np.random.Generator, half_size: tuple[float, float]) -> Sprite:
-        """Cut a rectangle or polygon out of a photograph, see `Look.occluder`."""
+        """Cut a rectangle or polygon out of a photograph.
+
+        Args:
+            rng: Random generator.
+            half_size: Half the width and half the height in frame pixels.
+        """
         sprite = _draw_occluder(rng, half_size, Palette.draw(rng, 0.0, 0.5))
         return replace(sprite, texture=_cover(rng, self._occluder, (sprite.alpha.shape[0], sprite.alpha.shape[1])))
 
     def background(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """Cut the background out of a photograph, see `Look.background`."""
+        """Cut the background out of a photograph.
+
+        Args:
+            rng: Random generator.
+            size: Height and width in pixels.
+        """
         return _cover(rng, self._background, size)
 
 
