@@ -2,7 +2,7 @@
 # make demo-train   trains a small network from random weights on generated video and evaluates it
 # make test   lint, types, tests
 # make faults   trainings and evaluations killed at random moments
-# make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200)
+# make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200), then a quality head
 # make exhaustive   further golden traces, trainings of all parts of the network, more trackers in the closed loop
 # make mutants   changes one expression at a time in the code that computes, lists the changes that no test notices, fails above a tenth
 # All install into .venv first; an install is found again until the lock or the project file changes.
@@ -66,7 +66,7 @@ demo-train: install
 
 train-weights: install
 	$(RUN) train.py --config ar18_store.yaml --data.root $(DATA) --model.backbone_weights $(BACKBONE_WEIGHTS) --wandb off
-	$(RUN) train.py --config ar18_store.yaml --config ar18_quality.yaml --name ar18_quality --data.root $(DATA) --wandb off
+	$(RUN) train.py --config ar18_store.yaml --config overlays/ar18_quality.yaml --name ar18_quality --data.root $(DATA) --wandb off
 
 lock:
 	rm -rf .lock-venv

@@ -202,9 +202,10 @@ def _track(
         tracker = RefinedTracker(base, pair.entry, pair.refiner, settings)
         with naming(f"{source.name}, frame 1"):
             tracker.initialize(first.pixels.copy(), first_xywh)  # a tracker may draw on its frame
+        video = VideoWriter(files.video)
         start = perf_counter()
         stack.callback(lambda: _report(files, len(boxes_xywh) // 8, perf_counter() - start, options.tracker, tracker))
-        writer = stack.enter_context(VideoWriter(files.video))
+        writer = stack.enter_context(video)
         progress = stack.enter_context(tqdm(total=num_frames, unit=" frames", desc=source.name))
         view = stack.enter_context(LiveView()) if options.show else None
         try:

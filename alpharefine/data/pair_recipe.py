@@ -45,16 +45,16 @@ class BoxJitter:
         spread = draw.normal(num, 1, std=self.spread).exp().clamp(max=2.5)
         size = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
         center = (boxes_xyxy[:, 2:] + boxes_xyxy[:, :2]) / 2
-        most_center, most_scale, most_aspect = self.limits
-        scale = (draw.normal(num, 1, std=self.scale) * spread).clamp(-most_scale, most_scale)
-        aspect = (draw.normal(num, 1, std=self.aspect) * spread).clamp(-most_aspect, most_aspect)
-        shift = (draw.normal(num, 2, std=self.center) * spread).clamp(-most_center, most_center)
+        max_center, max_scale, max_aspect = self.limits
+        scale = (draw.normal(num, 1, std=self.scale) * spread).clamp(-max_scale, max_scale)
+        aspect = (draw.normal(num, 1, std=self.aspect) * spread).clamp(-max_aspect, max_aspect)
+        shift = (draw.normal(num, 2, std=self.center) * spread).clamp(-max_center, max_center)
         half = (size * torch.cat([scale + aspect, scale - aspect], 1).exp()).clamp(min=4) / 2
         middle = center + shift * size
         return torch.cat([middle - half, middle + half], dim=1)
 
 
-_FAR = (2.0, 1.2, 0.6)
+_FAR = (2.0, 1.2, 0.6)  # chosen by hand, as the errors below
 
 DRIFT = BoxJitter(0.25, 0.4, 0.2, spread=0.0, limits=_FAR)
 """Errors of a tracker that drifts: the target is partly in the search region, or much smaller than expected."""

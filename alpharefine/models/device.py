@@ -27,6 +27,6 @@ def select_device(name: str) -> torch.device:
         gpus = f"{num_gpus} GPU{'s' if num_gpus > 1 else ''} of CUDA" if num_gpus else "no GPU of CUDA"
         raise ValueError(
             f"`device` must be auto, cpu or a device of torch that this machine has, such as cuda:0, got {name!r}; "
-            f"torch finds {gpus} here."
+            f"torch finds {gpus} here, and says: {str(error).splitlines()[0]}"
         ) from error
     return device

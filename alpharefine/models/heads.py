@@ -337,7 +337,7 @@ class QualityHead(nn.Module):
     """
 
     width = 64
-    _num_numbers = 6
+    _num_scalars = 6
 
     def __init__(self, in_channels: int, crop_size: int) -> None:
         super().__init__()
@@ -345,7 +345,7 @@ class QualityHead(nn.Module):
         widths = (in_channels + 2, self.width, self.width)
         self.layers = nn.Sequential(*(nn.Sequential(*conv_norm_relu(a, b, 3)) for a, b in pairwise(widths)))
         self.linear = nn.Sequential(
-            nn.Linear(2 * self.width + self._num_numbers, self.width), nn.ReLU(inplace=True), nn.Linear(self.width, 1)
+            nn.Linear(2 * self.width + self._num_scalars, self.width), nn.ReLU(inplace=True), nn.Linear(self.width, 1)
         )
 
     def forward(self, fused: Tensor, corners: Corners) -> Tensor:
@@ -429,7 +429,7 @@ def _heat_and_entropy(corners: Corners) -> tuple[Tensor, Tensor]:
     """
     heat = corners.heat
     if not heat.shape[1]:
-        return heat.new_zeros(len(heat), 1, *heat.shape[2:]), heat.new_zeros(len(heat))
+        return heat.new_zeros(heat.shape[0], 1, *heat.shape[2:]), heat.new_zeros(heat.shape[0])
     cells = heat.shape[-2] * heat.shape[-1]
     entropy = -torch.special.xlogy(heat, heat).sum((2, 3)).mean(1) / math.log(cells)
     return (heat.mean(1, keepdim=True) * cells).log1p(), entropy

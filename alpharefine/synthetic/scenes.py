@@ -233,7 +233,7 @@ def generate_crowd(
 
     Args:
         seed: Random seed, at least 0.
-        num_objects: Number of objects, 1 to 255.
+        num_objects: Number of objects, 1 to 255, at most one per cell of 48 x 48 pixels.
         num_frames: Number of frames, at least 1.
         frame_size: Height and width in pixels, at least 48 each.
 
@@ -248,6 +248,11 @@ def generate_crowd(
     rng = np.random.default_rng([_CROWD_STREAM, seed])
     num_columns = math.ceil(math.sqrt(num_objects))
     cell = (frame_size[0] / math.ceil(num_objects / num_columns), frame_size[1] / num_columns)
+    if min(cell) < _MIN_SIDE:
+        raise UserError(
+            f"Synthetic data: {num_objects} objects in a frame of {frame_size[0]} x {frame_size[1]} pixels leave each less "
+            f"than {_MIN_SIDE} pixels; give fewer objects or a larger frame."
+        )
     looks = [LOOKS["photos"](rng, index) for index in range(num_objects)]
     actors = []
     for index, look in enumerate(looks):

@@ -127,6 +127,8 @@ class RefineTask(pl.LightningModule):
         self._frozen = [name for name in existing if name not in self._trained]
         for module in self._frozen_modules():
             module.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.network.parameters()):
+            raise UserError("`model.frozen_stages` and `model.trained_parts` leave no weight to train; change one.")
 
     def _frozen_modules(self) -> list[nn.Module]:
         num_stages = self.hparams["frozen_stages"] + 1
@@ -229,7 +231,7 @@ class RefineTask(pl.LightningModule):
         if prediction.corners is not None and prediction.quality_logits is not None and "quality_head" in self._trained:
             boxes_xyxy = prediction.corners.crop_xyxy
             losses["quality"] = quality_loss(prediction.quality_logits, boxes_xyxy, batch.target_xyxy)
-        if prediction.mask_logits is not None:
+        if prediction.mask_logits is not None and self._trains("mask"):
             count = batch.has_mask.sum().float()
             mean_count = self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
             num_masks = mean_count.clamp(min=1 / self.trainer.world_size)

@@ -51,3 +51,14 @@ class TestRunCommand:
     def test_our_own_faults_are_not_hidden(self, error) -> None:
         with pytest.raises(type(error)):
             run_command(failing(error))
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch, given, expected) -> None:
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    seen = []
+    assert run_command(lambda: seen.append(os.environ["OMP_WAIT_POLICY"])) == 0
+    assert seen == [expected]

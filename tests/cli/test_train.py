@@ -16,12 +16,24 @@ from alpharefine.cli.configs import CONFIGS
 from alpharefine.cli.train import HELP, main
 from alpharefine.errors import UserError
 from alpharefine.training.checkpoint_io import WholeCheckpointIO
+from datamodules import CropStoreDataModule
 from tests.training_runs import arguments, run
 
 CONFIG_NAMES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 
 
 class TestConfiguration:
+    def test_the_overlay_of_the_quality_head(self, not_fitted, tmp_path, monkeypatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        cpu = ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--wandb", "off"]
+        files = ["--config", "ar18_store.yaml", "--config", "overlays/ar18_quality.yaml"]
+        main([*files, "--init_from", "ar18_cm", "--data.root", str(tmp_path), *cpu])
+        ((task, data, _),) = not_fitted
+        assert isinstance(data, CropStoreDataModule)
+        assert (data.recipe.drift_share, data.recipe.lost_share, data.recipe.max_gap) == (0.3, 0.2, 16)
+        trained = {name for name, parameter in task.network.named_parameters() if parameter.requires_grad}
+        assert trained == {name for name, _ in task.network.named_parameters() if name.startswith("quality_head.")}
+
     @pytest.mark.parametrize("name", CONFIG_NAMES)
     def test_every_configuration_builds(self, name, not_fitted, tmp_path, monkeypatch) -> None:
         monkeypatch.chdir(tmp_path)

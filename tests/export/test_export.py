@@ -161,7 +161,7 @@ def test_a_fixed_batch_in_16_bits_of_a_sliding_neck(tmp_path: Path) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("corner_head", get_args(CornerHeadName))
 def test_every_corner_head_in_onnx(corner_head: CornerHeadName, tmp_path: Path) -> None:
-    network = random_network(heads=("corner",), corner_head=corner_head)
+    network = random_network(heads=("corner",), corner_head=corner_head, quality_head="convolutions")
     assert files.save_programs(network, tmp_path / "a.onnx", "onnx").box_px < 0.01
 
 

@@ -237,7 +237,12 @@ class TestCrowd:
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
-        [((-1, 2), "`seed`"), ((0, 0), "`num_objects` must be at least 1"), ((0, 256), "at most 255, got 256")],
+        [
+            ((-1, 2), "`seed`"),
+            ((0, 0), "`num_objects` must be at least 1"),
+            ((0, 256), "at most 255, got 256"),
+            ((0, 60), "leave each less than 48 pixels"),
+        ],
     )
     def test_bad_arguments(self, arguments: tuple[int, int], message: str) -> None:
         with pytest.raises(UserError, match=message):
