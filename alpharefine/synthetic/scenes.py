@@ -250,8 +250,8 @@ def generate_crowd(
     cell = (frame_size[0] / math.ceil(num_objects / num_columns), frame_size[1] / num_columns)
     if min(cell) < _MIN_SIDE:
         raise UserError(
-            f"Synthetic data: {num_objects} objects in a frame of {frame_size[0]} x {frame_size[1]} pixels leave each less "
-            f"than {_MIN_SIDE} pixels; give fewer objects or a larger frame."
+            f"Synthetic data: {num_objects} objects in a frame of {frame_size[0]} x {frame_size[1]} pixels leave each "
+            f"less than {_MIN_SIDE} pixels; give fewer objects or a larger frame."
         )
     looks = [LOOKS["photos"](rng, index) for index in range(num_objects)]
     actors = []

@@ -141,11 +141,12 @@ def test_evaluation_commands_are_parsed(page: str, line: str, tmp_path: Path, mo
 def test_configurations_exist_and_are_listed() -> None:
     configs = ROOT / "configs"
     training, evaluation = ({path.name for path in folder.glob("*.yaml")} for folder in (configs, configs / "evaluate"))
+    overlays = {f"overlays/{path.name}" for path in (configs / "overlays").glob("*.yaml")}
     for page in PAGES:
         for name in re.findall(r"(?<![\w/])(\w+\.yaml)\b", page.read_text(encoding="utf-8")):
             assert name in training | evaluation | OTHER_YAML, f"{page.name} names {name}"
     listed = {row[0].strip("`") for row in rows(section(DOCS / "training.md", "Configurations"))}
-    assert listed == training - {"base.yaml"}
+    assert listed == training - {"base.yaml"} | overlays
     listed = {row[0].strip("`") for row in rows(section(DOCS / "evaluation.md", "Published rows"))}
     assert listed == evaluation
 
