@@ -13,13 +13,20 @@ from alpharefine.errors import UserError
 from alpharefine.evaluation import settings
 from alpharefine.evaluation.config import EvaluationConfig, RefinerConfig, RunConfig, TrackerConfig
 from alpharefine.evaluation.settings import RefinementSettings, resolve_runs
+from alpharefine.inference.options import resolve_precision
+from alpharefine.options import ComputePrecision
 
 
 @pytest.fixture(autouse=True)
 def network(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Network in place of a checkpoint's."""
+    """Configuration of the network in place of a checkpoint's."""
     network = SimpleNamespace(geometry="exact", heads=("corner",))
-    monkeypatch.setattr(settings, "load_checkpoint", lambda *_: SimpleNamespace(network=network))
+
+    def resolve(precision: ComputePrecision, device_type: str) -> ComputePrecision:
+        return resolve_precision(precision, device_type, network.geometry)
+
+    loaded = SimpleNamespace(config=network, resolve_precision=resolve)
+    monkeypatch.setattr(settings, "load_network", lambda *_: loaded)
     return network
 
 
