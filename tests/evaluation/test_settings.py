@@ -13,15 +13,21 @@ from alpharefine.errors import UserError
 from alpharefine.evaluation import settings
 from alpharefine.evaluation.config import EvaluationConfig, RefinerConfig, RunConfig, TrackerConfig
 from alpharefine.evaluation.settings import RefinementSettings, resolve_runs
+from alpharefine.inference.options import resolve_precision
+from alpharefine.options import ComputePrecision
 
 
 @pytest.fixture(autouse=True)
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Network in place of a checkpoint's."""
+    """Configuration of the network in place of a checkpoint's."""
     network = SimpleNamespace(geometry="exact", heads=("corner",), quality_head="none")
+
+    def resolve(precision: ComputePrecision, device_type: str) -> ComputePrecision:
+        return resolve_precision(precision, device_type, network.geometry)
+
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").touch()
-    loaded = SimpleNamespace(config=network, resolve_precision=lambda precision, _: precision.replace("auto", "32"))
+    loaded = SimpleNamespace(config=network, resolve_precision=resolve)
     monkeypatch.setattr(settings, "load_network", lambda *_: loaded)
     return network
 
