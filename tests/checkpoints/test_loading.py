@@ -85,6 +85,7 @@ def test_exported_files_keep_their_header(tmp_path: Path, task: RefineTask) -> N
             "mask_head": "pyramid",
             "geometry": "exact",
             "spatial_attention": "none",
+            "quality_head": "none",
         },
     }
     loaded = load_checkpoint(path)

@@ -170,7 +170,7 @@ def test_every_part_runs_in_double_precision(parts: dict[str, Any]) -> None:
     with torch.no_grad():
         for dtype in (torch.float32, torch.float64):
             network.to(dtype)
-            (crop_xyxy, _), logits = network(search, network.encode_template(template))
+            (crop_xyxy, _), logits, _ = network(search, network.encode_template(template))
             assert (crop_xyxy.dtype, logits.dtype) == (dtype, dtype)
             found.append((crop_xyxy.double(), logits.double()))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-2)

@@ -258,12 +258,10 @@ def test_no_network(tmp_path, data_root, mode, code) -> None:
     environment = {"WANDB_BASE_URL": url, "WANDB_API_KEY": "0" * 40, "HOME": str(tmp_path)}
     one_step = {"trainer__limit_train_batches": 1, "trainer__limit_val_batches": 1, "trainer__max_epochs": 1}
     command = (str(PROJECT / "train.py"), *arguments(data_root, tmp_path, wandb=mode, **one_step))
-    start = time.monotonic()
     done = run(*command, cwd=tmp_path, **environment)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     if mode == "online":
-        assert time.monotonic() - start < 45  # most of it is the import of torch and wandb
         assert done.stderr.splitlines()[-1].startswith(f"error: `--wandb online`: no answer from {url}")
     else:
         assert f"wandb: no answer from {url}" in done.stderr
