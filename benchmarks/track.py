@@ -20,6 +20,7 @@ import torch
 
 from alpharefine import Refiner
 from alpharefine.models import AlphaRefineNet, NetworkConfig
+from alpharefine.models.folding import fold_batch_norms
 from alpharefine.trackers import Tracker, TrackState
 from alpharefine.trackers.dimp.atom import ATOMTracker
 from alpharefine.trackers.dimp.loading import NETWORKS
@@ -27,7 +28,7 @@ from alpharefine.trackers.dimp.network import BoxNet, DiMPNet
 from alpharefine.trackers.dimp.parameters import read_atom_parameters, read_parameters
 from alpharefine.trackers.dimp.tracker import DiMPTracker
 from alpharefine.trackers.siamrpnpp import VARIANTS, SiamRPNppTracker, Variant
-from alpharefine.trackers.siamrpnpp.network import SiamRPNpp, fold_batch_norms
+from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
 
 Network = TypeVar("Network", bound=BoxNet)
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ import torch
 from alpharefine.synthetic import write_coco, write_got10k, write_lasot, write_mask_video, write_saliency
 from alpharefine.training.task import RefineTask
 from datamodules import CropStoreDataModule, PairDataModule
+
+# The precision `auto` is 32 on any CPU, so that tests compare boxes closely.
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
 
 
 @pytest.fixture(scope="session")

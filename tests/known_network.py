@@ -30,6 +30,10 @@ class KnownNetwork(nn.Module):
         self.templates: list[Tensor] = []
         self.calls: list[tuple[Tensor, Tensor, tuple[str, ...]]] = []
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> KnownNetwork:
+        """The refiner runs a copy; this is to be the network that records."""
+        return self
+
     def encode_template(self, templates: Tensor, _target_xyxy: Tensor) -> Tensor:
         self.templates.append(templates)
         return templates.float().mean(dim=(2, 3))

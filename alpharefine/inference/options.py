@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alpharefine.options import BoxSource, ComputePrecision
@@ -12,22 +14,43 @@ if TYPE_CHECKING:
     from alpharefine.options import GeometryName
 
 
-def resolve_precision(precision: ComputePrecision, device_type: str, geometry: GeometryName) -> ComputePrecision:
-    """Resolve ``auto`` to ``16`` on a CUDA device in the geometry ``exact``, else to ``32``.
+CPU_INFO = Path("/proc/cpuinfo")
+"""File of Linux that lists the instruction sets of the CPU. Elsewhere it is missing, and ``auto`` is ``32``."""
 
-    The original's geometries always use 32 bits, to reproduce the original's boxes.
+_BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
+
+_ISAS_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+"""Values of oneDNN's variable that leave bfloat16 to emulation."""
+
+
+def resolve_precision(precision: ComputePrecision, device_type: str, geometry: GeometryName) -> ComputePrecision:
+    """Resolve ``auto`` to the fastest precision whose boxes stay close to those of ``32``.
+
+    In the geometry ``exact`` this is ``16`` on a CUDA device, and ``bf16`` on a CPU with instructions for it. Otherwise
+    it is ``32``: the original's geometries reproduce the original's boxes.
 
     Args:
         precision: Floating-point precision, or ``auto``.
         device_type: Type of the device, such as ``cpu`` or ``cuda``.
         geometry: Crop geometry of the network.
 
-    >>> [resolve_precision("auto", *where) for where in (("cuda", "exact"), ("cuda", "original"), ("cpu", "exact"))]
+    >>> [resolve_precision("auto", *where) for where in (("cuda", "exact"), ("cuda", "original"), ("cpu", "original"))]
     ['16', '32', '32']
     """
     if precision != "auto":
         return precision
-    return "16" if device_type == "cuda" and geometry == "exact" else "32"
+    if geometry != "exact":
+        return "32"
+    if device_type == "cuda":
+        return "16"
+    return "bf16" if device_type == "cpu" and _computes_bfloat16() else "32"
+
+
+def _computes_bfloat16() -> bool:
+    """Return True if oneDNN, the library of PyTorch's convolutions, has instructions for bfloat16 on this CPU."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper() in _ISAS_WITHOUT_BFLOAT16 or not CPU_INFO.is_file():
+        return False
+    return not _BFLOAT16_FLAGS.isdisjoint(CPU_INFO.read_text(encoding="utf-8", errors="replace").split())
 
 
 def resolve_box_head(box_from: BoxSource, heads: Collection[HeadName]) -> HeadName:

@@ -120,7 +120,7 @@ class Refiner:
         """Build a refiner that runs a network in PyTorch.
 
         Args:
-            network: Network to run. It is moved to the device and set to evaluation mode.
+            network: Network to run. A copy of it in evaluation mode is used.
             device: Torch device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
             precision: Floating-point precision, see `TorchBackend`.
             box_from: Head that the box is taken from, see `Refiner`.

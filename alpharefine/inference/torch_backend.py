@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import get_args
@@ -14,6 +15,7 @@ from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.options import resolve_precision
 from alpharefine.models import AlphaRefineNet, HeadName, Prediction
 from alpharefine.models.device import select_device
+from alpharefine.models.folding import fold_batch_norms
 from alpharefine.models.precision import full_float32
 from alpharefine.options import ComputePrecision, GeometryName
 
@@ -24,10 +26,10 @@ class TorchBackend:
     """An `InferenceBackend` that runs the network in PyTorch.
 
     Args:
-        network: Network to run. It is moved to the device and set to evaluation mode.
+        network: Network to run. A copy in evaluation mode, with folded batch norms, is moved to the device.
         device: Torch device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
-        precision: Floating-point precision. ``auto`` is ``16`` on a GPU in the geometry ``exact``, else ``32``. ``32``
-            disables TF32. The correlation always runs in 32 bits.
+        precision: Floating-point precision. ``auto``: see `resolve_precision`. ``32`` disables TF32. The correlation
+            always runs in 32 bits.
 
     Raises:
         ValueError: If the precision is unknown, or there is no such device.
@@ -41,7 +43,9 @@ class TorchBackend:
             )
         self._device = select_device(device)
         self._precision = resolve_precision(precision, self._device.type, network.geometry)
-        self._network = network.to(self._device).eval()
+        self._network = copy.deepcopy(network).eval()
+        fold_batch_norms(self._network)
+        self._network.to(self._device, memory_format=torch.channels_last)
 
     @property
     def geometry(self) -> GeometryName:

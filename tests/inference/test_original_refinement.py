@@ -65,9 +65,9 @@ def outcome(
     """Return the network's outputs and the refinements of all cases."""
     assert checksum(golden_state(golden, f"{model}_cm").values()) == expected[f"{model}/weights_crc32"]
     network = golden_network(golden, f"{model}_cm")
-    refiner = Refiner.from_network(network, device="cpu")
     predictions: list[Prediction] = []
     network.register_forward_hook(lambda *args: predictions.append(args[-1]))
+    refiner = Refiner.from_network(network, device="cpu")
     first = {sequence: expected["sequence"].tolist().index(sequence) for sequence in "ab"}
     templates = {
         sequence: refiner.encode_template(cases[i].template_frame, cases[i].template_xywh)

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from alpharefine import Refiner, Template
+from alpharefine.inference import options
+from alpharefine.inference.options import resolve_precision
 from alpharefine.models import AlphaRefineNet, NetworkConfig
 from alpharefine.options import GeometryName
 from tests.known_network import BOX, FRAME, KnownNetwork, started
@@ -341,3 +343,30 @@ def test_the_reason_of_a_failure() -> None:
     assert found.refine(FRAME, np.array([5000.0, 80, 40, 30])).failure == "outside"
     empty = started(KnownNetwork(mask_prob=np.full((256, 256), 0.1)))
     assert empty.refine(FRAME, BOX).failure == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "expected"),
+    [
+        ("fpu avx512f avx512_bf16 amx_bf16", None, "bf16"),
+        ("fpu avx512f avx512_bf16", "ALL", "bf16"),
+        ("fpu avx512f avx512_bf16", "AVX512_CORE_BF16", "bf16"),
+        ("fpu avx512f avx512_bf16", "avx512_core", "32"),
+        ("fpu avx2", None, "32"),
+        (None, None, "32"),
+    ],
+    ids=["amx", "avx512", "allowed", "forbidden", "no_units", "no_linux"],
+)
+def test_auto_is_bfloat16_where_the_processor_computes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, limit: str | None, expected: str
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(f"model name\t: A processor\nflags\t\t: {flags}\n")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.setattr(options, "CPU_INFO", cpuinfo)
+    assert resolve_precision("auto", "cpu", "exact") == expected
+    assert resolve_precision("auto", "cpu", "original") == "32"
+    assert resolve_precision("auto", "mps", "exact") == "32"

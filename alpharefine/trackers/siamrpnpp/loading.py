@@ -12,7 +12,8 @@ from torch import Tensor
 from alpharefine.checkpoints.files import read_weight_file
 from alpharefine.checkpoints.fit import require_fit
 from alpharefine.checkpoints.state_dicts import find_state
-from alpharefine.trackers.siamrpnpp.network import SiamRPNpp, fold_batch_norms
+from alpharefine.models.folding import fold_batch_norms
+from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
 from alpharefine.trackers.siamrpnpp.variants import VARIANTS, Variant
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alpharefine.models.correlation import depthwise_correlation
 from alpharefine.trackers.siamrpnpp.backbones import BACKBONES, BackboneName
@@ -202,19 +201,3 @@ class SiamRPNpp(nn.Module):
 def _combine(levels: Sequence[Tensor], weight: Tensor | None) -> Tensor:
     stacked = torch.stack(list(levels))  # (L, B, C, S, S)
     return stacked.mean(0) if weight is None else torch.einsum("l...,l->...", stacked, weight.softmax(0))
-
-
-def fold_batch_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it, which saves time without changing the result.
-
-    Args:
-        module: Module in evaluation mode, whose batch norms directly follow their convolutions; it is changed in place.
-    """
-    previous: tuple[str, nn.Module] = ("", module)
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and isinstance(previous[1], nn.Conv2d):
-            setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
-            setattr(module, name, nn.Identity())
-        else:
-            fold_batch_norms(child)
-        previous = (name, child)

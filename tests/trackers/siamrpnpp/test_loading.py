@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from alpharefine.errors import UserError
+from alpharefine.models.folding import fold_batch_norms
 from alpharefine.trackers import load_tracker
 from alpharefine.trackers.siamrpnpp import VARIANTS
 from alpharefine.trackers.siamrpnpp.loading import load_network
-from alpharefine.trackers.siamrpnpp.network import SiamRPNpp, fold_batch_norms
+from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
 
 from .random_files import random_state, save_random
 

@@ -1,0 +1,96 @@
+"""All benchmarks that this machine can run, in one table: ``python -m benchmarks [NAME ...] [--quick] [--output FILE]``.
+
+Each benchmark measures a path and its reference alternately in one run. ``--quick`` takes a few calls of each, which
+shows that the benchmarks run; its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from benchmarks.rows import Row
+
+NAMES = ("refine", "train_step", "score", "replay", "detections", "track")
+"""Modules of this package with a function `measure`."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Measure, print and write.
+
+    Args:
+        args: Words of the command line in place of those of this process.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"Benchmarks to run, of {', '.join(NAMES)}.")
+    parser.add_argument("--quick", action="store_true", help="Take a few calls only.")
+    parser.add_argument("--output", type=Path, help="JSON file to write.")
+    options = parser.parse_args(args)
+    unknown = set(options.names) - set(NAMES)
+    if unknown:
+        parser.error(f"no benchmark {sorted(unknown)[0]}; there are {', '.join(NAMES)}.")
+    names = options.names or NAMES
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+    machine = describe_machine()
+    print(", ".join(f"{key}: {value}" for key, value in machine.items()), flush=True)
+    rows: dict[str, list[Row]] = {}
+    for name in names:
+        start = perf_counter()
+        rows[name] = import_module(f"benchmarks.{name}").measure(options.quick)
+        print(f"{name}: {perf_counter() - start:.0f} s", flush=True)
+    print(table([row for each in rows.values() for row in each]))
+    if options.output is not None:
+        content = {"machine": machine, "quick": options.quick, "rows": {n: [*map(as_json, r)] for n, r in rows.items()}}
+        options.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "cpu": torch.cpu.get_capabilities()["cpu_name"],  # type: ignore[attr-defined]
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """Return a row with its ratio.
+
+    Args:
+        row: Row of the table.
+    """
+    return {**asdict(row), "ratio": row.ratio}
+
+
+def table(rows: list[Row]) -> str:
+    """Return rows as a Markdown table.
+
+    Args:
+        rows: Rows of the table.
+    """
+    lines = ["| | unit | reference | ours | ratio | |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        reference = "" if row.reference is None else f"{row.reference:.4g}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        lines.append(f"| {row.name} | {row.unit} | {reference} | {row.value:.4g} | {ratio} | {row.note} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
