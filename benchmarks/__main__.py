@@ -1,4 +1,4 @@
-"""All benchmarks that this machine can run, in one table: ``python -m benchmarks [NAME ...] [--quick] [--output FILE]``.
+"""Benchmarks that this machine can run, in one table: ``python -m benchmarks [NAME ...] [--quick] [--output FILE]``.
 
 Each benchmark measures a path and its reference alternately in one run. ``--quick`` takes a few calls of each, which
 shows that the benchmarks run; its figures mean nothing.
@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.rows import Row
 
-NAMES = ("refine", "train_step", "score", "replay", "detections", "track")
+NAMES = ("refine", "train_step", "score", "replay", "processes", "detections", "track")
 """Modules of this package with a function `measure`."""
 
 
@@ -49,10 +49,11 @@ def main(args: list[str] | None = None) -> int:
         start = perf_counter()
         rows[name] = import_module(f"benchmarks.{name}").measure(options.quick)
         print(f"{name}: {perf_counter() - start:.0f} s", flush=True)
-    print(table([row for each in rows.values() for row in each]))
     if options.output is not None:
         content = {"machine": machine, "quick": options.quick, "rows": {n: [*map(as_json, r)] for n, r in rows.items()}}
         options.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        print(f"written: {options.output}")
+    print(table([row for each in rows.values() for row in each]))
     return 0
 
 
@@ -60,7 +61,7 @@ def describe_machine() -> dict[str, Any]:
     """Return what the figures depend on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        "cpu": torch.cpu.get_capabilities()["cpu_name"],  # type: ignore[attr-defined]
+        "cpu": torch.cpu.get_capabilities()["cpu_name"],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,

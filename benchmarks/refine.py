@@ -1,46 +1,98 @@
-"""Milliseconds a frame of the refiner, by network, output and batch: ``python benchmarks/refine.py``.
+"""Time of a refinement and of refinements in batches, by network, on the GPU if there is one.
 
-Medians over single calls with random weights (the time does not depend on them), after a warm-up; the crop, the
-transfer to the device and the way back are part of it. Runs on the graphics card where there is one.
+The reference is the plain network in float32, without TF32 and with its batch norms. Crop, transfer to the device and
+the way back are part of the time. The weights are random; the time does not depend on them.
 """
 
 from __future__ import annotations
 
-import statistics
-from time import perf_counter
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from alpharefine import Refiner
-from alpharefine.models import AlphaRefineNet, BackboneName, NetworkConfig
+from alpharefine.export.files import save_programs
+from alpharefine.inference.backend import InferenceBackend
+from alpharefine.inference.onnx_backend import OnnxBackend
+from alpharefine.inference.torch_backend import TorchBackend
+from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, NetworkConfig
+from benchmarks.rows import Row, alternate
 
-WARM_UP, CALLS = 5, 30
+NETWORKS: dict[str, tuple[BackboneName, tuple[HeadName, ...]]] = {
+    "AR34, corner": ("resnet34", ("corner",)),
+    "AR18, corner + mask": ("resnet18", ("corner", "mask")),
+}
 
-
-def main() -> None:
-    """Measure and print."""
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
-    box_xywh = np.array([600.0, 300.0, 120.0, 90.0])
-    backbones: tuple[BackboneName, ...] = ("resnet18", "resnet34")
-    for backbone in backbones:
-        refiner = Refiner.from_network(AlphaRefineNet(NetworkConfig(backbone)))
-        template = refiner.encode_template(frame, box_xywh)
-        for mask in (False, True):
-            for batch in (1, 8):
-                times = []
-                for _ in range(WARM_UP + CALLS):
-                    start = perf_counter()
-                    refiner.refine_many([frame] * batch, [box_xywh] * batch, [template] * batch, mask)
-                    times.append(1e3 * (perf_counter() - start) / batch)
-                output = "box + mask" if mask else "box"
-                median = statistics.median(times[WARM_UP:])
-                print(
-                    f"{backbone:9} {output:10} batch {batch}: {median:7.2f} ms a frame on {refiner.backend.device}, "
-                    f"{torch.get_num_threads()} threads"
-                )
+FRAME_SIZE = (720, 1280)
+BOX_XYWH = np.array([600.0, 300.0, 120.0, 90.0])
+NUM_THREADS = 1
 
 
-if __name__ == "__main__":
-    main()
+class PlainBackend(TorchBackend):
+    """The network as it was trained, in float32."""
+
+    def __init__(self, network: AlphaRefineNet, device: str) -> None:
+        super().__init__(network, device, "32")
+        self._network = network.to(self._device).eval()
+
+
+def measure(quick: bool) -> list[Row]:
+    """Measure one thread of the CPU, or the GPU.
+
+    Args:
+        quick: Take a few calls of the smaller network only.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(NUM_THREADS)
+    try:
+        names = list(NETWORKS)[-1:] if quick else NETWORKS
+        return [row for name in names for row in _measure_network(name, quick)]
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure_network(name: str, quick: bool) -> list[Row]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    backbone, heads = NETWORKS[name]
+    network = AlphaRefineNet(NetworkConfig(backbone, heads)).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        backends: dict[str, InferenceBackend] = {
+            "plain": PlainBackend(network, device),
+            "default": TorchBackend(network, device),
+        }
+        if device == "cpu":
+            path = Path(folder) / "network.onnx"
+            save_programs(network.float(), path, "onnx")
+            backends["ONNX Runtime"] = OnnxBackend(path, device)
+        rows = []
+        for batch in (1, 8) if device == "cpu" else (1, 128):
+            calls = 2 if quick else (30 if batch == 1 else 8) * (1 if device == "cpu" else 5)
+            paths = {each: _refinement(Refiner(backend), batch, "mask" in heads) for each, backend in backends.items()}
+            times = alternate(paths, calls, warm_up=1 if quick else 3)
+            rows += _rows(f"refine, {name}", batch, times, backends)
+    return rows
+
+
+def _refinement(refiner: Refiner, batch: int, mask: bool) -> Callable[[], object]:
+    frame = np.random.default_rng(0).integers(0, 256, (*FRAME_SIZE, 3), dtype=np.uint8)
+    templates = [refiner.encode_template(frame, BOX_XYWH)] * batch
+    return lambda: refiner.refine_many([frame] * batch, [BOX_XYWH] * batch, templates, mask)
+
+
+def _rows(what: str, batch: int, times: dict[str, list[float]], backends: dict[str, Any]) -> list[Row]:
+    plain = np.array(times.pop("plain"))
+    rows = []
+    for name, each in times.items():
+        path = f"{name}, {backends[name].precision} on {backends[name].device}"
+        if batch == 1:
+            for quantile, label in ((0.5, "p50"), (0.99, "p99")):
+                value, reference = (1e3 * float(np.quantile(seconds, quantile)) for seconds in (each, plain))
+                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, "plain float32"))
+        else:
+            value, reference = (batch / float(np.median(seconds)) for seconds in (each, plain))
+            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, "plain float32"))
+    return rows

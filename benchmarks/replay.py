@@ -1,71 +1,60 @@
-"""Boxes per second of a replay, in batches and one by one: ``python benchmarks/replay.py DATA RESULTS [CKPT]``.
+"""Boxes per second of a replay: the boxes of three trackers refined in batches, and one by one.
 
-DATA is a folder of LaSOT sequences, RESULTS a folder of trackers' results. Without CKPT the network is AR18 with random
-weights; the time does not depend on them. The sequences are the two shortest that all trackers have. Decoding is part
-of the time. The two paths run once each, on the GPU where there is one.
+Generated video of 1280 x 720 pixels in LaSOT's layout, true boxes with noise, shipped weights. Decoding is part of the
+time.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
 
-import torch
+import numpy as np
 
-from alpharefine.checkpoints.exported import save_exported
 from alpharefine.evaluation.config import DatasetConfig, EvaluationConfig, RefinerConfig, TrackerConfig
+from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
 from alpharefine.evaluation.replay import BATCH_SIZE, ReplayJob, ReplayRunner
 from alpharefine.evaluation.settings import resolve_runs
-from alpharefine.models import AlphaRefineNet, NetworkConfig
-from alpharefine.trackers.result_files import find_results
+from alpharefine.synthetic import write_lasot
+from benchmarks.rows import Row, alternate, medians
 
-NUM_SEQUENCES = 2
-
-
-def main() -> None:
-    """Measure and print."""
-    dataset_config, results_dir = DatasetConfig(root=Path(sys.argv[1])), Path(sys.argv[2])
-    dataset = open_dataset(dataset_config)
-    trackers = [tracker for tracker in find_results(results_dir, dataset.names) if len(tracker.files) > 1]
-    shared = [name for name in dataset.names if all(name in tracker.files for tracker in trackers)]
-    sequences = sorted(map(dataset.load, shared), key=len)[:NUM_SEQUENCES]
-    jobs = [
-        ReplayJob(s, {t.name: t.boxes_xywh(s.name, s.truth.boxes_xywh[0], len(s)) for t in trackers}) for s in sequences
-    ]
-    num_boxes = sum(len(job.sequence) for job in jobs) * len(trackers)
-    with tempfile.TemporaryDirectory() as folder:
-        ckpt = sys.argv[3] if len(sys.argv) > 3 else random_checkpoint(Path(folder) / "random.safetensors")
-        tracker = TrackerConfig("replay", results_dir=results_dir)
-        runs = resolve_runs(EvaluationConfig(tracker, dataset_config, RefinerConfig(ckpt=ckpt)))
-        refinement = runs.settings["refined"].refinement
-        assert refinement is not None
-        speeds = []
-        for batch_size in (BATCH_SIZE, 1):
-            runner = ReplayRunner(refinement, checkpoint=runs.checkpoint, batch_size=batch_size)
-            list(runner.run_all(jobs[:1]))
-            start = perf_counter()
-            list(runner.run_all(jobs))
-            speeds.append(num_boxes / (perf_counter() - start))
-    batched, one_by_one = speeds
-    print(
-        f"{len(trackers)} trackers, {len(jobs)} sequences, {num_boxes} boxes on {runner.refiner.backend.device}, "
-        f"{torch.get_num_threads()} threads: {batched:.1f} boxes a second in batches, {one_by_one:.1f} one by one, "
-        f"ratio {batched / one_by_one:.2f}"
-    )
+FRAME_SIZE = (720, 1280)
+NUM_TRACKERS = 3
 
 
-def random_checkpoint(path: Path) -> str:
-    """Write exported random weights of AR18 and return the path.
+def measure(quick: bool) -> list[Row]:
+    """Measure both ways.
 
     Args:
-        path: Path of the file.
+        quick: Refine two frames only.
     """
-    save_exported(AlphaRefineNet(NetworkConfig("resnet18")), path)
-    return str(path)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_lasot(root / "lasot", num_train=0, num_test=1, num_frames=3 if quick else 60, frame_size=FRAME_SIZE)
+        dataset_config = DatasetConfig(root=root / "lasot")
+        dataset = open_dataset(dataset_config)
+        jobs = [_job(dataset.load(name)) for name in dataset.names]
+        tracker = TrackerConfig("replay", results_dir=root)
+        runs = resolve_runs(EvaluationConfig(tracker, dataset_config, RefinerConfig(ckpt="ar18_cm")))
+        refinement = runs.settings["refined"].refinement
+        assert refinement is not None
+        runners = {
+            name: ReplayRunner(refinement, checkpoint=runs.checkpoint, batch_size=batch_size)
+            for name, batch_size in (("batches", BATCH_SIZE), ("one by one", 1))
+        }
+        paths = {name: lambda runner=runner: list(runner.run_all(jobs)) for name, runner in runners.items()}
+        seconds = medians(alternate(paths, 1 if quick else 3, warm_up=0 if quick else 1))
+    num_boxes = NUM_TRACKERS * sum(len(job.sequence) for job in jobs)
+    batched, single = (num_boxes / seconds[name] for name in ("batches", "one by one"))
+    what = (
+        f"replay of {NUM_TRACKERS} trackers in batches of {BATCH_SIZE}, on {runners['batches'].refiner.backend.device}"
+    )
+    return [Row(what, "boxes/s", batched, single, "one by one")]
 
 
-if __name__ == "__main__":
-    main()
+def _job(sequence: EvaluationSequence) -> ReplayJob:
+    """Return true boxes with noise for each tracker."""
+    true_xywh, rng = sequence.truth.boxes_xywh, np.random.default_rng(0)
+    noise = 0.05 * np.tile(true_xywh[:, 2:], 2) * rng.standard_normal((NUM_TRACKERS, *true_xywh.shape))
+    return ReplayJob(sequence, {f"tracker {i}": true_xywh + noise[i] for i in range(NUM_TRACKERS)})

@@ -1,19 +1,15 @@
-"""Time to score LaSOT's 280 test sequences from text files: ``python benchmarks/score.py [ANNOTATIONS RESULTS]``.
+"""Time to score LaSOT's 280 test sequences from text files.
 
-ANNOTATIONS is the official ``annos`` folder and RESULTS a folder of result files. Without them, random boxes of LaSOT's
-lengths are written to a temporary folder. The three metrics with their curves are computed by `alpharefine` and by a
-plain reference, which splits every line in Python and compares all frames with all thresholds once for each metric. The
-two alternate. The medians of their processor times, which other programs do not lengthen, and the ratio are printed.
+Random boxes of LaSOT's lengths are written to a temporary folder. The three metrics with their curves are computed by
+`alpharefine` and by a plain reference, which splits every line in Python and compares all frames with all thresholds
+once for each metric. Processor times, which other programs do not lengthen. The limit is numpy's parse of the files.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from time import process_time
 
 import numpy as np
@@ -23,8 +19,7 @@ from alpharefine.evaluation.datasets.base import EvaluationSequence, GroundTruth
 from alpharefine.evaluation.score import read_results, score_run
 from alpharefine.metrics import score_frames
 from alpharefine.metrics.functional import NORM_PRECISION_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
-
-NUM_ROUNDS = 3
+from benchmarks.rows import Row, alternate, medians
 
 # Quantiles of the lengths of the 280 sequences in steps of 10 %.
 LENGTHS = (1000, 1261, 1477, 1638, 1846, 2102, 2275, 2671, 3092, 4102, 9999)
@@ -32,29 +27,27 @@ LENGTHS = (1000, 1261, 1477, 1638, 1846, 2102, 2275, 2671, 3092, 4102, 9999)
 _SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 
 
-def main() -> None:
-    """Measure and print."""
+def measure(quick: bool) -> list[Row]:
+    """Measure the scoring, and numpy's parse of the same files.
+
+    Args:
+        quick: Score a tenth of the sequences once.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        annotations, results = map(Path, sys.argv[1:3]) if len(sys.argv) > 2 else generate(Path(folder))
-        names = sorted(path.stem for path in annotations.glob("*.txt") if (results / path.name).is_file())
-        (auc, fast), (reference_auc, slow) = alternate(score, score_plainly, annotations, results, names)
-    assert abs(auc - reference_auc) < 1e-9, (auc, reference_auc)
-    print(
-        f"{len(names)} sequences, AUC {auc:.2f}: {fast:.2f} s, reference {slow:.2f} s, ratio {slow / fast:.1f} "
-        f"(medians of {NUM_ROUNDS} rounds)"
-    )
-
-
-def alternate(
-    first: Callable[..., float], second: Callable[..., float], *args: object
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the value and the median seconds of two functions that are called in turn."""
-    values: list[tuple[float, float]] = []
-    for function in (first, second) * NUM_ROUNDS:
-        start = process_time()
-        values.append((function(*args), process_time() - start))
-    firsts, seconds = values[::2], values[1::2]
-    return (firsts[0][0], median(time for _, time in firsts)), (seconds[0][0], median(time for _, time in seconds))
+        annotations, results = generate(Path(folder), 28 if quick else 280)
+        names = sorted(path.stem for path in annotations.glob("*.txt"))
+        assert abs(score(annotations, results, names) - score_plainly(annotations, results, names)) < 1e-9
+        paths = {
+            "ours": lambda: score(annotations, results, names),
+            "reference": lambda: score_plainly(annotations, results, names),
+            "parse": lambda: parse(annotations, results, names),
+        }
+        seconds = medians(alternate(paths, 1 if quick else 3, warm_up=0, clock=process_time))
+    what = f"score {len(names)} sequences, three metrics"
+    return [
+        Row(what, "s", seconds["ours"], seconds["reference"], "rows parsed in Python, each metric on its own"),
+        Row(f"{what}, beside numpy", "s", seconds["ours"], seconds["parse"], "`np.loadtxt` of the files alone"),
+    ]
 
 
 def score(annotations: Path, results: Path, names: list[str]) -> float:
@@ -85,6 +78,12 @@ def score_plainly(annotations: Path, results: Path, names: list[str]) -> float:
     return float(100 * np.mean([curve.mean() for curve, _, _ in curves]))
 
 
+def parse(annotations: Path, results: Path, names: list[str]) -> list[np.ndarray]:
+    """Read all files by numpy, without any score."""
+    files = [(annotations, ","), (results, "\t"), (annotations / "absent", None)]
+    return [np.loadtxt(folder / f"{name}.txt", delimiter=separator) for name in names for folder, separator in files]
+
+
 def split_rows(path: Path) -> np.ndarray:
     """Read rows of numbers line by line, with a check of every number."""
     rows = [_SEPARATOR.split(line.strip()) for line in path.read_text().rstrip().splitlines()]
@@ -102,20 +101,16 @@ def compare(pred: np.ndarray, target: np.ndarray, absent: np.ndarray, kind: str,
     return np.asarray(np.count_nonzero(hits, axis=0) / frames.num_frames)
 
 
-def generate(folder: Path) -> tuple[Path, Path]:
-    """Write 280 random annotations and results."""
+def generate(folder: Path, num_sequences: int) -> tuple[Path, Path]:
+    """Write random annotations and results."""
     rng = np.random.default_rng(0)
     annotations, results = folder / "annos", folder / "results"
     (annotations / "absent").mkdir(parents=True)
     results.mkdir()
-    for number, length in enumerate(np.interp(np.linspace(0, 10, 280), range(11), LENGTHS).astype(int)):
+    for number, length in enumerate(np.interp(np.linspace(0, 10, num_sequences), range(11), LENGTHS).astype(int)):
         target = rng.integers(1, 600, (length, 4))
         pred = np.abs(target + rng.normal(0, 20, target.shape)) + 1
         np.savetxt(annotations / f"{number}.txt", target, fmt="%d", delimiter=",")
         np.savetxt(annotations / "absent" / f"{number}.txt", rng.random(length) < 0.03, fmt="%d")
         np.savetxt(results / f"{number}.txt", pred, fmt="%.2f", delimiter="\t")
     return annotations, results
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,13 @@
-"""Milliseconds a frame of the base trackers in PyTorch, and of the refiner: ``python benchmarks/track.py [NAME ...]``.
+"""Milliseconds a frame of the base trackers in PyTorch, on the GPU if there is one.
 
 Medians over single calls on a generated video, after a warm-up, with random weights. The state of a tracker depends on
 its weights, so it is set: ATOM and the DiMP family see their target in every frame, or a distractor, which triggers an
-update; SiamRPN++ is put back on its target. Crops and transfers are included. Runs on the GPU where there is one.
+update; SiamRPN++ is put back on its target. Crops and transfers are included.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
@@ -18,8 +17,6 @@ import cv2
 import numpy as np
 import torch
 
-from alpharefine import Refiner
-from alpharefine.models import AlphaRefineNet, NetworkConfig
 from alpharefine.models.folding import fold_batch_norms
 from alpharefine.trackers import Tracker, TrackState
 from alpharefine.trackers.dimp.atom import ATOMTracker
@@ -29,27 +26,29 @@ from alpharefine.trackers.dimp.parameters import read_atom_parameters, read_para
 from alpharefine.trackers.dimp.tracker import DiMPTracker
 from alpharefine.trackers.siamrpnpp import VARIANTS, SiamRPNppTracker, Variant
 from alpharefine.trackers.siamrpnpp.network import SiamRPNpp
+from benchmarks.rows import Row
 
 Network = TypeVar("Network", bound=BoxNet)
 
-WARM_UP, CALLS = 2, 10
 SIZE = (720, 1280)
 BOX = (600.0, 300.0, 120.0, 90.0)
-NAMES = ("atom", *NETWORKS, *(name for name in VARIANTS if not name.endswith("-otb")))
+NAMES = ("dimp50", "super_dimp", "atom", "siamrpnpp")
 
 
-def main() -> None:
-    """Measure and print."""
+def measure(quick: bool) -> list[Row]:
+    """Measure trackers with random weights.
+
+    Args:
+        quick: Measure a single frame of one tracker only.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(f"on {device}, {torch.get_num_threads()} threads, frames of {SIZE[1]} x {SIZE[0]}: ms")
-    refiner = Refiner.from_network(AlphaRefineNet(NetworkConfig("resnet18")), device)
-    refiner.initialize(frame_at(0), np.array(BOX))
-    report("refiner (ResNet-18)", lambda frame: refiner.refine(frame, np.array(BOX)))
-    for name in sys.argv[1:] or NAMES:
+    rows = []
+    for name in ("atom",) if quick else NAMES:
         if name in VARIANTS:
-            measure_siamrpnpp(name, VARIANTS[name], device)
+            rows += measure_siamrpnpp(name, VARIANTS[name], device, quick)
         else:
-            measure_online(name, device)
+            rows += measure_online(name, device, quick)
+    return rows
 
 
 def frame_at(index: int) -> np.ndarray:
@@ -59,15 +58,16 @@ def frame_at(index: int) -> np.ndarray:
     return moved
 
 
-def report(what: str, call: Callable[[np.ndarray], object]) -> None:
-    """Print the median time of a call over frames."""
+def row(what: str, device: str, call: Callable[[np.ndarray], object], quick: bool) -> Row:
+    """Measure the median time of a call over frames."""
     times = []
-    for index in range(1, 1 + WARM_UP + CALLS):
+    warm_up, calls = (0, 1) if quick else (2, 10)
+    for index in range(1, 1 + warm_up + calls):
         frame = frame_at(index)
         start = perf_counter()
         call(frame)
         times.append(1e3 * (perf_counter() - start))
-    print(f"{what:40} {statistics.median(times[WARM_UP:]):8.1f}", flush=True)
+    return Row(f"track, {what}, on {device}", "ms", statistics.median(times[warm_up:]))
 
 
 def about_the_same_box(tracker: Tracker) -> Callable[[np.ndarray], None]:
@@ -80,25 +80,27 @@ def about_the_same_box(tracker: Tracker) -> Callable[[np.ndarray], None]:
     return call
 
 
-def measure_siamrpnpp(name: str, variant: Variant, device: str) -> None:
+def measure_siamrpnpp(name: str, variant: Variant, device: str, quick: bool) -> list[Row]:
     """Measure SiamRPN++ with the target seen, and lost where that widens the search."""
     network = SiamRPNpp(variant.backbone, variant.neck_channels, variant.weighted).eval().requires_grad_(False)
     fold_batch_norms(network)
     variants = {name: variant}
     if variant.lost is not None:
         variants[f"{name}, target lost"] = replace(variant, search_size=variant.lost.search_size)
+    rows = []
     for what, searched in variants.items():
         tracker = SiamRPNppTracker(network.to(device), searched)
         tracker.initialize(frame_at(0), np.array(BOX))
-        report(what, about_the_same_box(tracker))
+        rows.append(row(what, device, about_the_same_box(tracker), quick))
+    return rows
 
 
-def measure_online(name: str, device: str) -> None:
+def measure_online(name: str, device: str, quick: bool) -> list[Row]:
     """Measure ATOM or a tracker of the DiMP family: its first frame, and others with and without an update."""
     tracker: Any = online_tracker(name, device)
     start = perf_counter()
     tracker.initialize(frame_at(0), np.array(BOX))
-    print(f"{f'{name}, first frame':40} {1e3 * (perf_counter() - start):8.1f}", flush=True)
+    rows = [Row(f"track, {name}, first frame, on {device}", "ms", 1e3 * (perf_counter() - start))]
     localize = tracker._localize
     for what, state in ((name, TrackState.NORMAL), (f"{name}, with an update", TrackState.HARD_NEGATIVE)):
 
@@ -106,7 +108,8 @@ def measure_online(name: str, device: str) -> None:
             return localize(*arguments)._replace(state=state)
 
         tracker._localize = in_state
-        report(what, about_the_same_box(tracker))
+        rows.append(row(what, device, about_the_same_box(tracker), quick))
+    return rows
 
 
 def online_tracker(name: str, device: str) -> ATOMTracker | DiMPTracker:
@@ -120,7 +123,3 @@ def online_tracker(name: str, device: str) -> ATOMTracker | DiMPTracker:
         return ATOMTracker(ready(BoxNet("resnet18")), read_atom_parameters())
     backbone, optimizer = NETWORKS[name]
     return DiMPTracker(ready(DiMPNet(backbone, optimizer())), read_parameters(name))
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -19,9 +18,9 @@ import numpy as np
 
 from alpharefine.boxes import is_valid
 from alpharefine.data.frame_checks import require_in_frame, require_size
-from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
+from alpharefine.evaluation.decoding import decoded
 from alpharefine.evaluation.mask_files import MaskFiles
 from alpharefine.evaluation.refined_tracker import load_refiner, mask_region, outcome_of
 from alpharefine.evaluation.run import TIME_COLUMNS, SequenceResult
@@ -158,7 +157,7 @@ class ReplayRunner:
     def _boxes(self, sequence: EvaluationSequence, running: _Running) -> Iterator[list[_Box]]:
         """Yield the boxes to refine, frame by frame."""
         assert sequence.frame_paths is not None
-        frames = _decoded(sequence.frame_paths)
+        frames = decoded(sequence.frame_paths, _NUM_READERS, _NUM_AHEAD)
         first, decode_ms = next(frames)
         first_size = first.shape
         require_in_frame(f"Sequence {sequence.name}: the ground truth", sequence.truth.boxes_xywh, first)
@@ -319,20 +318,3 @@ class _Box(NamedTuple):
     frame: np.ndarray
     box_xywh: np.ndarray
     template: Template
-
-
-def _decoded(paths: Iterable[Path]) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield frames in order with their decoding times in milliseconds; later frames are decoded ahead."""
-    ahead: deque[Future[tuple[np.ndarray, float]]] = deque()
-    with ThreadPoolExecutor(_NUM_READERS) as pool:
-        for path in paths:
-            ahead.append(pool.submit(_timed_image, path))
-            if len(ahead) > _NUM_AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
-def _timed_image(path: Path) -> tuple[np.ndarray, float]:
-    start = perf_counter()
-    return read_image(path), 1e3 * (perf_counter() - start)

@@ -7,15 +7,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
 from alpharefine.data.frame_checks import require_in_frame, require_size
-from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError, describe_exception
 from alpharefine.evaluation.datasets.base import EvaluationSequence
+from alpharefine.evaluation.decoding import decoded
 from alpharefine.evaluation.failures import FrameCounts
 from alpharefine.evaluation.mask_files import MaskFiles
 from alpharefine.evaluation.refined_tracker import NO_FRAME, RefinedTracker, load_base_tracker, load_refiner
@@ -24,7 +23,11 @@ from alpharefine.inference.loading import LoadedNetwork
 from alpharefine.trackers import find_tracker
 
 TIME_COLUMNS = ("decode", "base", "refine")
-"""Columns of a times file: milliseconds per frame for image decoding, base tracker and refinement."""
+"""Columns of a times file: milliseconds per frame for image decoding, base tracker and refinement. Frames are decoded
+by a thread during the base tracker and the refinement of earlier frames."""
+
+_NUM_AHEAD = 4
+"""Number of frames that are decoded ahead of the tracker."""
 
 
 @dataclass(frozen=True)
@@ -167,24 +170,24 @@ def _run_sequence(
     boxes_xywh, times_ms = np.empty((num_frames, 4)), np.zeros((num_frames, len(TIME_COLUMNS)))
     boxes_xywh[0] = truth_xywh[0]
     first_size = None
-    paths = [None] * num_frames if frame_paths is None else frame_paths
-    for t, path in zip(range(num_frames), paths, strict=True):
-        frame, start = NO_FRAME, perf_counter()
-        if path is not None and (t == 0 or decodes_all):
-            frame = read_image(path)
-            times_ms[t, 0] = 1e3 * (perf_counter() - start)
-            first_size = first_size or frame.shape
-            require_size(path, frame, first_size)
-        if t == 0:
-            if path is not None:
-                require_in_frame(f"Sequence {sequence.name}: the ground truth", truth_xywh, frame)
-            tracker.initialize(frame, truth_xywh[0])
-        else:
-            step = tracker.track(frame)
-            boxes_xywh[t] = step.box_xywh
-            if masks is not None:
-                masks.write(t, None if step.refinement is None else step.refinement.mask, frame.shape[:2])
-        times_ms[t, 1:] = tracker.times_ms
+    paths: Sequence[Path] = () if frame_paths is None else frame_paths if decodes_all else frame_paths[:1]
+    with contextlib.closing(decoded(paths, num_threads=1, num_ahead=_NUM_AHEAD)) as frames:
+        for t in range(num_frames):
+            frame = NO_FRAME
+            if t < len(paths):
+                frame, times_ms[t, 0] = next(frames)
+                first_size = first_size or frame.shape
+                require_size(paths[t], frame, first_size)
+            if t == 0:
+                if paths:
+                    require_in_frame(f"Sequence {sequence.name}: the ground truth", truth_xywh, frame)
+                tracker.initialize(frame, truth_xywh[0])
+            else:
+                step = tracker.track(frame)
+                boxes_xywh[t] = step.box_xywh
+                if masks is not None:
+                    masks.write(t, None if step.refinement is None else step.refinement.mask, frame.shape[:2])
+            times_ms[t, 1:] = tracker.times_ms
     counts = {**tracker.counts, "frames": num_frames - 1}
     return SequenceResult(boxes_xywh, times_ms, None if masks is None else masks.folder, counts)
 

@@ -45,7 +45,7 @@ class TorchBackend:
         self._precision = resolve_precision(precision, self._device.type, network.geometry)
         self._network = copy.deepcopy(network).eval()
         fold_batch_norms(self._network)
-        self._network.to(self._device, memory_format=torch.channels_last)
+        self._network.to(self._device).to(memory_format=torch.channels_last)
 
     @property
     def geometry(self) -> GeometryName:

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Tests marked `gpu` and all benchmarks on this machine's GPU, in at most six minutes:
+#
+#   benchmarks/gpu.sh [--dry]
+#
+# Prints the table of `python -m benchmarks` last and writes benchmarks/results/<card>.json. With --dry, which needs no
+# GPU, the tests are skipped and each benchmark takes a few calls on the CPU; the file goes to a temporary folder.
+#
+# PYTHON is the Python to use. WHEELS is a folder of wheels for packages that it lacks, on a machine without a network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+export NO_ALBUMENTATIONS_UPDATE=1 OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$PWD
+
+case "${1:-}" in
+  "")
+    card=$("$PYTHON" -c 'import sys, torch
+sys.exit("no GPU: give --dry to run on the CPU") if not torch.cuda.is_available() else print(torch.cuda.get_device_name())')
+    output="benchmarks/results/$(echo "$card" | tr ' /' '__').json"
+    options=() ;;
+  --dry)
+    output="$(mktemp -d)/dry.json"
+    options=(--quick) ;;
+  *)
+    echo "usage: benchmarks/gpu.sh [--dry]" >&2
+    exit 2 ;;
+esac
+
+if [ -n "${WHEELS:-}" ]; then
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$WHEELS"/*.whl
+fi
+"$PYTHON" -m pytest -q -p no:cacheprovider -m gpu $(grep -rl --include="*.py" "pytest.mark.gpu" tests) || tests=$?
+timeout 240 "$PYTHON" -m benchmarks "${options[@]}" --output "$output"
+exit "${tests:-0}"

@@ -1,0 +1,73 @@
+"""The benchmarks run, and the table and the file say what was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES, main, table
+from benchmarks.rows import Row, alternate, medians
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_ratios_say_how_many_times_faster() -> None:
+    assert Row("a", "ms", 2.0, 6.0).ratio == 3
+    assert Row("a", "pairs/s", 6.0, 2.0).ratio == 3
+    assert Row("a", "ms", 2.0).ratio is None
+
+
+def test_table() -> None:
+    lines = table([Row("refine", "ms", 2.0, 6.0, "plain"), Row("track", "ms", 12345.6)]).splitlines()
+    assert lines[2:] == ["| refine | ms | 6 | 2 | 3.00 | plain |", "| track | ms |  | 1.235e+04 |  |  |"]
+
+
+def test_paths_alternate_and_warm_up() -> None:
+    calls: list[str] = []
+    ticks = iter(range(100))
+    paths = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    times = alternate(paths, rounds=3, warm_up=1, clock=lambda: float(next(ticks)))
+    assert calls == ["a", "b"] * 4
+    assert medians(times) == {"a": 1.0, "b": 1.0}
+    assert len(times["a"]) == 3
+
+
+def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["refin"])
+    assert error.value.code == 2
+    assert "no benchmark refin; there are refine, train_step" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_every_benchmark_runs_in_the_dry_mode_of_the_check_on_a_gpu() -> None:
+    """`benchmarks/gpu.sh --dry`: its tests are collected and skipped, its file holds a row of each benchmark."""
+    environment = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        ["bash", "benchmarks/gpu.sh", "--dry"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (written,) = [line for line in done.stdout.splitlines() if line.startswith("written: ")]
+    content = json.loads(Path(written.removeprefix("written: ")).read_text())
+    assert list(content["rows"]) == list(NAMES)
+    assert content["quick"] is True
+    assert content["machine"]["gpu"] == "none"
+    for rows in content["rows"].values():
+        assert rows
+        assert all(row["value"] > 0 for row in rows)
+        assert all(row["name"] in done.stdout for row in rows)
+
+
+def test_the_check_on_a_gpu_needs_one() -> None:
+    environment = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        ["bash", "benchmarks/gpu.sh"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "no GPU: give --dry to run on the CPU" in done.stderr
