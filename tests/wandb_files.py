@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ _FULL, _LAST = 1, 4
 
 
 class WandbRun(NamedTuple):
-    """Content of a run: its name, the rows of its history, its artifacts, and its media files by key."""
+    """Content of a run: name, configuration, rows of the history, summary and artifacts."""
 
     folder: Path
     name: str
@@ -40,10 +41,14 @@ class WandbRun(NamedTuple):
 
 
 def read_run(folder: Path) -> WandbRun:
-    """Read the only offline run below a folder."""
+    """Read the only offline run below a folder, which has ended; the process of wandb may still write its file."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    deadline = time.monotonic() + 30
+    while not (records := list(_records(path))) or records[-1].WhichOneof("record_type") != "exit":
+        assert time.monotonic() < deadline, f"{path} has no end"
+        time.sleep(0.05)
     run = WandbRun(path.parent, "", {}, [], {}, [])
-    for record in _records(path):
+    for record in records:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run = run._replace(name=record.run.display_name)
@@ -71,7 +76,7 @@ def _update(values: dict[str, Any], items: Any) -> None:
 
 def _records(path: Path) -> Iterator[Any]:
     data, place, parts = path.read_bytes(), _FILE_HEADER, b""
-    assert data.startswith(b":W&B")
+    assert data[:4] in (b":W&B", b"")
     while place + _RECORD.size <= len(data):
         rest = _BLOCK - place % _BLOCK
         if rest < _RECORD.size:
@@ -79,6 +84,8 @@ def _records(path: Path) -> Iterator[Any]:
             continue
         _, length, kind = _RECORD.unpack_from(data, place)
         place += _RECORD.size
+        if place + length > len(data):
+            return
         parts += data[place : place + length]
         place += length
         if kind in (_FULL, _LAST):

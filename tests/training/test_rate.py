@@ -83,7 +83,7 @@ class TestRate:
             self.step(callback, trainer, module, steps)
         assert module.logged == [("train/pairs_per_s", 2 * 4 * 3 / 2)] * 2  # another loader tells no wait
 
-    def test_logging_that_is_off(self, clock) -> None:
+    def test_logging_that_is_off(self) -> None:
         callback, module, trainer = PairRate(), Recorder(), self.trainer(None, 0)
         callback.on_train_start(trainer, module)
         self.step(callback, trainer, module)
