@@ -170,10 +170,11 @@ class TestWithoutNetwork:
                 "online")  # fmt: skip
         assert not (tmp_path / "out").exists()
 
-    def test_auto_is_offline_with_one_line(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-        from alpharefine.tracking import resolve_mode
-
-        assert resolve_mode("auto") == "offline"
-        error = capsys.readouterr().err
-        assert error.startswith(f"wandb: no answer from {url}")
-        assert error.count("\n") == 1
+    def test_auto_is_offline_with_one_line(
+        self, annotated, tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run("--tracker", "oracle", "--data_root", annotated[0], "--output_dir", tmp_path / "out", "--wandb", "auto")
+        assert read_run(tmp_path / "out").summary["num_sequences"] == 3
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if url in line)
+        assert line.startswith(f"wandb: no answer from {url} (")
+        assert line.endswith("); the run is tracked offline")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from alpharefine.cli.train import main
@@ -120,11 +121,10 @@ def test_the_norm_of_the_gradient_of_all_weights(done, logged) -> None:
 class TestTensorBoard:
     @pytest.mark.usefixtures("quick")
     def test_the_log_is_that_of_the_table(self, data_root, tmp_path) -> None:
-        accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
         main(arguments(data_root, tmp_path, "--tensorboard", **QUICK))
         folder = tmp_path / "small" / "logs" / "version_0"
         assert {"metrics.csv", "config.yaml"} <= {path.name for path in folder.iterdir()}
-        events = accumulators.EventAccumulator(str(folder))
+        events = EventAccumulator(str(folder))
         events.Reload()
         rows = read_metrics(tmp_path / "small")
         for key in ("train/loss", "train/gradient_norm", "val/iou"):
