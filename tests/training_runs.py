@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from alpharefine.training.task import RefineTask
 
 PROJECT = Path(__file__).parents[1]
 SMALL = Path(__file__).parent / "conf" / "small.yaml"
+TIMES = ("train/pairs_per_s", "train/loader_wait")
 
 
 def arguments(data_root: Path, output_dir: Path, *flags: str, **changed: object) -> list[str]:
@@ -46,9 +48,11 @@ def read_checkpoint(run_dir: Path, name: str = "last") -> dict[str, Any]:
     return checkpoint
 
 
-def read_metrics(run_dir: Path, version: int = 0) -> list[dict[str, float]]:
+def read_metrics(run_dir: Path, version: int = 0, skipped: Collection[str] = TIMES) -> list[dict[str, float]]:
+    """Read the log of a run, by default without what depends on the time that the machine takes."""
     with (run_dir / "logs" / f"version_{version}" / "metrics.csv").open() as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{name: float(value) for name, value in row.items() if value and name not in skipped} for row in rows]
 
 
 def assert_equal_states(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:

@@ -31,6 +31,10 @@ def main(args: Sequence[str] | None = None) -> None:
     from alpharefine.report.summary import format_summary, list_failures, require_complete
     from alpharefine.report.videos import VIDEO_FOLDER, write_videos
 
+    if config.output.wandb == "online":
+        from alpharefine.tracking import resolve_mode
+
+        resolve_mode("online")  # an error that would end the evaluation is told of before the run
     outcome = stages.run(config)
     if not outcome.is_last:
         return
@@ -42,10 +46,15 @@ def main(args: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{outcome.checkpoint}{format_summary(metrics)}\n")
     write_results_page(metrics, boxes, results.output_dir)
     sys.stdout.write(f"boxes, metrics.json and {REPORT_FILE} in {results.output_dir}\n")
+    videos = []
     if config.output.save_video:
         own = {name: boxes[name] for name in metrics.trackers if name in results.sequences}
-        num_videos = len(write_videos(metrics, own, results.output_dir, config.output.save_video))
-        sys.stdout.write(f"{num_videos} videos in {results.output_dir / VIDEO_FOLDER}\n")
+        videos = write_videos(metrics, own, results.output_dir, config.output.save_video)
+        sys.stdout.write(f"{len(videos)} videos in {results.output_dir / VIDEO_FOLDER}\n")
+    if config.output.wandb != "off":
+        from alpharefine.report.wandb import log_evaluation
+
+        log_evaluation(metrics, config, results.output_dir, videos, config.output.wandb)
     require_complete(
         metrics, f"The boxes of the others are in {results.output_dir}. Run the same command again to retry."
     )

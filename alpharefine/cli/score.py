@@ -22,8 +22,8 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = make_parser(
         "alpharefine score RESULTS_DIR",
         "Score the boxes of a results folder. Its configuration is read from the folder; `--protocol`, `--sequences`, "
-        "`--data_root`, `--annotations_dir` and `--compare_results` override it. All complete sequences are "
-        "scored by default.",
+        "`--data_root`, `--annotations_dir`, `--compare_results` and `--wandb` override it. All complete "
+        "sequences are scored by default.",
     )
     arguments = command_line(args)
     if arguments and arguments[0] in ("-h", "--help"):
@@ -32,12 +32,13 @@ def main(args: Sequence[str] | None = None) -> None:
     if not arguments or arguments[0].startswith("-"):
         raise UserError("`score` requires a results folder as its first argument; see `alpharefine score --help`.")
     folder = Path(arguments[0])
-    # The saved sequences may be a part of those in the folder.
-    overrides = ["--dataset.sequences=[]", *arguments[1:]]
+    # The saved sequences may be a part of those in the folder. A run of wandb is started on request only.
+    overrides = ["--dataset.sequences=[]", "--output.wandb=off", *arguments[1:]]
     allowed = {name for name in TYPES if name.startswith("dataset.")} | {
         "output.protocol",
         "output.compare",
         "output.compare_results",
+        "output.wandb",
     }
     saved = saved_config(folder, "config.yaml")
     config = parse_config(parser, [*saved, *overrides], allowed)
@@ -52,4 +53,8 @@ def main(args: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{format_summary(metrics)}\n")
     write_results_page(metrics, boxes, folder)
     sys.stdout.write(f"metrics.json and {REPORT_FILE} in {folder}\n")
+    if config.output.wandb != "off":
+        from alpharefine.report.wandb import log_evaluation
+
+        log_evaluation(metrics, config, folder, (), config.output.wandb)
     require_complete(metrics, "The scores are those of the others.")

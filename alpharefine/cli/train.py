@@ -30,6 +30,8 @@ options:
                          authors' code (.pth.tar). Backbone and neck must fit. Heads of the same kind are loaded, other
                          heads are initialized. `model.backbone_weights` is not used
   --wandb MODE           auto, online, offline or off (default: auto, online if there is a key)
+  --tensorboard          also write the log for TensorBoard
+  --log_checkpoints      log the best checkpoint to wandb as an artifact when the training is complete
   --max_nonfinite_steps N
                          end after N consecutive steps with a non-finite loss or gradient (default: 3)
   --ckpt_path FILE       checkpoint to validate, of the same three formats; its network replaces `model`
@@ -55,6 +57,8 @@ _OF_A_RUN = (
     "--resume",
     "--init_from",
     "--wandb",
+    "--tensorboard",
+    "--log_checkpoints",
     "--max_nonfinite_steps",
     "--checkpoint",
 )

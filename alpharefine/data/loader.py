@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -38,10 +39,22 @@ class EpochLoader(DataLoader[PairBatch]):
         options.setdefault("generator", torch.Generator())
         super().__init__(dataset, sampler=sampler, **options)
         self.num_done, self.receive = num_done, receive
+        self._waited_s = 0.0
 
     def __iter__(self) -> Iterator[PairBatch]:  # type: ignore[override]
         """Iterate over the remaining batches of the epoch."""
         if isinstance(self.sampler, EpochSampler):  # Lightning replaces it for `overfit_batches`
             self.sampler.num_skipped = 0 if self.sampler.fixed else self.num_done() * (self.batch_size or 1)
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while True:
+            start = perf_counter()
+            batch = next(batches, None)
+            self._waited_s += perf_counter() - start
+            if batch is None:
+                return
             yield self.receive(batch) if self.receive else batch
+
+    def take_wait(self) -> float:
+        """Return the time in seconds that was spent on waiting for batches since the last call."""
+        waited_s, self._waited_s = self._waited_s, 0.0
+        return waited_s

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from alpharefine.options import BoxSource, ComputePrecision, GeometryName, Protocol, WhenLost
+from alpharefine.options import BoxSource, ComputePrecision, GeometryName, Protocol, WandbMode, WhenLost
 
 VideoRank = Literal["best", "worst"]
 """Sequence with the highest or the lowest gain, or score where a tracker has one run."""
@@ -110,6 +110,7 @@ class OutputConfig:
         compare: Print published scores below the measured ones.
         compare_results: Raw results of other trackers to score on the same sequences, each ``DIR`` or ``NAME=DIR``.
         save_video: Sequences of which videos are drawn after scoring: ``best``, ``worst`` (by gain) and names.
+        wandb: Tracking of the scores in wandb. `auto` is online with a key and an answer of the server, else offline.
     """
 
     dir: Path | None = None
@@ -117,6 +118,7 @@ class OutputConfig:
     compare: bool = False
     compare_results: tuple[str, ...] = ()
     save_video: tuple[str, ...] = ()
+    wandb: WandbMode = "off"
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,17 @@ def save_config(output_dir: Path, config: EvaluationConfig) -> None:
         output_dir: Results folder.
         config: Configuration of the evaluation.
     """
-    write_whole(output_dir / CONFIG_FILE, yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+    write_whole(output_dir / CONFIG_FILE, yaml.safe_dump(config_to_dict(config), sort_keys=False))
+
+
+def config_to_dict(config: EvaluationConfig) -> dict[str, Any]:
+    """Return a configuration as plain values, with absolute paths.
+
+    Args:
+        config: Configuration of the evaluation.
+    """
+    values: dict[str, Any] = _plain(asdict(config))
+    return values
 
 
 def _plain(value: Any) -> Any:

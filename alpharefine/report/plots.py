@@ -16,7 +16,7 @@ from alpharefine.metrics.functional import (
     SUCCESS_THRESHOLDS,
 )
 from alpharefine.report.scores import attribute_scores, main_key, title_of
-from alpharefine.report.styles import run_lines
+from alpharefine.report.styles import RunLine, run_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,36 @@ class _Axis(NamedTuple):
     label: str
     thresholds: np.ndarray
     score: str
+
+
+class Curve(NamedTuple):
+    """Curve of one run.
+
+    Attributes:
+        line: Run, with its color and line style.
+        label: Name and score.
+        percent: Percentage of frames for each threshold.
+    """
+
+    line: RunLine
+    label: str
+    percent: np.ndarray
+
+
+class CurvePlot(NamedTuple):
+    """Curves of all runs, the best first.
+
+    Attributes:
+        title: Title of the plot.
+        label: Label of the horizontal axis.
+        thresholds: Values on this axis.
+        curves: Curves.
+    """
+
+    title: str
+    label: str
+    thresholds: np.ndarray
+    curves: list[Curve]
 
 
 _ERROR = "location error threshold"
@@ -61,6 +91,26 @@ def plot_all(metrics: Metrics) -> dict[str, Figure]:
     return figures if attributes is None else {**figures, "attributes": attributes}
 
 
+def ranked_curves(metrics: Metrics) -> dict[str, CurvePlot]:
+    """Return the curves of all trackers, the best first.
+
+    Args:
+        metrics: Scores of an evaluation.
+
+    Returns:
+        Curves of all runs by name of the curve. Empty if there are no scores.
+    """
+    scored = [(line, line.metrics.score) for line in run_lines(metrics) if line.metrics.score is not None]
+    plots = {}
+    for name, axis in (_GOT10K_AXES if metrics.scoring == "got10k" else _AXES).items() if scored else ():
+        curves = [
+            Curve(line, f"{line.label} [{score.scores[axis.score]:.1f}]", 100 * score.curves[name])
+            for line, score in sorted(scored, key=lambda pair: -pair[1].scores[axis.score])
+        ]
+        plots[name] = CurvePlot(axis.title, axis.label, axis.thresholds, curves)
+    return plots
+
+
 def plot_curves(metrics: Metrics) -> dict[str, Figure]:
     """Plot the curves of all trackers, the best first in the legend.
 
@@ -70,20 +120,16 @@ def plot_curves(metrics: Metrics) -> dict[str, Figure]:
     Returns:
         A figure by name of the curve. Empty if there are no scores.
     """
-    scored = [(line, line.metrics.score) for line in run_lines(metrics) if line.metrics.score is not None]
-    if not scored:
-        return {}
     figures = {}
-    for name, axis in (_GOT10K_AXES if metrics.scoring == "got10k" else _AXES).items():
+    for name, plot in ranked_curves(metrics).items():
         figure, axes = _figure()
         handles = []
-        for line, score in sorted(scored, key=lambda pair: -pair[1].scores[axis.score]):
-            label = f"{line.label} [{score.scores[axis.score]:.1f}]"
+        for line, label, percent in plot.curves:
             style = "--" if line.is_dashed else "-"
-            (handle,) = axes.plot(axis.thresholds, 100 * score.curves[name], color=line.color, linestyle=style)
+            (handle,) = axes.plot(plot.thresholds, percent, color=line.color, linestyle=style)
             handles.append((handle, label))
-        axes.set(title=axis.title, xlabel=axis.label, ylabel="frames [%]", ylim=(0, 100))
-        axes.set_xlim(float(axis.thresholds[0]), float(axis.thresholds[-1]))
+        axes.set(title=plot.title, xlabel=plot.label, ylabel="frames [%]", ylim=(0, 100))
+        axes.set_xlim(float(plot.thresholds[0]), float(plot.thresholds[-1]))
         _add_legend(axes, handles)
         figures[name] = figure
     return figures

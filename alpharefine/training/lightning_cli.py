@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from argparse import ArgumentError
 from pathlib import Path
@@ -12,9 +13,10 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from alpharefine.errors import UserError
+from alpharefine.options import WandbMode
 from alpharefine.training.bad_samples import BadSampleCount
 from alpharefine.training.checkpoint_io import (
     LAST,
@@ -23,8 +25,11 @@ from alpharefine.training.checkpoint_io import (
     find_checkpoint,
     has_checkpoint,
 )
+from alpharefine.training.gradient_norm import GradientNorm
 from alpharefine.training.last_checkpoint import LastCheckpoint
 from alpharefine.training.non_finite import NonFiniteSteps
+from alpharefine.training.pair_panel import PairPanel
+from alpharefine.training.rate import PairRate
 
 MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
 """Metric that compares checkpoints, by head; that of the first head is the default."""
@@ -53,9 +58,25 @@ class TrainCLI(LightningCLI):
         )
         parser.add_argument(
             "--wandb",
-            type=Literal["auto", "online", "offline", "off"],
+            type=WandbMode,
             default="auto",
             help="Tracking in wandb; auto: online with a key, offline without one.",
+        )
+        parser.add_argument(
+            "--tensorboard",
+            nargs="?",
+            const=True,
+            default=False,
+            type=bool,
+            help="Also write the log for TensorBoard.",
+        )
+        parser.add_argument(
+            "--log_checkpoints",
+            nargs="?",
+            const=True,
+            default=False,
+            type=bool,
+            help="Log the best checkpoint to wandb as an artifact when the training is complete.",
         )
         parser.add_argument(
             "--max_nonfinite_steps",
@@ -92,10 +113,12 @@ class TrainCLI(LightningCLI):
 
     @property
     def run_name(self) -> str:
-        """Name of the run."""
+        """Name of the run. A trial of a sweep of wandb has its id at the end, so that each has its own folder."""
         given: str = self.config.name
         configs = self.config.config
-        return given or (Path(str(configs[-1])).stem if configs else "base")
+        name = given or (Path(str(configs[-1])).stem if configs else "base")
+        trial = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+        return f"{name}-{trial}" if trial else name
 
     @property
     def run_dir(self) -> Path:
@@ -149,6 +172,8 @@ class TrainCLI(LightningCLI):
         every = self.config.checkpoint.every_n_train_steps
         if every is not None and every < 1:
             raise UserError(f"`--checkpoint.every_n_train_steps` must be at least 1 or null, got {every}.")
+        if self.config.log_checkpoints and self.config.wandb == "off":
+            raise UserError("`--log_checkpoints` has no effect with `--wandb off`; leave one of them out.")
         trainer = self.config.trainer
         if trainer.enable_checkpointing is False or trainer.barebones:
             raise UserError(
@@ -194,20 +219,41 @@ class TrainCLI(LightningCLI):
         last = LastCheckpoint(self.checkpoint_dir / LAST, *self._intervals, requeues)
         callbacks: list[Callback] = [
             LearningRateMonitor(),
+            PairRate(),
+            PairPanel(),
+            GradientNorm(),
             NonFiniteSteps(self.config.max_nonfinite_steps),
             BadSampleCount(),
             last,
         ]
-        loggers: list[Logger] = [CSVLogger(self.run_dir, name="logs")]
-        if self.config.wandb != "off":
-            from alpharefine.training.wandb import PairPanel, wandb_logger
-
-            loggers.append(wandb_logger(self.run_name, self.run_dir, self.config.wandb, self.config.as_dict()))
-            callbacks.append(PairPanel())
         self.trainer_defaults["callbacks"] = callbacks
         plugins = self.config_init.trainer.plugins or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpointIO()]
-        return self._build_trainer(logger=loggers, default_root_dir=str(self.run_dir), plugins=plugins, **kwargs)
+        return self._build_trainer(
+            logger=self._loggers(), default_root_dir=str(self.run_dir), plugins=plugins, **kwargs
+        )
+
+    def _loggers(self) -> list[Logger]:
+        logs = CSVLogger(self.run_dir, name="logs")
+        loggers: list[Logger] = [logs]
+        if self.config.tensorboard:
+            try:
+                loggers.append(
+                    TensorBoardLogger(self.run_dir, name=logs.name, version=logs.version, default_hp_metric=False)
+                )
+            except ModuleNotFoundError as error:
+                raise UserError(
+                    '`--tensorboard` requires TensorBoard; run `pip install "alpharefine[tensorboard]"`.'
+                ) from error
+        if self.config.wandb != "off":
+            from alpharefine.training.wandb import wandb_logger
+
+            loggers.append(
+                wandb_logger(
+                    self.run_name, self.run_dir, self.config.wandb, self.config.as_dict(), self.config.log_checkpoints
+                )
+            )
+        return loggers
 
     def _build_trainer(self, **kwargs: Any) -> Trainer:
         try:

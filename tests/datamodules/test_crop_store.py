@@ -48,7 +48,6 @@ trainer:
   callbacks:
     - {class_path: alpharefine.training.averaging.WeightAverage}
     - {class_path: alpharefine.training.averaging.HalfPrecisionExport, init_args: {folder: %s}}
-    - {class_path: alpharefine.training.rate.PairRate, init_args: {steps: 1}}
 wandb: 'off'
 """
 

@@ -27,6 +27,7 @@ DOCS = ROOT / "docs"
 
 FOREIGN = {
     *("nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"),  # torchrun
+    "logdir",  # tensorboard
     *("nodes", "ntasks-per-node", "gpus-per-node"),  # srun
     *("onnx", "saveEngine", "minShapes", "optShapes", "maxShapes", "fp16", "stronglyTyped"),  # trtexec
 }

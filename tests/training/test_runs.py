@@ -43,6 +43,7 @@ class TestTraining:
         for row in steps:
             weighted = row["train/loss_corner"] + 1000 * row["train/loss_mask"]
             assert row["train/loss"] == pytest.approx(weighted, rel=1e-5)
+            assert row["train/gradient_norm"] > 0
         rates = [row["lr-AdamW/pg1"] for row in rows if "lr-AdamW/pg1" in row]
         assert rates == pytest.approx([1e-3, 5e-4])
         validations = [row for row in rows if "val/iou" in row]
@@ -147,28 +148,12 @@ class TestCommand:
         program = (
             "import sys; sys.modules['wandb'] = None\n"  # an import of it would fail
             "import train; train.main(sys.argv[1:])\n"
-            "print('imported:', sys.modules['wandb'], 'alpharefine.training.wandb' in sys.modules)"
+            "print('imported:', sys.modules['wandb'], 'alpharefine.tracking' in sys.modules)"
         )
         one_step = {"trainer__limit_train_batches": 1, "trainer__limit_val_batches": 1, "trainer__max_epochs": 1}
         done = run("-c", program, *arguments(data_root, tmp_path, **one_step), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "imported: None False"
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("mode", ["auto", pytest.param("offline", marks=pytest.mark.exhaustive)])
-    def test_wandb_without_a_key_keeps_the_run_on_disk(self, tmp_path, data_root, mode) -> None:
-        names = ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
-        environment = {name: str(tmp_path / name) for name in names} | {"WANDB_API_KEY": ""}
-        command = (str(PROJECT / "train.py"), *arguments(data_root, tmp_path, wandb=mode))
-        process = run(*command, cwd=tmp_path, **environment)
-        assert process.returncode == 0, process.stderr
-        (folder,) = (tmp_path / "small" / "wandb").glob("offline-run-*")
-        panels = sorted(folder.glob("files/media/images/val/pairs_*.png"))
-        assert len(panels) == 2 * 2  # two validations, a first batch of two pairs
-        content = next(folder.glob("*.wandb")).read_bytes()
-        for key in (b"train/loss_corner", b"train/loss_mask", b"val/iou", b"val/mask_iou", b"val/pairs", b"lr-AdamW"):
-            assert key in content
-        assert b"resnet18" in content  # the configuration
 
 
 @pytest.mark.slow
