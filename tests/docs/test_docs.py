@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 
 FOREIGN = {
     *("nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"),  # torchrun
-    *("nodes", "ntasks-per-node", "gpus-per-node"),  # srun
+    *("nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "signal", "requeue", "open-mode"),  # srun, sbatch
     *("onnx", "saveEngine", "minShapes", "optShapes", "maxShapes", "fp16", "stronglyTyped"),  # trtexec
 }
 """Options of other programs."""
