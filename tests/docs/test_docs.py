@@ -86,7 +86,10 @@ def options_of(line: str) -> Set[str]:
     if line.startswith("trtexec"):
         return FOREIGN
     found = re.search(r"alpharefine(\.cli)? (\w+)", line)
-    return source_options(found[2]) if found else set()
+    if found is None:
+        return set()
+    shared = source_options("live") if found[2] in ("track", "vot") else set()
+    return source_options(found[2]) | shared
 
 
 def flags(text: str) -> list[str]:
