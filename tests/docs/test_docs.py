@@ -174,6 +174,11 @@ def test_the_table_of_data_sets_is_that_of_the_registry() -> None:
         assert (int(num_attributes[1]) if num_attributes else 0) == len(dataset.attribute_names)
 
 
+def test_every_data_set_has_a_command() -> None:
+    text = "".join(blocks(DOCS / "benchmarks.md"))
+    assert set(re.findall(r"--dataset (\w+)", text)) == set(DATASETS) - {"folder"}
+
+
 def test_the_table_of_protocols_is_complete() -> None:
     table = rows((DOCS / "protocols.md").read_text(encoding="utf-8"))
     assert [row[0].strip("`") for row in table] == list(PROTOCOLS)
