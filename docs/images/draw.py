@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.typing import ColorType
 
 from alpharefine import Refiner
 from alpharefine.crops import CROP_SIZE, Window
@@ -20,7 +19,7 @@ from alpharefine.metrics.functional import (
     one_pass_curves,
 )
 from alpharefine.synthetic import SyntheticSequence, generate_sequence
-from alpharefine.video.drawing import BASE, GIVEN, MASK_COLOR, REFINED, BoxStyle, draw_mask
+from alpharefine.video.drawing import BASE, GIVEN, MASK_COLOR, REFINED, BoxStyle, Color, draw_mask
 
 FRAME = 6
 NOISE = 0.12
@@ -57,7 +56,7 @@ def draw_terms(video: SyntheticSequence, refiner: Refiner, base_xywh: np.ndarray
     _draw_window(later, window, "search region")
     _draw_box(later, base_xywh, BASE, "base tracker's box")
     _draw_box(later, refinement.box_xywh, REFINED, "refined box")
-    later.add_patch(Rectangle((0, 0), 0, 0, color=np.array(MASK_COLOR) / 255, label="mask"))
+    later.add_patch(Rectangle((0, 0), 0, 0, color=_hex(MASK_COLOR), label="mask"))
     _show(crop, window.cut(frame), f"crop, {CROP_SIZE} x {CROP_SIZE} px")
     x1, y1, x2, y2 = window.to_crop(
         np.append(refinement.box_xywh[:2], refinement.box_xywh[:2] + refinement.box_xywh[2:])
@@ -76,7 +75,7 @@ def draw_scores(video: SyntheticSequence, refiner: Refiner, base_xywh: np.ndarra
     figure = Figure(figsize=(9, 3.4), dpi=120, layout="constrained")
     success, precision = figure.subplots(1, 2)
     for (run, boxes_xywh), style in zip(boxes.items(), (BASE, REFINED), strict=True):
-        curves, color = one_pass_curves(boxes_xywh, video.boxes_xywh), np.array(style.color) / 255
+        curves, color = one_pass_curves(boxes_xywh, video.boxes_xywh), _hex(style.color)
         look = {"color": color, "linestyle": _LINES[style.dash]}
         auc, hits = curves.success.mean(), curves.precision[PRECISION_INDEX]
         success.plot(SUCCESS_THRESHOLDS, 100 * curves.success, label=f"{run}: AUC {100 * auc:.1f}", **look)
@@ -97,19 +96,23 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
 
 
 def _draw_box(axes: Axes, box_xywh: np.ndarray, style: BoxStyle, label: str) -> None:
-    _draw_rectangle(axes, box_xywh, np.array(style.color) / 255, _LINES[style.dash], label)
+    _draw_rectangle(axes, box_xywh, _hex(style.color), _LINES[style.dash], label)
 
 
 def _draw_window(axes: Axes, window: Window, label: str) -> None:
     _draw_rectangle(axes, np.array([window.x0, window.y0, window.width, window.height]), "yellow", ":", label)
 
 
-def _draw_rectangle(axes: Axes, box_xywh: np.ndarray, color: ColorType, linestyle: str, label: str) -> None:
+def _draw_rectangle(axes: Axes, box_xywh: np.ndarray, color: str, linestyle: str, label: str) -> None:
     # Pixel i covers [i, i+1) in this library, and [i-0.5, i+0.5) in Matplotlib.
     x, y, width, height = box_xywh - [0.5, 0.5, 0, 0]
     axes.add_patch(
         Rectangle((x, y), width, height, fill=False, color=color, linestyle=linestyle, linewidth=2, label=label)
     )
+
+
+def _hex(color: Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 if __name__ == "__main__":
