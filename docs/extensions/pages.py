@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -19,7 +20,10 @@ OUTSIDE = (
 """Files that are part of the site, as patterns from the root of the repository."""
 
 _LINK = re.compile(r"(\]\()([^)#\s]+)")
+_PAGE_IN_HTML = re.compile(r'href="(?!\w+:)([^"#]+\.(?:md|ipynb))')
 _HOME = "README.md"
+
+log = get_plugin_logger(__name__)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -44,6 +48,21 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return link[1] + posixpath.relpath(name, posixpath.dirname(uri) or ".")
 
     return _LINK.sub(moved, markdown)
+
+
+def on_page_content(html: str, page: Page, files: Files, **_: object) -> str:
+    """Turn links of notebooks to pages into links of the site, which mkdocs does in pages of Markdown alone."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+
+    def moved(link: re.Match[str]) -> str:
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), link[1]))
+        file = files.get_file_from_path(name)
+        if file is None:
+            log.warning("%s links to %s, which does not exist", page.file.src_uri, link[1])
+        return link[0] if file is None else f'href="{file.url_relative_to(page.file)}'
+
+    return _PAGE_IN_HTML.sub(moved, html)
 
 
 def _in_site(name: str) -> str:

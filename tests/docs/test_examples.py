@@ -150,7 +150,12 @@ def own_data_config(title: str) -> str:
 
 @pytest.mark.parametrize(("title", "heads"), [("Pictures with masks", ("corner", "mask")), ("Boxes only", ("corner",))])
 def test_the_configurations_for_own_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, not_fitted: list[Any], title: str, heads: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    not_fitted: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    title: str,
+    heads: tuple[str, ...],
 ) -> None:
     for part in ("", "_val"):
         write_export(tmp_path / f"my_labels{part}", "result.json", "images/a.png", segmentation=[])
@@ -162,6 +167,8 @@ def test_the_configurations_for_own_pictures(
     train.main(["--config", "demo_finetune.yaml", "--config", "my.yaml", *options])
     ((task, module, _),) = not_fitted
     assert task.network.heads == heads
+    printed = blocks(ROOT / "docs" / "fine-tuning.md")[1]
+    assert (printed in capsys.readouterr().out) == ("mask" in heads)
     shipped = load_checkpoint("ar18_cm").network.state_dict()
     for name, weights in task.network.corner_head.state_dict().items():
         torch.testing.assert_close(weights, shipped[f"corner_head.{name}"])

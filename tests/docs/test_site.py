@@ -34,7 +34,7 @@ sys.exit(max(task.wait() for task in tasks))
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the built site."""
-    folder = tmp_path_factory.mktemp("site")
+    folder = tmp_path_factory.mktemp("site").resolve()
     done = run("-m", "mkdocs", "build", "--strict", "--site-dir", str(folder), cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return folder
@@ -58,6 +58,18 @@ def test_the_site_requests_no_other_host(site: Path) -> None:
             r"<(?:script|img|iframe)[^>]* src=[\"']?(https?:[^\"' >]*)|<link[^>]* href=[\"']?https?:", text
         )
         assert found == [], path.name
+
+
+@pytest.mark.slow
+def test_links_of_the_site_resolve(site: Path) -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html") if path.name != "404.html"}
+    for path, text in texts.items():
+        for link in re.findall(r' (?:href|src)="(?!\w+:)([^"]+)"', text):
+            name, _, anchor = link.partition("#")
+            target = path if name == "" else (path.parent / name).resolve()
+            target = target / "index.html" if target.is_dir() else target
+            assert target.is_file(), f"{path.name} links to {link}"
+            assert not anchor or f'id="{anchor}"' in texts.get(target, ""), f"{path.name} links to {link}"
 
 
 @pytest.mark.slow
