@@ -2,6 +2,7 @@
 # make demo-train   trains a small network from random weights on generated video and evaluates it
 # make test   lint, types, tests
 # make faults   trainings and evaluations killed at random moments
+# make docs   builds the documentation as a site in site/, and executes its notebooks
 # make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200), then a quality head
 # make exhaustive   further golden traces, trainings of all parts of the network, more trackers in the closed loop
 # make mutants   changes one expression at a time in the code that computes, lists the changes that no test notices, fails above a tenth
@@ -16,7 +17,7 @@ DATA ?= ../shared/data
 BACKBONE_WEIGHTS ?= ../shared/weights/resnet18_imagenet_layer3.safetensors
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: install test exhaustive faults mutants lint demo demo-train train-weights lock
+.PHONY: install test exhaustive faults mutants lint docs demo demo-train train-weights lock
 install: $(INSTALLED)
 
 $(INSTALLED):
@@ -50,6 +51,9 @@ mutants: install
 	.venv/bin/mutmut results
 	.venv/bin/mutmut export-cicd-stats
 	$(RUN) -c 'import json, sys; n = json.load(open("mutants/mutmut-cicd-stats.json")); part = (n["killed"] + n["timeout"]) / n["total"]; print(f"{part:.1%} of {n}"); sys.exit(part < 0.9)'
+
+docs: install
+	.venv/bin/mkdocs build
 
 demo: install
 	rm -rf demo

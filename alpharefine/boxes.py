@@ -28,7 +28,7 @@ def xywh_to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
         boxes_xywh: Boxes of shape ``(..., 4)``: x, y, width, height.
 
     Returns:
-        New array of shape ``(..., 4)``: x1, y1, x2, y2.
+        New array of shape ``(..., 4)`` with x1, y1, x2, y2.
 
     >>> xywh_to_xyxy(np.array([10.0, 20.0, 30.0, 40.0])).tolist()
     [10.0, 20.0, 40.0, 60.0]
@@ -44,7 +44,8 @@ def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
         boxes_xyxy: Boxes of shape ``(..., 4)``: x1, y1, x2, y2.
 
     Returns:
-        New array of shape ``(..., 4)``: x, y, width, height. The size is negative where the corners are out of order.
+        New array of shape ``(..., 4)`` with x, y, width, height. The size is negative where the corners are out of
+        order.
 
     >>> xyxy_to_xywh(np.array([10.0, 20.0, 40.0, 60.0])).tolist()
     [10.0, 20.0, 30.0, 40.0]

@@ -28,7 +28,7 @@ DOCS = ROOT / "docs"
 FOREIGN = {
     *("nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"),  # torchrun
     "logdir",  # tensorboard
-    *("nodes", "ntasks-per-node", "gpus-per-node"),  # srun
+    *("nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "signal", "requeue", "open-mode"),  # srun, sbatch
     *("onnx", "saveEngine", "minShapes", "optShapes", "maxShapes", "fp16", "stronglyTyped"),  # trtexec
 }
 """Options of other programs."""
@@ -87,7 +87,10 @@ def options_of(line: str) -> Set[str]:
     if line.startswith("trtexec"):
         return FOREIGN
     found = re.search(r"alpharefine(\.cli)? (\w+)", line)
-    return source_options(found[2]) if found else set()
+    if found is None:
+        return set()
+    shared = source_options("live") if found[2] in ("track", "vot") else set()
+    return source_options(found[2]) | shared
 
 
 def flags(text: str) -> list[str]:
@@ -170,6 +173,11 @@ def test_the_table_of_data_sets_is_that_of_the_registry() -> None:
         assert row[5] == (f"`{dataset.default_protocol}`" if is_one_pass else "-")
         num_attributes = re.search(r"(\d+) attributes", row[4])
         assert (int(num_attributes[1]) if num_attributes else 0) == len(dataset.attribute_names)
+
+
+def test_every_data_set_has_a_command() -> None:
+    text = "".join(blocks(DOCS / "benchmarks.md"))
+    assert set(re.findall(r"--dataset (\w+)", text)) == set(DATASETS) - {"folder"}
 
 
 def test_the_table_of_protocols_is_complete() -> None:

@@ -11,12 +11,13 @@ import supervision as sv
 import torch
 
 from alpharefine.boxes import xywh_to_xyxy
+from alpharefine.checkpoints.loading import load_checkpoint
 from alpharefine.cli import train
 from alpharefine.data.pairs import PairSource
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.registry import DATASETS, open_dataset
 from alpharefine.models.heads import Grid
-from alpharefine.synthetic import generate_crowd, write_lasot
+from alpharefine.synthetic import generate_crowd, write_lasot, write_saliency
 from alpharefine.trackers.entry import TrackerRequest
 from alpharefine.video.frames import open_source
 from alpharefine.video.writer import VideoWriter
@@ -139,3 +140,39 @@ def test_the_configuration_for_labeled_pictures_and_own_videos(
     module.setup("fit")
     assert len(module.train_dataset) == 64
     assert {module.train_dataset[i].search.shape for i in range(4)} == {(3, 256, 256)}
+
+
+def own_data_config(title: str) -> str:
+    page = ROOT / "docs" / "own-data.md"
+    (config,) = [code for code in blocks(page, "yaml") if code in section(page, title)]
+    return config
+
+
+@pytest.mark.parametrize(("title", "heads"), [("Pictures with masks", ("corner", "mask")), ("Boxes only", ("corner",))])
+def test_the_configurations_for_own_pictures(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    not_fitted: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    title: str,
+    heads: tuple[str, ...],
+) -> None:
+    for part in ("", "_val"):
+        write_export(tmp_path / f"my_labels{part}", "result.json", "images/a.png", segmentation=[])
+        write_saliency(tmp_path / f"pictures{part}", num_images=2, frame_size=(48, 64))
+        (tmp_path / f"pictures{part}" / "ground_truth_mask").rename(tmp_path / f"pictures{part}" / "masks")
+    (tmp_path / "my.yaml").write_text(own_data_config(title))
+    monkeypatch.chdir(tmp_path)
+    options = ["--name", "my_run", "--data.root", str(tmp_path), "--wandb", "off"]
+    train.main(["--config", "demo_finetune.yaml", "--config", "my.yaml", *options])
+    ((task, module, _),) = not_fitted
+    assert task.network.heads == heads
+    printed = blocks(ROOT / "docs" / "fine-tuning.md")[1]
+    assert (printed in capsys.readouterr().out) == ("mask" in heads)
+    shipped = load_checkpoint("ar18_cm").network.state_dict()
+    for name, weights in task.network.corner_head.state_dict().items():
+        torch.testing.assert_close(weights, shipped[f"corner_head.{name}"])
+    module.setup("fit")
+    assert len(module.train_dataset) == 4000
+    assert module.train_dataset[0].search.shape == (3, 256, 256)
+    assert len(module.val_dataset) == 32
