@@ -45,7 +45,7 @@ def run_command(main: Callable[[], None]) -> int:
     """Run a command. Print errors that the user can correct, and an interruption by Ctrl-C, as one line on stderr.
 
     Threads of OpenMP, which PyTorch uses, wait passively unless `OMP_WAIT_POLICY` is set: threads that spin hold up
-    each other where other processes share the cores (`benchmarks/wait_policy.py`).
+    each other where other processes share the cores (`benchmarks/processes.py`).
 
     Args:
         main: Function that runs the command.
