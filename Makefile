@@ -36,7 +36,7 @@ lint: install
 
 # One process a core and one thread a process; tests of one file share its fixtures and stay in one process.
 test: lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile --timeout 600
 
 exhaustive: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile -m exhaustive
