@@ -213,7 +213,7 @@ class RefineTask(pl.LightningModule):
         Returns:
             Total loss, a scalar. If it is not finite, all its gradients are NaN, in all processes.
         """
-        prediction = self._predict(batch, self._trained_heads() if self._frozen else None)
+        prediction = self._predict(batch, self._trained_heads()) if self._frozen else self(batch)
         losses = self._losses(prediction, batch)
         total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
         # `mask_loss` divides by the mean number of masks per process, so only the average over processes is meaningful.
