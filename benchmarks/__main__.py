@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.rows import Row
 
-NAMES = ("refine", "train_step", "score", "replay", "detections", "track")
+NAMES = ("refine", "train_step", "score", "replay", "detections", "track", "data")
 """Modules of this package with a function `measure`."""
 
 

@@ -33,6 +33,7 @@ from alpharefine.data.pairs import (
     collate_drawn,
 )
 from alpharefine.data.reader import Reader, require_choice
+from alpharefine.data.stored_frames import StoredFrames
 from alpharefine.errors import UserError
 from alpharefine.options import GeometryName
 
@@ -75,6 +76,22 @@ class Source:
             require_choice(f"Data set `{self.kind}`", "options", name, tuple(known))
         return reader(root / self.path, **self.options)
 
+    def open_for_training(self, name: str, root: Path) -> Reader:
+        """Create the reader of a training data set.
+
+        Args:
+            name: Name of the data set in the configuration.
+            root: Data root.
+
+        Raises:
+            UserError: If the data set does not exist, or must not be used for training.
+        """
+        if self.kind == "lasot" and self.options.get("split") == "test":
+            raise UserError(
+                f"`data.train.{name}`: the LaSOT test split must not be used for training; use `split: train`."
+            )
+        return self.open(root)
+
     @property
     def has_masks(self) -> bool:
         """True if the data set has masks for training."""
@@ -101,6 +118,7 @@ class PairDataModule(pl.LightningDataModule):
         seed: Random seed of the training pairs.
         geometry: Geometry of crops and labels. `train.py` sets the geometry of the network.
         cache_dir: Folder of the data set indexes. The default is the user's cache folder.
+        store: Folder of a crop store of the training data sets, see ``alpharefine crops``. null reads their frames.
 
     Raises:
         UserError: If a number is out of range.
@@ -122,6 +140,7 @@ class PairDataModule(pl.LightningDataModule):
         seed: int = 0,
         geometry: GeometryName = "exact",
         cache_dir: str | None = None,
+        store: str | None = None,
     ) -> None:
         super().__init__()
         for name, count, least in (
@@ -141,6 +160,7 @@ class PairDataModule(pl.LightningDataModule):
         self.bad_samples = BadSamples(on_bad_sample)
         self.geometry: GeometryName = geometry
         self.cache_dir = Path(cache_dir) if cache_dir else None
+        self.store = Path(store).expanduser() if store else None
 
     @property
     def has_masks(self) -> bool:
@@ -165,12 +185,16 @@ class PairDataModule(pl.LightningDataModule):
         Raises:
             UserError: If a data set does not exist, is malformed or must not be used for training.
         """
-        for name, source in self.train_sources.items():
-            if source.kind == "lasot" and source.options.get("split") == "test":
-                raise UserError(
-                    f"`data.train.{name}`: the LaSOT test split must not be used for training; use `split: train`."
-                )
-        return self._dataset(self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed)
+        readers = [self._open_train(name, source) for name, source in self.train_sources.items()]
+        min_frames = self.min_frames if self.store is None else 2  # the store holds the sequences that are used
+        return self._dataset(
+            readers, self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed, min_frames
+        )
+
+    def _open_train(self, name: str, source: Source) -> Reader:
+        if self.store is None:
+            return source.open_for_training(name, self.root)
+        return StoredFrames(self.store, name, READERS[source.kind].is_video, source.has_masks)
 
     @cached_property
     def val_dataset(self) -> PairDataset:
@@ -179,17 +203,22 @@ class PairDataModule(pl.LightningDataModule):
         Raises:
             UserError: If a data set does not exist or is malformed.
         """
-        return self._dataset(self.val_sources, self.augmentation.jitter_only(), self.val_pairs, seed=0)
+        readers = [source.open(self.root) for source in self.val_sources.values()]
+        augmentation = self.augmentation.jitter_only()
+        return self._dataset(readers, self.val_sources, augmentation, self.val_pairs, 0, self.min_frames)
 
     def _dataset(
-        self, sources: Mapping[str, Source], augmentation: PairAugmentation, num_pairs: int, seed: int
+        self,
+        readers: list[Reader],
+        sources: Mapping[str, Source],
+        augmentation: PairAugmentation,
+        num_pairs: int,
+        seed: int,
+        min_frames: int | None,
     ) -> PairDataset:
         if not sources:
             raise UserError("`data.train` and `data.val` must each contain at least one data set.")
-        opened = [
-            PairSource(source.open(self.root), self.cache_dir, self.max_gap, self.min_frames)
-            for source in sources.values()
-        ]
+        opened = [PairSource(reader, self.cache_dir, self.max_gap, min_frames) for reader in readers]
         weights = [source.weight for source in sources.values()]
         return PairDataset(opened, weights, augmentation, num_pairs, seed, self.geometry)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -94,7 +94,7 @@ class Reader(ABC):
         UserError: If the folder does not exist, holds several data sets of this layout, or one of another layout.
     """
 
-    is_video: ClassVar[bool] = True
+    is_video: bool = True
     has_masks: bool = False
 
     def __init__(self, root: str | Path, fits: Callable[[Path], bool] | None = None) -> None:
