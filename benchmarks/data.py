@@ -8,8 +8,11 @@ frame, evenly in the logarithm, with aspect ratios up to 2, anywhere in the fram
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import process_time
 
@@ -21,15 +24,19 @@ from torch.utils.data import default_collate
 from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.crop_store import read_crops, write_store
 from alpharefine.data.lasot import LaSOT
+from alpharefine.data.memory import keep_freed_memory
 from alpharefine.data.pairs import Frame, PairDataset, PairSource
 from alpharefine.data.stored_frames import StoredFrames
-from benchmarks.rows import Row, alternate, medians
+from benchmarks.rows import Row
 
 SIZES = ((720, 405), (1280, 720), (1920, 1080))
 """Widths and heights of the frames: GOT-10k as usually reduced, LaSOT and TrackingNet, GOT-10k as published."""
 
 NUM_FRAMES, QUALITY, NOISE = 24, 85, 2.0
-BATCH_SIZE, ROUNDS = 16, 9
+BATCH_SIZE, WARM_UP, ROUNDS = 16, 2, 15
+PATHS = ("plain", "frames", "crop store")
+
+_batch: Callable[[], object]
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "example.png"
 
@@ -49,27 +56,53 @@ def measure(quick: bool) -> list[Row]:
     Args:
         quick: Take a single small batch of the smallest frames only.
     """
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
     rows = []
     for width, height in SIZES[: 1 if quick else None]:
-        with TemporaryDirectory() as folder:
-            rows += _measure(Path(folder), width, height, quick)
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            num_bytes = write_clips(folder / "clips", width, height, num_clips=1 if quick else 4)
+            write_store(folder / "store", read_crops("clips", LaSOT(folder / "clips"), None, 0.0, folder / "cache"))
+            rates = _rates(folder, 1 if quick else ROUNDS)
+        rows += _rows(rates, width, height, num_bytes)
     return rows
 
 
-def _measure(folder: Path, width: int, height: int, quick: bool) -> list[Row]:
-    num_bytes = write_clips(folder / "clips", width, height, num_clips=1 if quick else 4)
-    reader, cache = LaSOT(folder / "clips"), folder / "cache"
-    write_store(folder / "store", read_crops("clips", reader, None, 0.0, cache))
-    stored = StoredFrames(folder / "store", "clips", is_video=True, has_masks=False)
-    paths = {
-        "plain": _batches(PlainSource(reader, cache)),
-        "frames": _batches(PairSource(reader, cache)),
-        "crop store": _batches(PairSource(stored, cache, min_frames=2)),
-    }
-    times = medians(alternate(paths, rounds=1 if quick else ROUNDS, clock=process_time))
-    rates = {name: BATCH_SIZE / seconds for name, seconds in times.items()}
+def _rates(folder: Path, rounds: int) -> dict[str, float]:
+    """Return the pairs per second of each path, each measured in a process of its own as a worker of a training."""
+    spawn = get_context("spawn")
+    seconds: dict[str, list[float]] = {path: [] for path in PATHS}
+    with ExitStack() as stack:
+        workers = {path: stack.enter_context(spawn.Pool(1, _start, (path, folder))) for path in PATHS}
+        for _ in range(WARM_UP + rounds):
+            for path, worker in workers.items():
+                seconds[path].append(worker.apply(_time_batch))
+    return {path: BATCH_SIZE / median(each[WARM_UP:]) for path, each in seconds.items()}
+
+
+def _start(path: str, folder: Path) -> None:
+    """Prepare a worker, and open the data set of its path."""
+    global _batch
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    cache = folder / "cache"
+    if path == "plain":
+        source: PairSource = PlainSource(LaSOT(folder / "clips"), cache)
+    else:
+        keep_freed_memory()
+        stored = StoredFrames(folder / "store", "clips", is_video=True, has_masks=False)
+        source = (
+            PairSource(LaSOT(folder / "clips"), cache) if path == "frames" else PairSource(stored, cache, min_frames=2)
+        )
+    _batch = _batches(source)
+
+
+def _time_batch() -> float:
+    start = process_time()
+    _batch()
+    return process_time() - start
+
+
+def _rows(rates: dict[str, float], width: int, height: int, num_bytes: float) -> list[Row]:
     return [
         Row(
             f"pairs of one core from {source}, {width} x {height}",

@@ -22,6 +22,7 @@ from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.bad_samples import BadSamples, OnBadSample
 from alpharefine.data.kinds import READERS, Kind
 from alpharefine.data.loader import EpochLoader
+from alpharefine.data.memory import keep_freed_memory
 from alpharefine.data.pairs import (
     MAX_GAP,
     DrawnPair,
@@ -351,9 +352,10 @@ class COCODataModule(PairDataModule):
 def _start_worker(worker_id: int) -> None:  # noqa: ARG001 - signature of DataLoader
     """Prepare a worker: no threads of OpenCV, which would compete for the cores, and no end by the trainer's signals.
 
-    A signal to all processes of a run asks the trainer to save a checkpoint, for which the workers must stay.
+    The memory of decoded frames is kept for the next ones. A signal to all processes of a run asks the trainer to save a checkpoint, for which the workers must stay.
     """
     cv2.setNumThreads(0)
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, _ignore_once)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 

@@ -48,7 +48,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments; those of the process by default.
 
     Raises:
-        UserError: If an option is invalid, a data set cannot be read, or the folder is not new. Nothing is written then.
+        UserError: If an option is invalid, a data set cannot be read, or the folder is not new.
     """
     options = make_parser().parse_args(args)
     for name in ("max_frames", "threads"):
@@ -90,4 +90,6 @@ def _crops(data: dict[str, Any], num_threads: int) -> Iterator[StoredCrop]:
         reader = source.open_for_training(name, Path(data["root"]).expanduser())
         sequences = PairSource(reader, cache_dir, min_frames=data.get("min_frames")).sequences
         min_area = data.get("min_area", 0.0) if source.kind == "coco" else 0.0
-        yield from read_crops(name, reader, data["max_frames"], min_area, cache_dir, bad_samples, sequences, num_threads)
+        yield from read_crops(
+            name, reader, data["max_frames"], min_area, cache_dir, bad_samples, sequences, num_threads
+        )

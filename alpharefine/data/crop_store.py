@@ -47,7 +47,7 @@ MIN_BOX_SIZE = 8.0
 PART_BYTES = 44 * 2**20
 """Size limit of a part in bytes."""
 
-JPEG_QUALITY = 93
+JPEG_QUALITY = 90
 """Quality of the stored pictures. A JPEG decodes in a quarter of the time of a WebP picture of half its size."""
 
 _FORMAT = 1
@@ -305,9 +305,7 @@ def _write_parts(folder: Path, crops: Iterable[StoredCrop], part_bytes: int) -> 
         pending.append(crop)
         size += length
     if not pending:
-        raise UserError(
-            f"A crop store needs a visible target of at least {MIN_BOX_SIZE:.0f} pixels, found none."
-        )
+        raise UserError(f"A crop store needs a visible target of at least {MIN_BOX_SIZE:.0f} pixels, found none.")
     close()
     return names
 
