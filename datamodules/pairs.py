@@ -186,11 +186,12 @@ class PairDataModule(pl.LightningDataModule):
         Raises:
             UserError: If a data set does not exist, is malformed or must not be used for training.
         """
-        readers = [self._open_train(name, source) for name, source in self.train_sources.items()]
         min_frames = self.min_frames if self.store is None else 2  # the store holds the sequences that are used
-        return self._dataset(
-            readers, self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed, min_frames
-        )
+        opened = [
+            PairSource(self._open_train(name, source), self.cache_dir, self.max_gap, min_frames)
+            for name, source in self.train_sources.items()
+        ]
+        return self._dataset(opened, self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed)
 
     def _open_train(self, name: str, source: Source) -> Reader:
         if self.store is None:
@@ -204,22 +205,23 @@ class PairDataModule(pl.LightningDataModule):
         Raises:
             UserError: If a data set does not exist or is malformed.
         """
-        readers = [source.open(self.root) for source in self.val_sources.values()]
-        augmentation = self.augmentation.jitter_only()
-        return self._dataset(readers, self.val_sources, augmentation, self.val_pairs, 0, self.min_frames)
+        # No reduced resolution, so that the crops are those of the tracked frames.
+        opened = [
+            PairSource(source.open(self.root), self.cache_dir, self.max_gap, self.min_frames, reduced=False)
+            for source in self.val_sources.values()
+        ]
+        return self._dataset(opened, self.val_sources, self.augmentation.jitter_only(), self.val_pairs, seed=0)
 
     def _dataset(
         self,
-        readers: list[Reader],
+        opened: list[PairSource],
         sources: Mapping[str, Source],
         augmentation: PairAugmentation,
         num_pairs: int,
         seed: int,
-        min_frames: int | None,
     ) -> PairDataset:
         if not sources:
             raise UserError("`data.train` and `data.val` must each contain at least one data set.")
-        opened = [PairSource(reader, self.cache_dir, self.max_gap, min_frames) for reader in readers]
         weights = [source.weight for source in sources.values()]
         return PairDataset(opened, weights, augmentation, num_pairs, seed, self.geometry)
 
@@ -352,7 +354,9 @@ class COCODataModule(PairDataModule):
 def _start_worker(worker_id: int) -> None:  # noqa: ARG001 - signature of DataLoader
     """Prepare a worker: no threads of OpenCV, which would compete for the cores, and no end by the trainer's signals.
 
-    The memory of decoded frames is kept for the next ones. A signal to all processes of a run asks the trainer to save a checkpoint, for which the workers must stay.
+    The memory of decoded frames is kept for the next ones.
+
+    A signal to all processes of a run asks the trainer to save a checkpoint, for which the workers must stay.
     """
     cv2.setNumThreads(0)
     keep_freed_memory()

@@ -89,15 +89,15 @@ class Region(NamedTuple):
         return window.cut(self.pixels) if self.reduction == 1 else window.cut_reduced(self.pixels, self.reduction)
 
 
-def decode_region(content: bytes, path: Path, windows: Sequence[Window]) -> Region:
+def decode_region(content: bytes, path: Path, windows: Sequence[Window], reduced: bool) -> Region:
     """Decode the part of an image that windows show. Only JPEG images are decoded in part.
-
-    The resolution is reduced if each window is shrunk by more than the reduction, so that no pixel is enlarged.
 
     Args:
         content: Content of the file.
         path: Path of the file, for messages.
         windows: Windows in pixels of the image.
+        reduced: Reduce the resolution if each window is shrunk by at least the reduction, so that no pixel is enlarged.
+            Otherwise the crops are those of the whole image.
 
     Raises:
         UserError: If the image cannot be decoded.
@@ -107,7 +107,7 @@ def decode_region(content: bytes, path: Path, windows: Sequence[Window]) -> Regi
         image = decode_image(content, path)
         return Region(image, 1, image.shape[:2])
     shrinking = min(min(window.width, window.height) for window in windows) / CROP_SIZE
-    reduction = next((factor for factor in _REDUCTIONS if factor <= shrinking), 1)
+    reduction = next((factor for factor in _REDUCTIONS if reduced and factor <= shrinking), 1)
     num_rows = max(window.y0 + window.height for window in windows)
     try:
         pixels = decode_jpeg(content, header, num_rows, reduction)

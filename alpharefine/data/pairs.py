@@ -114,6 +114,7 @@ class FrameFile:
         sequence: Position of the sequence in the index.
         frame: Position of the frame in the index.
         has_mask: True if the mask is read.
+        reduced: Decode at reduced resolution where a crop is shrunk by more, see `decode_region`.
     """
 
     reader: Reader
@@ -121,6 +122,7 @@ class FrameFile:
     sequence: int
     frame: int
     has_mask: bool
+    reduced: bool = True
 
     @property
     def box_xywh(self) -> np.ndarray:
@@ -141,7 +143,7 @@ class FrameFile:
         Raises:
             UserError: If the image or the mask cannot be read, or their sizes differ.
         """
-        region = decode_region(self.reader.frame_content(*self._names), self.path, windows)
+        region = decode_region(self.reader.frame_content(*self._names), self.path, windows, self.reduced)
         mask = self._mask(region.image_size)
         return FrameCrops([*map(region.cut, windows)], None if mask is None else windows[-1].cut(mask))
 
@@ -172,13 +174,19 @@ class PairSource:
             ``max_gap - 1`` frames after the template frame.
         min_frames: Minimum number of frames of a video, at least 2. None selects 2 for videos with masks and
             `MIN_FRAMES` for others, or 2 if the data set has no video of `MIN_FRAMES` frames.
+        reduced: Decode frames at reduced resolution where a crop is shrunk by more, see `decode_region`.
 
     Raises:
         UserError: If an argument is out of range, or no sequence is suitable for training.
     """
 
     def __init__(
-        self, reader: Reader, cache_dir: Path | None = None, max_gap: int = MAX_GAP, min_frames: int | None = None
+        self,
+        reader: Reader,
+        cache_dir: Path | None = None,
+        max_gap: int = MAX_GAP,
+        min_frames: int | None = None,
+        reduced: bool = True,
     ) -> None:
         if max_gap < 1:
             raise UserError(f"`max_gap` must be at least 1 frame, got {max_gap}.")
@@ -186,7 +194,7 @@ class PairSource:
             raise UserError(f"`min_frames` must be at least 2 frames, got {min_frames}.")
         self.reader = reader
         self.index: Index = open_index(reader, cache_dir)
-        self.max_gap = max_gap
+        self.max_gap, self.reduced = max_gap, reduced
         num_visible, num_frames = self.index.num_visible(), np.diff(self.index.starts)
         least = 1
         if not reader.is_video:
@@ -243,10 +251,10 @@ class PairSource:
             Tuple of template frame and search frame.
         """
         sequence, template, search = self.choose(rng)
-        searched = FrameFile(self.reader, self.index, sequence, search, self.reader.has_masks)
+        searched = FrameFile(self.reader, self.index, sequence, search, self.reader.has_masks, self.reduced)
         if not self.reader.is_video:
             return searched, searched
-        return FrameFile(self.reader, self.index, sequence, template, has_mask=False), searched
+        return FrameFile(self.reader, self.index, sequence, template, False, self.reduced), searched
 
     def describe(self, rng: np.random.Generator) -> str:
         """Return the paths of the frames that a pair consists of.

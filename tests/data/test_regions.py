@@ -71,7 +71,7 @@ def test_crops_of_the_upper_rows_are_exact(name: str, geometry: GeometryName) ->
     for window in WINDOWS:
         box_xywh = np.array([window.x0 + window.width / 4, window.y0 + window.height / 4, *window_size(window) / 2])
         around = GEOMETRIES[geometry].window.around(box_xywh)
-        region = decode_region(content, PATH, [around])
+        region = decode_region(content, PATH, [around], reduced=True)
         assert np.array_equal(region.cut(around), around.cut(image))
         assert region.image_size == (237, 411)
         assert region.reduction == 1
@@ -86,7 +86,7 @@ def window_size(window: Window) -> np.ndarray:
 def test_gray_frames_are_exact() -> None:
     content = jpeg(scene(120, 160)[..., 1])
     window = Window(20, 10, 60, 50)
-    region = decode_region(content, PATH, [window])
+    region = decode_region(content, PATH, [window], reduced=True)
     assert len(region.pixels) < 120
     assert np.array_equal(region.cut(window), window.cut(decode_image(content, PATH)))
 
@@ -98,7 +98,7 @@ def test_other_formats_are_decoded_whole(tmp_path: Path, mode: str) -> None:
     (picture if mode == "png" else picture.convert(mode)).save(path)
     content = path.read_bytes()
     assert jpeg_header(content) is None
-    region = decode_region(content, path, [Window(0, 0, 60, 20)])
+    region = decode_region(content, path, [Window(0, 0, 60, 20)], reduced=True)
     assert np.array_equal(region.pixels, decode_image(content, path))
 
 
@@ -108,7 +108,7 @@ def test_orientation_is_ignored(tmp_path: Path) -> None:
     Image.fromarray(scene(120, 160)).save(tmp_path / "a.jpg", exif=exif)
     content = (tmp_path / "a.jpg").read_bytes()
     window = Window(100, 20, 60, 80)
-    region = decode_region(content, PATH, [window])
+    region = decode_region(content, PATH, [window], reduced=True)
     assert region.image_size == (120, 160)
     assert np.array_equal(region.cut(window), window.cut(decode_image(content, PATH)))
 
@@ -126,9 +126,12 @@ def test_orientation_is_ignored(tmp_path: Path) -> None:
 )
 def test_no_pixel_is_enlarged_by_the_reduction(windows: list[Window], reduction: int) -> None:
     content = jpeg(scene(101, 203))
-    region = decode_region(content, PATH, windows)
+    region = decode_region(content, PATH, windows, reduced=True)
     assert region.reduction == reduction
     assert region.pixels.shape[:2] == (-(-101 // reduction), -(-203 // reduction))
+    whole = decode_region(content, PATH, windows, reduced=False)
+    assert whole.reduction == 1
+    assert np.array_equal(whole.pixels, decode_image(content, PATH))
 
 
 @pytest.mark.parametrize("x0", [-300, 0, 100, 701])
@@ -136,7 +139,7 @@ def test_no_pixel_is_enlarged_by_the_reduction(windows: list[Window], reduction:
 def test_reduced_crops_are_close_and_not_shifted(x0: int, width: int, height: int) -> None:
     content = jpeg(scene(721, 1281), cv2.IMWRITE_JPEG_QUALITY, 95)
     image, window = decode_image(content, PATH), Window(x0, 37, width, height)
-    region = decode_region(content, PATH, [window])
+    region = decode_region(content, PATH, [window], reduced=True)
     assert region.reduction > 1
     reduced = region.cut(window).astype(int)
     smooth = cv2.resize(framed(image, window), (256, 256), interpolation=cv2.INTER_AREA).astype(
@@ -165,7 +168,7 @@ def test_a_damaged_header_is_one_line() -> None:
     assert header is not None
     content[header.position + 11] = 0xFF  # sampling factors out of range
     with pytest.raises(UserError, match=r"a\.jpg: cannot decode this image \(.*\); restore it"):
-        decode_region(bytes(content), PATH, [Window(0, 0, 9, 9)])
+        decode_region(bytes(content), PATH, [Window(0, 0, 9, 9)], reduced=True)
 
 
 class Whole(PairSource):

@@ -90,6 +90,12 @@ class TestPlace:
         assert all(str(path) in text for path in read)
 
 
+def test_only_training_frames_are_decoded_at_reduced_resolution(data_root: Path) -> None:
+    module = PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL)
+    assert all(source.reduced for source in module.train_dataset.sources)
+    assert not any(source.reduced for source in module.val_dataset.sources)
+
+
 class TestBadSamples:
     @pytest.fixture
     def damaged(self, data_root: Path, tmp_path: Path) -> Path:
