@@ -33,7 +33,7 @@ SIZES = ((720, 405), (1280, 720), (1920, 1080))
 """Widths and heights of the frames: GOT-10k as usually reduced, LaSOT and TrackingNet, GOT-10k as published."""
 
 NUM_FRAMES, QUALITY = 24, 75
-BATCH_SIZE, WARM_UP, ROUNDS = 16, 2, 15
+BATCH_SIZE, WARM_UP, ROUNDS = 16, 2, 9
 PATHS = ("plain", "frames", "crop store")
 
 _batch: Callable[[], object]

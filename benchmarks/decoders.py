@@ -1,6 +1,6 @@
-"""Milliseconds of processor time for a JPEG frame, by decoder: ``python benchmarks/decoders.py FOLDER``.
+"""Milliseconds of processor time for a JPEG frame, by decoder: ``python benchmarks/decoders.py FOLDER [WIDTH [kept]]``.
 
-FOLDER holds JPEG frames; ``--width`` enlarges them first. pyvips is measured if it is installed.
+FOLDER holds JPEG frames, which are resized to WIDTH first. pyvips is measured if it is installed.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def main(args: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--width", type=int, help="Width in pixels (default: that of the frames).")
-    parser.add_argument("--keep_memory", action="store_true", help="Keep freed memory, as the workers of a training.")
+    parser.add_argument("width", type=int, nargs="?", help="Width in pixels (default: that of the frames).")
+    parser.add_argument("memory", nargs="?", choices=("default", "kept"), help="kept: as the workers of a training.")
     options = parser.parse_args(args)
     cv2.setNumThreads(0)
-    if options.keep_memory:
+    if options.memory == "kept":
         keep_freed_memory()
     paths = sorted(options.folder.rglob("*.jpg"))
     frames = [_frame(path, options.width) for path in paths[:: max(1, len(paths) // NUM_FRAMES)][:NUM_FRAMES]]
