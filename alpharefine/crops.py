@@ -102,6 +102,23 @@ class Window:
         crop: np.ndarray = cv2.resize(patch, (crop_size, crop_size), interpolation=cv2.INTER_LINEAR)
         return crop.reshape(crop_size, crop_size, *image.shape[2:])
 
+    def cut_reduced(self, pixels: np.ndarray, reduction: int) -> np.ndarray:
+        """Cut the crop out of an image of reduced resolution. Pixels outside the image are black.
+
+        Args:
+            pixels: Image of shape ``(H / reduction, W / reduction, C)``, uint8. Pixel i covers
+                ``[reduction * i, reduction * (i + 1))`` of the image. Rows below the window may be missing.
+            reduction: Ratio of the resolution of the image to that of `pixels`.
+
+        Returns:
+            Crop of shape ``(CROP_SIZE, CROP_SIZE, C)``, uint8.
+        """
+        step = self._size[:2] / (CROP_SIZE * reduction)
+        first = self._origin[:2] / reduction + step / 2 - 0.5
+        to_pixels = np.array([[step[0], 0, first[0]], [0, step[1], first[1]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(pixels, to_pixels, (CROP_SIZE, CROP_SIZE), flags=flags))
+
     def _visible_region(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Return the image region that is copied: left, top, right, bottom."""
         height, width = image_size

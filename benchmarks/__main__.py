@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.rows import Row
 
-NAMES = ("refine", "train_step", "score", "replay", "processes", "detections", "track")
+NAMES = ("data", "train_step", "refine", "processes", "score", "replay", "detections", "track")
 """Modules of this package with a function `measure`."""
 
 

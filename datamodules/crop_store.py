@@ -85,7 +85,7 @@ class CropStoreDataModule(PairDataModule):
             unknown = set(names) - set(train)
             if unknown:
                 raise UserError(f"`data.{argument}`: {sorted(unknown)[0]} is not in `data.train`; correct its name.")
-        self.store_folder = Path(store)
+        self.store_folder = Path(store).expanduser()
         self.holdout, self.cutouts, self.recipe = holdout, cutouts, recipe
         self.max_frames, self.min_area = max_frames, min_area
 
@@ -96,10 +96,8 @@ class CropStoreDataModule(PairDataModule):
 
     def _crops(self) -> Iterator[StoredCrop]:
         for name, source in self.train_sources.items():
-            if source.kind == "lasot" and source.options.get("split") == "test":
-                raise UserError(f"`data.train.{name}`: LaSOT's test sequences are not to be trained on; leave it out.")
             min_area = self.min_area if source.kind == "coco" else 0.0
-            reader = source.open(self.root)
+            reader = source.open_for_training(name, self.root)
             yield from read_crops(name, reader, self.max_frames, min_area, self.cache_dir, self.bad_samples)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature

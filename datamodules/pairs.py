@@ -22,6 +22,7 @@ from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.bad_samples import BadSamples, OnBadSample
 from alpharefine.data.kinds import READERS, Kind
 from alpharefine.data.loader import EpochLoader
+from alpharefine.data.memory import keep_freed_memory
 from alpharefine.data.pairs import (
     MAX_GAP,
     DrawnPair,
@@ -33,6 +34,7 @@ from alpharefine.data.pairs import (
     collate_drawn,
 )
 from alpharefine.data.reader import Reader, require_choice
+from alpharefine.data.stored_frames import StoredFrames
 from alpharefine.errors import UserError
 from alpharefine.options import GeometryName
 
@@ -75,6 +77,22 @@ class Source:
             require_choice(f"Data set `{self.kind}`", "options", name, tuple(known))
         return reader(root / self.path, **self.options)
 
+    def open_for_training(self, name: str, root: Path) -> Reader:
+        """Create the reader of a training data set.
+
+        Args:
+            name: Name of the data set in the configuration.
+            root: Data root.
+
+        Raises:
+            UserError: If the data set does not exist, or must not be used for training.
+        """
+        if self.kind == "lasot" and self.options.get("split") == "test":
+            raise UserError(
+                f"`data.train.{name}`: the LaSOT test split must not be used for training; use `split: train`."
+            )
+        return self.open(root)
+
     @property
     def has_masks(self) -> bool:
         """True if the data set has masks for training."""
@@ -101,6 +119,7 @@ class PairDataModule(pl.LightningDataModule):
         seed: Random seed of the training pairs.
         geometry: Geometry of crops and labels. `train.py` sets the geometry of the network.
         cache_dir: Folder of the data set indexes. The default is the user's cache folder.
+        store: Folder of a crop store of the training data sets, see ``alpharefine crops``. null reads their frames.
 
     Raises:
         UserError: If a number is out of range.
@@ -122,6 +141,7 @@ class PairDataModule(pl.LightningDataModule):
         seed: int = 0,
         geometry: GeometryName = "exact",
         cache_dir: str | None = None,
+        store: str | None = None,
     ) -> None:
         super().__init__()
         for name, count, least in (
@@ -141,6 +161,7 @@ class PairDataModule(pl.LightningDataModule):
         self.bad_samples = BadSamples(on_bad_sample)
         self.geometry: GeometryName = geometry
         self.cache_dir = Path(cache_dir) if cache_dir else None
+        self.store = Path(store).expanduser() if store else None
 
     @property
     def has_masks(self) -> bool:
@@ -165,12 +186,17 @@ class PairDataModule(pl.LightningDataModule):
         Raises:
             UserError: If a data set does not exist, is malformed or must not be used for training.
         """
-        for name, source in self.train_sources.items():
-            if source.kind == "lasot" and source.options.get("split") == "test":
-                raise UserError(
-                    f"`data.train.{name}`: the LaSOT test split must not be used for training; use `split: train`."
-                )
-        return self._dataset(self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed)
+        min_frames = self.min_frames if self.store is None else 2  # the store holds the sequences that are used
+        opened = [
+            PairSource(self._open_train(name, source), self.cache_dir, self.max_gap, min_frames)
+            for name, source in self.train_sources.items()
+        ]
+        return self._dataset(opened, self.train_sources, self.augmentation, self.pairs_per_epoch, self.seed)
+
+    def _open_train(self, name: str, source: Source) -> Reader:
+        if self.store is None:
+            return source.open_for_training(name, self.root)
+        return StoredFrames(self.store, name, READERS[source.kind].is_video, source.has_masks)
 
     @cached_property
     def val_dataset(self) -> PairDataset:
@@ -179,17 +205,23 @@ class PairDataModule(pl.LightningDataModule):
         Raises:
             UserError: If a data set does not exist or is malformed.
         """
-        return self._dataset(self.val_sources, self.augmentation.jitter_only(), self.val_pairs, seed=0)
+        # No reduced resolution, so that the crops are those of the tracked frames.
+        opened = [
+            PairSource(source.open(self.root), self.cache_dir, self.max_gap, self.min_frames, reduced=False)
+            for source in self.val_sources.values()
+        ]
+        return self._dataset(opened, self.val_sources, self.augmentation.jitter_only(), self.val_pairs, seed=0)
 
     def _dataset(
-        self, sources: Mapping[str, Source], augmentation: PairAugmentation, num_pairs: int, seed: int
+        self,
+        opened: list[PairSource],
+        sources: Mapping[str, Source],
+        augmentation: PairAugmentation,
+        num_pairs: int,
+        seed: int,
     ) -> PairDataset:
         if not sources:
             raise UserError("`data.train` and `data.val` must each contain at least one data set.")
-        opened = [
-            PairSource(source.open(self.root), self.cache_dir, self.max_gap, self.min_frames)
-            for source in sources.values()
-        ]
         weights = [source.weight for source in sources.values()]
         return PairDataset(opened, weights, augmentation, num_pairs, seed, self.geometry)
 
@@ -322,9 +354,12 @@ class COCODataModule(PairDataModule):
 def _start_worker(worker_id: int) -> None:  # noqa: ARG001 - signature of DataLoader
     """Prepare a worker: no threads of OpenCV, which would compete for the cores, and no end by the trainer's signals.
 
+    The memory of decoded frames is kept for the next ones.
+
     A signal to all processes of a run asks the trainer to save a checkpoint, for which the workers must stay.
     """
     cv2.setNumThreads(0)
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, _ignore_once)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alpharefine.cli.command import UserErrorParser
-from alpharefine.cli.configs import find_configs
+from alpharefine.cli.configs import read_data_section, source_of
 from alpharefine.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,31 +118,11 @@ def _data_sets(root: Path, kind: str | None, configs: list[str]) -> Iterator[tup
 
 def _configured(root: Path, configs: list[str]) -> Iterator[tuple[str, Callable[[], list[Reader]]]]:
     """Yield the data sets of training configurations, each once."""
-    import yaml
-
-    from datamodules.pairs import Source
-
-    sources: dict[str, dict[str, Any]] = {"train": {}, "val": {}}
-    for argument in find_configs([f"--config={name}" for name in configs]):
-        path = Path(argument.removeprefix("--config="))
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            data = content["data"]
-            data = data.get("init_args", data)
-            for part in sources:
-                sources[part] = data.get(part, sources[part])
-        except (yaml.YAMLError, OSError, ValueError) as error:
-            raise UserError(f"`--config`: {path} cannot be read ({' '.join(str(error).split())}).") from error
-        except (KeyError, TypeError, AttributeError):
-            continue  # a configuration without data
-    entries = {repr(entry): entry for part in sources.values() for entry in part.values()}
+    data = read_data_section(configs)
+    entries = {repr(entry): entry for part in ("train", "val") for entry in data.get(part, {}).values()}
     if not entries:
         raise UserError("`--config`: this configuration lists no data sets under `data.train` and `data.val`.")
-    for entry in entries.values():
-        try:
-            source = Source(**entry)
-        except TypeError as error:
-            raise UserError(f"`--config`: {entry} is not a data set with `kind` and `path`.") from error
+    for source in map(source_of, entries.values()):
         yield f"{source.kind} in {source.path}", partial(_open, source, root)
 
 

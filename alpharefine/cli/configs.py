@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from alpharefine.errors import UserError
+
+if TYPE_CHECKING:
+    from datamodules.pairs import Source
 
 _MAX_SIZE = 2**20
 """Size limit of a configuration file in bytes."""
@@ -54,6 +58,45 @@ def find_configs(arguments: list[str], folder: Path = CONFIGS) -> list[str]:
             f"`--config`: {error.message}; give the path of a file, or the name of a shipped configuration."
         ) from error
     return [f"--config={_find_config(name, folder)}" for name in chosen.config] + others
+
+
+def read_data_section(names: list[str]) -> dict[str, Any]:
+    """Read the data module of training configurations: its ``class_path`` and its arguments.
+
+    Args:
+        names: Paths or names of configurations. Values of later ones replace those of earlier ones.
+
+    Raises:
+        UserError: If a configuration does not exist or cannot be read.
+    """
+    section: dict[str, Any] = {}
+    for argument in find_configs([f"--config={name}" for name in names]):
+        path = Path(argument.removeprefix("--config="))
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+            section |= {**data, **data.get("init_args", {})}
+        except (yaml.YAMLError, OSError, ValueError) as error:
+            raise UserError(f"`--config`: {path} cannot be read ({' '.join(str(error).split())}).") from error
+        except (KeyError, TypeError, AttributeError):
+            continue  # a configuration without data
+    return section
+
+
+def source_of(entry: Any) -> Source:
+    """Return a data set of a configuration.
+
+    Args:
+        entry: Value of a name below ``data.train`` or ``data.val``.
+
+    Raises:
+        UserError: If the entry is not a data set.
+    """
+    from datamodules.pairs import Source
+
+    try:
+        return Source(**entry)
+    except TypeError as error:
+        raise UserError(f"`--config`: {entry} is not a data set with `kind` and `path`.") from error
 
 
 def _find_config(name: str, folder: Path) -> Path:

@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "evaluate": "Run a base tracker with and without refinement, and score it.",
     "score": "Score the boxes of a results folder.",
     "report": "Print the scores of results folders, or write them as a page, tables and plots.",
+    "crops": "Write the crop store of a training configuration, which training reads faster than frames.",
     "check": "Read a whole data root and list every defect with file and row.",
     "export": "Export a checkpoint to ONNX, torch.export or .safetensors.",
 }

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, default_collate
 
 from alpharefine.boxes import xywh_to_xyxy
-from alpharefine.crops import CROP_SIZE, GEOMETRIES
+from alpharefine.crops import CROP_SIZE, GEOMETRIES, Window
 from alpharefine.data.augmentation import PairAugmentation, Photometric
 from alpharefine.data.coco import decode_mask
-from alpharefine.data.images import read_image, read_label_image
+from alpharefine.data.images import decode_image, decode_labels, decode_region
 from alpharefine.data.index import Index, open_index
 from alpharefine.data.reader import Reader, note
 from alpharefine.errors import UserError
@@ -68,6 +68,18 @@ class DrawnPair(NamedTuple):
     faults: list[str]
 
 
+class FrameCrops(NamedTuple):
+    """Crops of one frame.
+
+    Attributes:
+        images: RGB crop of each window, shape ``(S, S, 3)``, uint8.
+        mask: Crop of the mask in the last window, shape ``(S, S)``, uint8, with values 0 and 1, or None.
+    """
+
+    images: list[np.ndarray]
+    mask: np.ndarray | None
+
+
 @dataclass(frozen=True)
 class Frame:
     """Image with the annotations of its target.
@@ -82,6 +94,75 @@ class Frame:
     box_xywh: np.ndarray
     mask: np.ndarray | None
 
+    def cut(self, *windows: Window) -> FrameCrops:
+        """Cut the crop of each window.
+
+        Args:
+            windows: Windows in image pixels.
+        """
+        mask = None if self.mask is None else windows[-1].cut(self.mask)
+        return FrameCrops([window.cut(self.image) for window in windows], mask)
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """Frame of a data set, of which only what a crop shows is decoded.
+
+    Attributes:
+        reader: Reader of the data set.
+        index: Index of the data set.
+        sequence: Position of the sequence in the index.
+        frame: Position of the frame in the index.
+        has_mask: True if the mask is read.
+        reduced: Decode at reduced resolution where a crop is shrunk by more, see `decode_region`.
+    """
+
+    reader: Reader
+    index: Index
+    sequence: int
+    frame: int
+    has_mask: bool
+    reduced: bool = True
+
+    @property
+    def box_xywh(self) -> np.ndarray:
+        """Box of shape ``(4,)``, float64, in image pixels."""
+        return np.asarray(self.index.boxes_xywh[self.frame], dtype=np.float64)
+
+    @property
+    def path(self) -> Path:
+        """Path of the image."""
+        return self.reader.frame_path(*self._names)
+
+    def cut(self, *windows: Window) -> FrameCrops:
+        """Read what the windows show, and cut the crop of each.
+
+        Args:
+            windows: Windows in image pixels.
+
+        Raises:
+            UserError: If the image or the mask cannot be read, or their sizes differ.
+        """
+        region = decode_region(self.reader.frame_content(*self._names), self.path, windows, self.reduced)
+        mask = self._mask(region.image_size)
+        return FrameCrops([*map(region.cut, windows)], None if mask is None else windows[-1].cut(mask))
+
+    def load(self) -> Frame:
+        """Read the whole image and mask. The crops of the result are the reference of those of `cut`.
+
+        Raises:
+            UserError: If the image or the mask cannot be read, or their sizes differ.
+        """
+        image = decode_image(self.reader.frame_content(*self._names), self.path)
+        return Frame(image, self.box_xywh, self._mask(image.shape[:2]))
+
+    def _mask(self, image_size: tuple[int, int]) -> np.ndarray | None:
+        return read_mask(self.reader, self.index, self.sequence, self.frame, image_size) if self.has_mask else None
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return str(self.index.names[self.sequence]), str(self.index.frame_names[self.frame])
+
 
 class PairSource:
     """Random pairs of frames of one data set.
@@ -93,13 +174,19 @@ class PairSource:
             ``max_gap - 1`` frames after the template frame.
         min_frames: Minimum number of frames of a video, at least 2. None selects 2 for videos with masks and
             `MIN_FRAMES` for others, or 2 if the data set has no video of `MIN_FRAMES` frames.
+        reduced: Decode frames at reduced resolution where a crop is shrunk by more, see `decode_region`.
 
     Raises:
         UserError: If an argument is out of range, or no sequence is suitable for training.
     """
 
     def __init__(
-        self, reader: Reader, cache_dir: Path | None = None, max_gap: int = MAX_GAP, min_frames: int | None = None
+        self,
+        reader: Reader,
+        cache_dir: Path | None = None,
+        max_gap: int = MAX_GAP,
+        min_frames: int | None = None,
+        reduced: bool = True,
     ) -> None:
         if max_gap < 1:
             raise UserError(f"`max_gap` must be at least 1 frame, got {max_gap}.")
@@ -107,7 +194,7 @@ class PairSource:
             raise UserError(f"`min_frames` must be at least 2 frames, got {min_frames}.")
         self.reader = reader
         self.index: Index = open_index(reader, cache_dir)
-        self.max_gap = max_gap
+        self.max_gap, self.reduced = max_gap, reduced
         num_visible, num_frames = self.index.num_visible(), np.diff(self.index.starts)
         least = 1
         if not reader.is_video:
@@ -154,42 +241,28 @@ class PairSource:
         gap = self.index.times[visible] - self.index.times[template]
         return sequence, template, int(rng.choice(visible[(gap >= -self.max_gap) & (gap < self.max_gap)]))
 
-    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
-        """Draw a template frame and a search frame, see `choose`, and read them.
+    def draw(self, rng: np.random.Generator) -> tuple[FrameFile, FrameFile]:
+        """Draw a template frame and a search frame, see `choose`. They are read when their crops are cut.
 
         Args:
             rng: Random generator.
 
         Returns:
             Tuple of template frame and search frame.
-
-        Raises:
-            UserError: If an image or a mask cannot be read.
         """
         sequence, template, search = self.choose(rng)
+        searched = FrameFile(self.reader, self.index, sequence, search, self.reader.has_masks, self.reduced)
         if not self.reader.is_video:
-            frame = self._read(sequence, template)
-            return frame, frame
-        return self._read(sequence, template, with_mask=False), self._read(sequence, search)
+            return searched, searched
+        return FrameFile(self.reader, self.index, sequence, template, False, self.reduced), searched
 
     def describe(self, rng: np.random.Generator) -> str:
-        """Return the paths of the frames that `draw` would read.
+        """Return the paths of the frames that a pair consists of.
 
         Args:
             rng: Random generator.
         """
-        sequence, *frames = self.choose(rng)
-        name = str(self.index.names[sequence])
-        paths = [self.reader.frame_path(name, str(self.index.frame_names[frame])) for frame in frames]
-        return " and ".join(dict.fromkeys(map(str, paths)))
-
-    def _read(self, sequence: int, frame: int, with_mask: bool = True) -> Frame:
-        name, frame_name = str(self.index.names[sequence]), str(self.index.frame_names[frame])
-        image = read_image(self.reader.frame_path(name, frame_name))
-        mask = None
-        if self.reader.has_masks and with_mask:
-            mask = read_mask(self.reader, self.index, sequence, frame, image.shape[:2])
-        return Frame(image, self.index.boxes_xywh[frame].astype(np.float64), mask)
+        return " and ".join(dict.fromkeys(str(frame.path) for frame in self.draw(rng)))
 
 
 def read_mask(reader: Reader, index: Index, sequence: int, frame: int, image_size: tuple[int, int]) -> np.ndarray:
@@ -214,7 +287,7 @@ def read_mask(reader: Reader, index: Index, sequence: int, frame: int, image_siz
         _require_same_size(reader.frame_path(name, frame_name), (int(height), int(width)), image_size)
         return decode_mask(index.mask_counts(frame), image_size)
     path = reader.mask_path(name, frame_name)
-    label = read_label_image(path)
+    label = decode_labels(reader.mask_content(name, frame_name), path).labels
     _require_same_size(path, label.shape, image_size)
     object_id = int(index.object_ids[sequence])
     return (label == object_id if object_id else label > 0).astype(np.uint8)
@@ -311,18 +384,23 @@ class PairDataset(Dataset[PairBatch]):
     def _source(self, rng: np.random.Generator) -> PairSource:
         return self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
 
-    def _pair(self, template: Frame, search: Frame, rng: np.random.Generator) -> PairBatch:
+    def _pair(self, template: Frame | FrameFile, search: Frame | FrameFile, rng: np.random.Generator) -> PairBatch:
         augment = self.augmentation
         gray, flip = rng.random() < augment.gray_prob, rng.random() < augment.flip_prob
         around = self.geometry.window.around
         template_window = around(template.box_xywh)
         search_window = around(augment.jitter(search.box_xywh, rng))
-        template_crop = self.photometric(template_window.cut(template.image), gray, rng)
-        search_crop = self.photometric(search_window.cut(search.image), gray, rng)
+        if template is search:
+            (template_crop, search_crop), mask = search.cut(template_window, search_window)
+        else:
+            (template_crop,), _ = template.cut(template_window)
+            (search_crop,), mask = search.cut(search_window)
+        template_crop, search_crop = (self.photometric(crop, gray, rng) for crop in (template_crop, search_crop))
         template_xyxy = template_window.to_crop(xywh_to_xyxy(template.box_xywh))
         target_xyxy = search_window.to_crop(xywh_to_xyxy(search.box_xywh)).clip(0, CROP_SIZE)
-        has_mask = search.mask is not None
-        mask = search_window.cut(search.mask) if search.mask is not None else np.zeros((CROP_SIZE, CROP_SIZE), np.uint8)
+        has_mask = mask is not None
+        if mask is None:
+            mask = np.zeros((CROP_SIZE, CROP_SIZE), np.uint8)
         if flip:
             template_crop, search_crop, mask = template_crop[:, ::-1], search_crop[:, ::-1], mask[:, ::-1]
             template_xyxy, target_xyxy = (

@@ -10,11 +10,12 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+from alpharefine.data.jpeg import START, segments
 from alpharefine.errors import UserError
 
-_JPEG, _PNG, _BMP = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM"
+_PNG, _BMP = b"\x89PNG\r\n\x1a\n", b"BM"
 
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, b"\xff\xd9"
+_END_OF_IMAGE = b"\xff\xd9"
 
 _BMP_HEADER = 26
 """Bytes of a BMP file up to the height of the picture."""
@@ -55,7 +56,7 @@ def damage(content: bytes) -> str:
     >>> damage(bytes.fromhex("ffd8 ffda 0002 12 34 ffd9")), damage(bytes.fromhex("ffd8 ffda 0002 12 34"))
     ('', 'the JPEG end marker is missing, so the file is cut')
     """
-    if content.startswith(_JPEG):
+    if content.startswith(START):
         return _jpeg_damage(content)
     if content.startswith(_PNG):
         return _png_damage(content)
@@ -66,19 +67,12 @@ def damage(content: bytes) -> str:
 
 def _jpeg_damage(content: bytes) -> str:
     """Look for the end marker behind the header, which may hold a thumbnail with an end marker of its own."""
-    position = len(_JPEG)
-    while position + 4 <= len(content):
-        if content[position] != 0xFF:
-            return "a JPEG marker is missing in its header"
-        marker = content[position + 1]
-        if marker == 0xFF:  # padding
-            position += 1
-            continue
-        position += 2 + int.from_bytes(content[position + 2 : position + 4])
-        if marker == _START_OF_SCAN:
-            is_whole = content.endswith(_END_OF_IMAGE, position) or content.find(_END_OF_IMAGE, position) >= 0
-            return "" if is_whole else "the JPEG end marker is missing, so the file is cut"
-    return "the JPEG header is cut"
+    try:
+        *_, (_, _, end) = segments(content)
+    except ValueError as error:
+        return str(error)
+    is_whole = content.endswith(_END_OF_IMAGE, end) or content.find(_END_OF_IMAGE, end) >= 0
+    return "" if is_whole else "the JPEG end marker is missing, so the file is cut"
 
 
 def _png_damage(content: bytes) -> str:

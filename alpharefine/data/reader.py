@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from alpharefine.data.frames import list_folders
+from alpharefine.data.picture_files import read_picture
 from alpharefine.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Reader(ABC):
         UserError: If the folder does not exist, holds several data sets of this layout, or one of another layout.
     """
 
-    is_video: ClassVar[bool] = True
+    is_video: bool = True
     has_masks: bool = False
 
     def __init__(self, root: str | Path, fits: Callable[[Path], bool] | None = None) -> None:
@@ -205,6 +206,30 @@ class Reader(ABC):
             TypeError: If the data set has no mask images.
         """
         raise TypeError(f"{type(self).__name__} has no mask images.")
+
+    def frame_content(self, name: str, frame_name: str) -> bytes:
+        """Return the content of the picture file of a frame.
+
+        Args:
+            name: Name of the sequence.
+            frame_name: File name of the frame, see `SequenceRecord`.
+
+        Raises:
+            UserError: If the file does not exist, or is not whole.
+        """
+        return read_picture(self.frame_path(name, frame_name))
+
+    def mask_content(self, name: str, frame_name: str) -> bytes:
+        """Return the content of the mask image of a frame.
+
+        Args:
+            name: Name of the sequence.
+            frame_name: File name of the frame, see `SequenceRecord`.
+
+        Raises:
+            UserError: If the file does not exist, or is not whole.
+        """
+        return read_picture(self.mask_path(name, frame_name))
 
 
 class SequenceReader(Reader):

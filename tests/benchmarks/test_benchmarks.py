@@ -41,7 +41,7 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         main(["refin"])
     assert error.value.code == 2
-    assert "no benchmark refin; there are refine, train_step" in capsys.readouterr().err
+    assert "no benchmark refin; there are data, train_step" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -96,6 +96,6 @@ def test_faults_are_named(tmp_path: Path) -> None:
         write_store(tmp_path / "store", [crop])
     with pytest.raises(UserError, match="contains no crop store"):
         load_store(tmp_path)
-    (tmp_path / "store" / "part-000.safetensors").write_bytes(b"damaged")
+    (tmp_path / "store" / "part-00000.safetensors").write_bytes(b"damaged")
     with pytest.raises(UserError, match="does not read"):
         load_store(tmp_path / "store")

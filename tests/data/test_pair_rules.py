@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -119,10 +120,7 @@ class TestDescription:
         for folder in folders:
             folder.mkdir()
         sources = [PairSource(NumberedImages(folder, [[True]])) for folder in folders]
-        for source, brightness in zip(sources, (50, 200), strict=True):
-            source._read = lambda *_, brightness=brightness: Frame(
-                np.full((8, 8, 3), brightness, np.uint8), np.array([0.0, 0, 4, 4]), None
-            )
+        assert cv2.imwrite(str(folders[1] / "frame.png"), np.full((8, 8, 3), 200, np.uint8))
         pairs = PairDataset(sources, [1, 1], STILL, num_pairs=1)
         described = [pairs.describe(n) for n in range(20)]
         assert set(described) == {str(folder / "frame.png") for folder in folders}

@@ -281,7 +281,7 @@ class TestFromDisk:
         for reader in readers:
             source, rng = PairSource(reader), np.random.default_rng(0)
             for _ in range(5):
-                template, search = source.draw(rng)
+                template, search = (frame.load() for frame in source.draw(rng))
                 assert search.mask is not None
                 assert search.mask.shape == search.image.shape[:2]
                 x, y, w, h = cv2.boundingRect(search.mask)
@@ -301,7 +301,7 @@ class TestFromDisk:
         source, rng = PairSource(MaskVideo(tmp_path)), np.random.default_rng(0)
         seen = set()
         for _ in range(20):
-            search = source.draw(rng)[1]
+            search = source.draw(rng)[1].load()
             object_id = {3: 1, 25: 2}[int(search.box_xywh[0])]
             assert np.array_equal(search.mask, labels == object_id)
             seen.add(object_id)
@@ -313,7 +313,7 @@ class TestFromDisk:
         for frame in (tmp_path / "got10k").rglob("*.jpg"):
             frame.write_bytes(b"no image")
         with pytest.raises(UserError, match=r"\d{8}\.jpg: cannot decode this image; restore it"):
-            source.draw(np.random.default_rng(0))
+            source.draw(np.random.default_rng(0))[1].cut(Window(0, 0, 9, 9))
 
     def test_a_mask_image_of_another_size(self, data_root: Path, tmp_path: Path) -> None:
         shutil.copytree(data_root / "ecssd", tmp_path / "ecssd")
@@ -323,7 +323,7 @@ class TestFromDisk:
         with pytest.raises(
             UserError, match=r"\.png: mask and image must have the same size, got 72x96 and 96x72 pixels; restore both"
         ):
-            source.draw(np.random.default_rng(0))
+            source.draw(np.random.default_rng(0))[1].cut(Window(0, 0, 9, 9))
 
     def test_a_coco_image_of_another_size(self, data_root: Path, tmp_path: Path) -> None:
         shutil.copytree(data_root / "coco", tmp_path / "coco")
@@ -333,7 +333,7 @@ class TestFromDisk:
         with pytest.raises(
             UserError, match=r"\.jpg: mask and image must have the same size, got 96x72 and 72x96 pixels; restore both"
         ):
-            source.draw(np.random.default_rng(0))
+            source.draw(np.random.default_rng(0))[1].cut(Window(0, 0, 9, 9))
 
     def test_a_coco_object_without_mask_is_not_drawn(self, data_root: Path, tmp_path: Path) -> None:
         shutil.copytree(data_root / "coco", tmp_path / "coco")

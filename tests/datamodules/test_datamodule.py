@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from alpharefine.data import reader
 from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.bad_samples import BadSamples
 from alpharefine.data.pairs import PairBatch
@@ -81,15 +81,19 @@ class TestPlace:
         module = ready(PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL), world_size=2, rank=1)
         module.train_dataloader().sampler.set_epoch(1)
         read: list[Path] = []
-        monkeypatch.setattr(
-            "alpharefine.data.pairs.read_image", lambda path: read.append(path) or np.zeros((72, 96, 3), np.uint8)
-        )
-        monkeypatch.setattr("alpharefine.data.pairs.read_mask", lambda *_: None)
+        read_picture = reader.read_picture
+        monkeypatch.setattr(reader, "read_picture", lambda path: read.append(path) or read_picture(path))
         text = module.describe_batch(0)
         assert re.match(r"pairs 13: .*; 15: .*; 17: .*; and 1 more, to pair 19$", text)
         for index in (13, 15, 17):
             module.train_dataset[index]
         assert all(str(path) in text for path in read)
+
+
+def test_only_training_frames_are_decoded_at_reduced_resolution(data_root: Path) -> None:
+    module = PairDataModule(str(data_root), ALL, HOLDOUT, **SMALL)
+    assert all(source.reduced for source in module.train_dataset.sources)
+    assert not any(source.reduced for source in module.val_dataset.sources)
 
 
 class TestBadSamples:

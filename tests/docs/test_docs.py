@@ -47,7 +47,7 @@ def evaluation_options() -> set[str]:
 def source_options(subcommand: str) -> set[str]:
     """Options that the source of a subcommand defines itself."""
     text = (ROOT / "alpharefine" / "cli" / f"{subcommand}.py").read_text(encoding="utf-8")
-    return set(re.findall(r"--([\w-]+)", text)) | {"help"}
+    return set(re.findall(r"--([\w-]+(?:\.\w+)?)", text)) | {"help"}
 
 
 def example_options() -> set[str]:
@@ -126,7 +126,7 @@ def test_flags_of_commands_exist(page: str, line: str) -> None:
 def test_flags_in_the_text_exist(page: Path) -> None:
     known = evaluation_options() | training_options() | synthetic_options() | FOREIGN
     known |= source_options("report") | source_options("export") | source_options("check") | source_options("track")
-    known |= source_options("vot") | source_options("live") | example_options()
+    known |= source_options("vot") | source_options("live") | source_options("crops") | example_options()
     assert [name for name in flags(without_blocks(page)) if name not in known] == []
 
 
