@@ -30,6 +30,9 @@ def _shipped_folder() -> Path:
 CONFIGS = _shipped_folder()
 """Folder of the shipped training configurations."""
 
+BASE_CONFIG = CONFIGS / "base.yaml"
+"""Configuration that all training configurations extend."""
+
 EVALUATION_CONFIGS = CONFIGS / "evaluate"
 """Folder of the shipped evaluation configurations."""
 
@@ -61,7 +64,7 @@ def find_configs(arguments: list[str], folder: Path = CONFIGS) -> list[str]:
 
 
 def read_data_section(names: list[str]) -> dict[str, Any]:
-    """Read the data module of training configurations: its ``class_path`` and its arguments.
+    """Read the data module of training configurations, with that of the base: its ``class_path`` and its arguments.
 
     Args:
         names: Paths or names of configurations. Values of later ones replace those of earlier ones.
@@ -70,7 +73,7 @@ def read_data_section(names: list[str]) -> dict[str, Any]:
         UserError: If a configuration does not exist or cannot be read.
     """
     section: dict[str, Any] = {}
-    for argument in find_configs([f"--config={name}" for name in names]):
+    for argument in find_configs([f"--config={name}" for name in (BASE_CONFIG, *names)]):
         path = Path(argument.removeprefix("--config="))
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]

@@ -68,10 +68,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _data_section(config: str) -> dict[str, Any]:
-    """Return the arguments of the data module of a configuration, with those of the base and the defaults."""
+    """Return the arguments of the data module of a configuration, with its defaults."""
     import datamodules
 
-    data = read_data_section(["base.yaml", config])
+    data = read_data_section([config])
     module = getattr(datamodules, str(data["class_path"]).rpartition(".")[2], datamodules.PairDataModule)
     parameters = inspect.signature(module).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not each.empty} | data

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alpharefine.cli.configs import CONFIGS, find_configs
+from alpharefine.cli.configs import BASE_CONFIG, find_configs
 from alpharefine.errors import UserError
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _build(cli_class: type[TrainCLI], arguments: list[str], **kwargs: Any) -> Tr
         run=False,
         auto_configure_optimizers=False,  # the task configures its own; `--optimizer` would silently replace it
         parser_kwargs={
-            "default_config_files": [str(CONFIGS / "base.yaml")],
+            "default_config_files": [str(BASE_CONFIG)],
             "allow_abbrev": False,
             "exit_on_error": False,
         },

@@ -205,10 +205,22 @@ def test_the_data_sets_of_a_configuration(data_root: Path, tmp_path: Path, capsy
     )
     lines, message = check(capsys, str(data_root), f"--config={config}")
     assert (message, lines[0][:11]) == ("", "No defects ")
-    config.write_text("data:\n  train:\n    one: {kind: got10k, path: absent}\n")
+    config.write_text("data:\n  train:\n    one: {kind: got10k, path: absent}\n  val: {}\n")
     lines, message = check(capsys, str(data_root), f"--config={config}")
     assert "absent does not exist" in lines[0]
     assert message.startswith("1 defects in 0 sequences")
+
+
+def test_a_configuration_has_the_data_sets_of_the_base(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "got10k").symlink_to(data_root / "got10k")
+    lines, message = check(capsys, str(tmp_path), "--config=ar34_cm.yaml")
+    absent = [line.split(" does not exist")[0] for line in lines]
+    assert absent == [f"{kind}: folder {tmp_path / path}" for kind, path in (
+        ("LaSOT", "lasot"), ("COCO", "coco"), ("GOT-10k", "got10k/val"), ("COCO", "coco"),
+    )]  # fmt: skip
+    assert message.startswith("4 defects in ")
 
 
 def test_a_data_set_that_cannot_be_opened_does_not_stop_the_others(
