@@ -54,8 +54,11 @@ def resolve_mode(mode: WandbMode, is_quiet: bool = False) -> Literal["online", "
 
 
 @contextmanager
-def refusals_in_one_line() -> Iterator[None]:
+def refusals_in_one_line(mode: Literal["online", "offline"]) -> Iterator[None]:
     """Turn errors of wandb at the start of a run into errors that name the option to change.
+
+    Args:
+        mode: Mode that wandb is started with.
 
     Raises:
         UserError: If wandb refuses the run.
@@ -64,7 +67,8 @@ def refusals_in_one_line() -> Iterator[None]:
         yield
     except wandb.Error as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"`--wandb online`: {reason}; use `--wandb offline` or `--wandb off`.") from error
+        others = "`--wandb offline` or `--wandb off`" if mode == "online" else "`--wandb off`"
+        raise UserError(f"`--wandb`: wandb does not start {mode} ({reason}); use {others}.") from error
 
 
 def no_answer(url: str, timeout_s: float) -> str:

@@ -40,8 +40,14 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     options = parse(args)
     boxes_file = options.boxes
+    written = [options.output]
     if options.video is None:
         options.video, boxes_file = str(options.output.with_stem("crowd")), options.output.with_name("crowd.txt")
+        written += [Path(options.video), boxes_file]
+    for path in written:
+        if path.exists():
+            raise UserError(f"`--output`: {path} exists, and is not overwritten; give another name.")
+    if options.boxes is None:
         write_crowd(Path(options.video), boxes_file)
     detections_of, has_ids = read_detections(boxes_file)
     tracker = ByteTrackTracker()
@@ -58,6 +64,10 @@ def main(args: Sequence[str] | None = None) -> None:
             num_objects += len(refined)
             num_refined += int(np.count_nonzero(refined.data["refined"]))
             writer.write(draw(frame.pixels, detections, refined), frame.time_s)
+    if max(detections_of, default=0) > num_frames:
+        raise UserError(
+            f"`--boxes {boxes_file}` has frame {max(detections_of)}, the video has {num_frames} frames; give its boxes."
+        )
     sys.stdout.write(
         f"{options.output}: {num_refined} of {num_objects} boxes in {num_frames} frames refined, "
         f"{num_frames / seconds:.1f} frames a second\n"
@@ -124,6 +134,8 @@ def read_detections(path: Path) -> tuple[dict[int, sv.Detections], bool]:
         frames = load_mot_file(path)
     except (OSError, ValueError) as error:
         raise UserError(f"`--boxes {path}`: {error}; correct it.") from error
+    if min(frames, default=1) < 1:
+        raise UserError(f"`--boxes {path}`: frame {min(frames)}; the frames are counted from 1, correct them.")
     detections = {
         number: sv.Detections(
             xyxy=sv.xywh_to_xyxy(rows.boxes).astype(np.float32),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from alpharefine.errors import UserError
 from alpharefine.models import AlphaRefineNet
@@ -24,9 +24,8 @@ def save_exported(network: AlphaRefineNet, path: str | Path) -> None:
         path: Path of the new file.
     """
     header = {"format": _FORMAT, _CONFIG_KEY: network.config.to_dict()}
-    save_file(
-        {name: value.contiguous() for name, value in network.state_dict().items()}, path, {_KEY: json.dumps(header)}
-    )
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    Path(path).write_bytes(save(state, {_KEY: json.dumps(header)}))  # `save_file` lets nobody else read the file
 
 
 def exported_config(metadata: Mapping[str, str], place: str) -> dict[str, object] | None:

@@ -67,7 +67,8 @@ def read_data_section(names: list[str]) -> dict[str, Any]:
     """Read the data module of training configurations, with that of the base: its ``class_path`` and its arguments.
 
     Args:
-        names: Paths or names of configurations. Values of later ones replace those of earlier ones.
+        names: Paths or names of configurations. Values of later ones replace those of earlier ones. Another data module
+            keeps the root only.
 
     Raises:
         UserError: If a configuration does not exist or cannot be read.
@@ -77,11 +78,16 @@ def read_data_section(names: list[str]) -> dict[str, Any]:
         path = Path(argument.removeprefix("--config="))
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+            if data.get("class_path", section.get("class_path")) != section.get("class_path"):
+                section = {name: section[name] for name in ("root",) if name in section}
             section |= {**data, **data.get("init_args", {})}
         except (yaml.YAMLError, OSError, ValueError) as error:
             raise UserError(f"`--config`: {path} cannot be read ({' '.join(str(error).split())}).") from error
         except (KeyError, TypeError, AttributeError):
             continue  # a configuration without data
+    for part in ("train", "val"):
+        if not isinstance(section.get(part, {}), dict):
+            raise UserError(f"`--config`: `data.{part}` must hold data sets by name, got {section[part]}.")
     return section
 
 

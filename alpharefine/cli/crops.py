@@ -69,10 +69,16 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _data_section(config: str) -> dict[str, Any]:
     """Return the arguments of the data module of a configuration, with its defaults."""
-    import datamodules
+    from datamodules import CropStoreDataModule, PairDataModule
 
     data = read_data_section([config])
-    module = getattr(datamodules, str(data["class_path"]).rpartition(".")[2], datamodules.PairDataModule)
+    modules = {f"datamodules.{each.__name__}": each for each in (PairDataModule, CropStoreDataModule)}
+    module = modules.get(str(data["class_path"]))
+    if module is None or not data.get("train"):
+        raise UserError(
+            f"`--config`: a crop store needs `data.train` of {' or '.join(modules)}, got {data['class_path']}; give a "
+            "configuration with one of them."
+        )
     parameters = inspect.signature(module).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not each.empty} | data
 

@@ -47,8 +47,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments; those of the process by default.
 
     Raises:
-        UserError: If an argument is invalid, a request cannot be read, or the tracker fails. The client is told the
-            reason.
+        UserError: If an argument is invalid, a request cannot be read, or the tracker fails. A client whose
+            session has started is told the reason.
     """
     options = make_parser().parse_args(args)
     try:
@@ -61,10 +61,11 @@ def main(args: Sequence[str] | None = None) -> None:
     if options.region == "mask" and not pair.settings.save_masks:
         raise UserError(f"`--region mask`: the network of {options.ckpt} has no mask head; give another checkpoint.")
     # Encoded files (`trax.Image.BUFFER`) arrive damaged in vot-trax 4.0.2.
-    server = trax.Server(_region_formats(options.region, pair), [trax.Image.PATH, trax.Image.MEMORY], ["color"])
+    formats = _region_formats(options.region, pair)
+    server = trax.Server(formats, [trax.Image.PATH, trax.Image.MEMORY], ["color"])
     reason = None
     try:
-        _serve(server, pair)
+        _serve(server, pair, formats)
     except BaseException as error:
         reason = describe_exception(error)
         raise
@@ -81,7 +82,7 @@ def _region_formats(region: RegionKind, pair: LivePair) -> list[str]:
     return [Region.MASK] if region == "mask" else boxes
 
 
-def _serve(server: Any, pair: LivePair) -> None:
+def _serve(server: Any, pair: LivePair, formats: list[str]) -> None:
     """Answer requests. A session has one target."""
     from trax import Region
 
@@ -94,6 +95,8 @@ def _serve(server: Any, pair: LivePair) -> None:
     if len(request.objects or ()) != 1:
         raise UserError(f"`alpharefine vot` follows one target, got {len(request.objects or ())}; give one.")
     target = request.objects[0][0]
+    if target.type not in formats:
+        raise UserError(f"`--region`: the target must be given as {' or '.join(formats)}, got a {target.type}.")
     gives_masks, box_xywh = target.type == Region.MASK, _box_of(target)
     with closing(pair.base.open("TraX client", box_xywh[None])) as base:
         tracker = RefinedTracker(base, pair.entry, pair.refiner, replace(pair.settings, save_masks=gives_masks))

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 from tqdm import tqdm
 
@@ -322,7 +322,8 @@ def _write_part(path: Path, crops: list[StoredCrop]) -> None:
         "times": np.array([crop.time for crop in crops], np.int32),
         "sequences": np.array([number[crop.sequence] for crop in crops], np.int32),
     }
-    save_file(arrays, path, {_KEY: json.dumps({"format": _FORMAT, "names": names})})
+    # `save_file` lets nobody else read the file.
+    path.write_bytes(save(arrays, {_KEY: json.dumps({"format": _FORMAT, "names": names})}))
 
 
 def read_parts(paths: Iterable[Path]) -> list[StoredCrop]:

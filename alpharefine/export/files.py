@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from alpharefine.checkpoints.exported import save_exported
 from alpharefine.errors import UserError, describe_exception
@@ -71,7 +70,7 @@ def save_weights(network: AlphaRefineNet, path: Path) -> None:
     try:
         save_exported(network, part)
         part.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise UserError(f"{path} cannot be written ({error}); give another place.") from error
     finally:
         part.unlink(missing_ok=True)

@@ -91,14 +91,16 @@ class ExportHeader:
         try:
             values = json.loads(text)
             found = (values["format"], values["part"])
-            header = cls(NetworkConfig.from_mapping(values["network"]), values["precision"], values["weights"])
+            if found != (FORMAT, part):
+                raise UserError(
+                    f"{place} must hold the {part} network in format {FORMAT}, got the {found[1]} network in format "
+                    f"{found[0]}; give the file that `--output` of `alpharefine export` named."
+                )
+            header = cls(NetworkConfig.from_mapping(values["network"]), values["precision"], str(values["weights"]))
+            if header.precision not in get_args(ExportPrecision):
+                raise ValueError(header.precision)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{place} has a damaged header; export the checkpoint again.") from error
-        if found != (FORMAT, part) or header.precision not in get_args(ExportPrecision):
-            raise UserError(
-                f"{place} must hold the {part} network in format {FORMAT}, got the {found[1]} network in format "
-                f"{found[0]}; give the file that `--output` of `alpharefine export` named."
-            )
         return header
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
+from alpharefine.checkpoints.shipped import find_checkpoint
 from alpharefine.errors import UserError
 from alpharefine.inference.backend import InferenceBackend
 from alpharefine.inference.exported import ExportHeader
@@ -71,13 +72,14 @@ def load_network(path: str | Path, geometry: GeometryName | None = None) -> Load
         raise UserError(f"{path} is a program for `torch.export.load`; give a checkpoint or an .onnx file.")
     if suffix != ".onnx":
         return _TorchNetwork(load_checkpoint(path, geometry))
-    header = read_header(Path(path))
+    path = find_checkpoint(path)
+    header = read_header(path)
     if geometry not in (None, header.config.geometry):
         raise UserError(
             f"{path} was exported in the geometry {header.config.geometry}, got `--geometry {geometry}`; export the "
             "checkpoint again with this geometry, or leave the option out."
         )
-    return _OnnxNetwork(Path(path), header)
+    return _OnnxNetwork(path, header)
 
 
 class _TorchNetwork(NamedTuple):

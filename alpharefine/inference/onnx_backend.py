@@ -138,7 +138,8 @@ class OnnxBackend:
         if kind == "cuda" and _CUDA not in session.get_providers():
             raise UserError(
                 f"ONNX Runtime cannot use the device {self._device!r}: its CUDA provider does not load; install the "
-                "CUDA and cuDNN libraries that it asks for, or choose the device cpu."
+                "CUDA and cuDNN libraries that it asks for, or run on the CPU: choose the device cpu, or set "
+                "CUDA_VISIBLE_DEVICES to nothing."
             )
         return session
 
@@ -182,7 +183,7 @@ def _resolve_device(device: str) -> str:
     if kind == "cuda" and not has_cuda:
         raise UserError(
             f"The installed ONNX Runtime has no CUDA provider for the device {device!r}; install onnxruntime-gpu in "
-            "its place, or choose the device cpu."
+            "its place, or run on the CPU: choose the device cpu, or set CUDA_VISIBLE_DEVICES to nothing."
         )
     return device
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from alpharefine.evaluation.metrics_file import Metrics
 from alpharefine.report.plots import figure_bytes, plot_all
-from alpharefine.report.scores import Cell, Table, attribute_table, score_table, sequence_table
+from alpharefine.report.scores import TABLE_MAKERS, Cell, Table
 
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -40,8 +40,7 @@ def export(metrics: Metrics, formats: Sequence[str]) -> dict[str, str | bytes]:
     """
     files: dict[str, str | bytes] = {}
     kinds = [name for name in formats if name in TABLES]
-    tables = {"scores": score_table, "sequences": sequence_table, "attributes": attribute_table}
-    for name, make in tables.items() if kinds else ():
+    for name, make in TABLE_MAKERS.items() if kinds else ():
         table = make(metrics)
         for kind in kinds if table.rows else ():
             suffix, write = TABLES[kind]

@@ -204,3 +204,11 @@ def _table(
         if name in present
     ]
     return Table([head], [title for title, _, _ in columns], rows)
+
+
+TABLE_MAKERS: dict[str, Callable[[Metrics], Table]] = {
+    "scores": score_table,
+    "sequences": sequence_table,
+    "attributes": attribute_table,
+}
+"""Functions that make the tables of a report, by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from alpharefine.errors import UserError
-from alpharefine.evaluation.failures import FRAME_COUNTS, NOT_REFINED, Failure, summarize
+from alpharefine.evaluation.failures import Failure, describe_counts, require_finite_predictions, summarize
 from alpharefine.evaluation.metrics_file import Metrics, PublishedComparison
 from alpharefine.report.tables import (
     format_attributes,
@@ -87,13 +87,9 @@ def format_counts(metrics: Metrics) -> list[str]:
     lines = []
     for tracker, numbers in metrics.trackers.items():
         for run, run_metrics in numbers.runs.items():
-            counts = run_metrics.counts
-            reasons = [f"{counts[key]} {FRAME_COUNTS[key]}" for key in NOT_REFINED if counts.get(key)]
-            if not reasons:
-                continue
-            num_refined, num_frames = counts.get("refined", 0), counts.get("frames", 0)
-            what = f"{num_refined} of {num_frames} frames refined; " if run == "refined" else ""
-            lines.append(f"{tracker}, {run}: {what}{', '.join(reasons)}")
+            text = describe_counts(run_metrics.counts, is_refined=run == "refined")
+            if text:
+                lines.append(f"{tracker}, {run}: {text}")
     return lines
 
 
@@ -133,12 +129,8 @@ def require_complete(metrics: Metrics, remedy: str) -> None:
             because the predictions are not finite.
     """
     for tracker, numbers in metrics.trackers.items():
-        counts = numbers.runs["refined"].counts if "refined" in numbers.runs else {}
-        if counts.get("not_finite") and not counts.get("refined"):
-            raise UserError(
-                f"{tracker}: no frame was refined, because the predictions of the network are not finite; use another "
-                "checkpoint, or `--precision 32`."
-            )
+        if "refined" in numbers.runs:
+            require_finite_predictions(tracker, numbers.runs["refined"].counts)
     compared = {name for name, tracker in metrics.trackers.items() if tracker.is_compared}
     failures = [failure for failure in metrics.failures if failure.tracker not in compared]
     if failures:

@@ -49,7 +49,7 @@ def write_videos(
     paths = []
     for tracker, sequences in boxes.items():
         names = _chosen_names(metrics.trackers[tracker], chosen)
-        for name in sequences.keys() & names:
+        for name in (name for name in sequences if name in names):
             paths.append(output_dir / VIDEO_FOLDER / tracker / f"{name}.mp4")
             _write_video(sequences[name], paths[-1])
     return paths

@@ -15,7 +15,7 @@ from alpharefine.evaluation.metrics_file import Metrics
 from alpharefine.evaluation.results import config_to_dict
 from alpharefine.options import WandbMode
 from alpharefine.report.plots import figure_bytes, plot_all, ranked_curves
-from alpharefine.report.scores import Table, attribute_table, gains_of, has_gain, score_table, sequence_table
+from alpharefine.report.scores import TABLE_MAKERS, Table, gains_of, has_gain
 from alpharefine.tracking import PROJECT, refusals_in_one_line, resolve_mode
 
 
@@ -43,13 +43,14 @@ def log_evaluation(
     Raises:
         UserError: If the mode is ``online`` and there is no key or no answer of the server, or wandb refuses the run.
     """
-    with refusals_in_one_line():
+    resolved = resolve_mode(mode)
+    with refusals_in_one_line(resolved):
         run = wandb.init(
             project=PROJECT,
             job_type="evaluation",
             name=output_dir.resolve().name,
             dir=output_dir,
-            mode=resolve_mode(mode),
+            mode=resolved,
             config=config_to_dict(config) | {"settings": {name: t.settings for name, t in metrics.trackers.items()}},
             settings=wandb.Settings(console="off"),
         )
@@ -83,8 +84,7 @@ def _curves(metrics: Metrics) -> dict[str, Any]:
 
 
 def _tables(metrics: Metrics) -> dict[str, Any]:
-    tables = {"scores": score_table, "sequences": sequence_table, "attributes": attribute_table}
-    return {f"tables/{name}": _table(table) for name, make in tables.items() if (table := make(metrics)).rows}
+    return {f"tables/{name}": _table(table) for name, make in TABLE_MAKERS.items() if (table := make(metrics)).rows}
 
 
 def _table(table: Table) -> Any:

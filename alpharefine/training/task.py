@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
@@ -170,8 +171,9 @@ class RefineTask(pl.LightningModule):
         Raises:
             UserError: If a hyperparameter differs.
         """
-        for name, began in checkpoint["hyper_parameters"].items():
-            value = self.hparams.get(name, began)
+        defaults = {name: each.default for name, each in inspect.signature(type(self)).parameters.items()}
+        for name in self.hparams:
+            value, began = self.hparams[name], checkpoint["hyper_parameters"].get(name, defaults[name])
             if isinstance(value, list | tuple) and isinstance(began, list | tuple):
                 value, began = list(value), list(began)  # a list if read from a file, else a tuple
             same = value == began

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import WandbLogger
@@ -14,7 +14,16 @@ from alpharefine.tracking import PROJECT, refusals_in_one_line, resolve_mode
 
 
 class RunLogger(WandbLogger):
-    """Logger of wandb whose errors at the start of a run name the option to change."""
+    """Logger of wandb whose errors at the start of a run name the option to change.
+
+    Args:
+        mode: Mode of wandb.
+        options: Further arguments of `WandbLogger`.
+    """
+
+    def __init__(self, mode: Literal["online", "offline"], **options: Any) -> None:
+        super().__init__(mode=mode, **options)
+        self._mode = mode
 
     @property
     def experiment(self) -> Any:
@@ -23,7 +32,7 @@ class RunLogger(WandbLogger):
         Raises:
             UserError: If wandb refuses the run.
         """
-        with refusals_in_one_line():
+        with refusals_in_one_line(self._mode):
             return super().experiment
 
 

@@ -132,6 +132,14 @@ def test_what_is_refused(config: Path, data_root: Path, tmp_path: Path) -> None:
         write(config, data_root, tmp_path / "other", "--max_frames", "0")
     with pytest.raises(UserError, match=r"MaskVideo: folder .* does not exist"):
         write(config, tmp_path / "nowhere", tmp_path / "other")
+    for text, message in (
+        ("data: {class_path: datamodules.GOT10kDataModule}", "needs `data.train` of datamodules.PairDataModule or"),
+        ("data: {class_path: my.Own, train: {a: {kind: coco, path: a}}}", "got my.Own; give a configuration"),
+        ("data: {train: [a]}", r"`data\.train` must hold data sets by name, got \['a'\]"),
+    ):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            write(tmp_path / "bad.yaml", data_root, tmp_path / "other")
     assert not (tmp_path / "other").exists()
     with pytest.raises(UserError, match=r"`data\.store`: .* has no data set more, only boxes, pictures, videos; write"):
         _ = module(data_root, folder, {"more": Source("lasot", "lasot")}).train_dataset

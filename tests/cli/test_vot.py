@@ -169,6 +169,14 @@ def test_the_client_is_told_why_the_session_ends(paths: list[Path], checkpoint: 
     assert not any("Traceback" in line for line in process.last_output)
 
 
+def test_a_target_in_another_format_is_refused(paths: list[Path], checkpoint: Path) -> None:
+    with session(checkpoint, "--region", "rectangle") as (_, process):
+        target = format_message("initialize", encoded(np.ones((96, 128), int)))
+        answer = ask(process, target, format_message("frame", image_of_path(paths[0])))
+        assert answer.name == "quit"
+        assert answer.properties["trax.reason"].startswith("`--region`: the target must be given as ")
+
+
 # ---- regions and images --------------------------------------------------------------------------------------------
 
 

@@ -371,7 +371,11 @@ def test_unfit_files(copied: Path) -> None:
     template_path(copied).unlink()
     with pytest.raises(UserError, match=r"No file .*ar18_template\.onnx; an export consists of <name>\.onnx and"):
         Refiner.from_checkpoint(copied)
-    for value, message in (("{", "has a damaged header"), (None, "is no file of `alpharefine export`")):
+    for value, message in (
+        ("{", "has a damaged header"),
+        ('{"format": 2, "part": "search", "network": {"new": 1}}', r"in format 1, got the search network in format 2"),
+        (None, "is no file of `alpharefine export`"),
+    ):
         model = onnx.load(copied)
         if value is None:
             del model.metadata_props[:]

@@ -52,6 +52,12 @@ def test_the_generated_video_then_the_same_as_the_users(
     example["main"](words)
     assert f"{again}: 2 of 2 boxes in 4 frames refined" in capsys.readouterr().out
 
+    with pytest.raises(UserError, match=r"`--output`: .*again\.mp4 exists, and is not overwritten"):
+        example["main"](words)
+    boxes.write_text("5,3,20,20,40,30,0.9\n")
+    with pytest.raises(UserError, match=r"has frame 5, the video has 4 frames"):
+        example["main"]([*words[:-3], str(tmp_path / "third.mp4"), *words[-2:]])
+
 
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -60,6 +66,7 @@ def test_the_generated_video_then_the_same_as_the_users(
         (["--boxes", "det.txt"], "and `--boxes` a video"),
         (["clip.mp4", "--boxes", "det.txt"], r"`--boxes det.txt`: .*not found"),
         (["clip.mp4", "--boxes", "short.txt"], r"`--boxes short.txt`: .*at least 6 columns"),
+        (["clip.mp4", "--boxes", "zero.txt"], r"`--boxes zero.txt`: frame 0; the frames are counted from 1"),
     ],
 )
 def test_bad_input(
@@ -67,6 +74,7 @@ def test_bad_input(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "short.txt").write_text("1,2,3\n")
+    (tmp_path / "zero.txt").write_text("0,3,20,20,40,30,0.9\n")
     with pytest.raises(UserError, match=message):
         example["main"](words)
-    assert [path.name for path in tmp_path.iterdir()] == ["short.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"short.txt", "zero.txt"}

@@ -360,6 +360,15 @@ class TestCheckpoints:
                 task, *[loader(random_batch(0, side=4))] * 2, ckpt_path=tmp_path / "end.ckpt"
             )
 
+    def test_a_run_of_an_older_version_keeps_the_defaults(self, tmp_path) -> None:
+        rates(tmp_path, 1, 1, {})
+        checkpoint = torch.load(tmp_path / "end.ckpt", weights_only=True)
+        del checkpoint["hyper_parameters"]["quality_weight"]
+        torch.save(checkpoint, tmp_path / "end.ckpt")
+        RefineTask("resnet18", backbone_weights=None).on_load_checkpoint(checkpoint)
+        with pytest.raises(UserError, match=r"`model\.quality_weight` was 1\.0 when this run began, got 2\.0"):
+            RefineTask("resnet18", backbone_weights=None, quality_weight=2.0).on_load_checkpoint(checkpoint)
+
     def test_random_weights_need_no_file(self, tmp_path, monkeypatch) -> None:
         def fail(*_):
             raise AssertionError

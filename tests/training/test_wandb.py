@@ -23,16 +23,21 @@ class TestLogger:
         assert (tmp_path / "a" / "run").is_dir()
         assert Path(logger.save_dir) == tmp_path / "a" / "run"
 
-    def test_what_wandb_refuses_is_one_line(self, tmp_path, monkeypatch) -> None:
-        monkeypatch.setattr("alpharefine.training.wandb.resolve_mode", lambda *_, **__: "online")
-        logger = wandb_logger("a run", tmp_path, "online", {})
+    @pytest.mark.parametrize(
+        ("mode", "others"), [("online", "`--wandb offline` or `--wandb off`"), ("offline", "`--wandb off`")]
+    )
+    def test_what_wandb_refuses_is_one_line(self, tmp_path, monkeypatch, mode, others) -> None:
+        monkeypatch.setattr("alpharefine.training.wandb.resolve_mode", lambda *_, **__: mode)
+        logger = wandb_logger("a run", tmp_path, "auto", {})
 
         def refuse(**options: object) -> None:
-            assert options["mode"] == "online"
+            assert options["mode"] == mode
             raise wandb.errors.CommError("permission denied\nmore")
 
         monkeypatch.setattr(wandb, "init", refuse)
-        with pytest.raises(UserError, match=r"^`--wandb online`: permission denied; use `--wandb offline`"):
+        with pytest.raises(
+            UserError, match=rf"^`--wandb`: wandb does not start {mode} \(permission denied\); use {others}\.$"
+        ):
             _ = logger.experiment
 
 
