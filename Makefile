@@ -59,7 +59,7 @@ demo: install
 	rm -rf demo
 	$(RUN) -m alpharefine.synthetic demo/data --photos 4 --frame_size '[360,480]' --lasot_train 0 --lasot_test 0 --got10k 0 --coco 0 --coco_val 0 --davis 0 --ecssd 0
 	$(RUN) evaluate.py --ckpt ar18_cm --tracker mil --data_root demo/data/photos --baseline --devices 2 --output_dir demo/results
-	.venv/bin/alpharefine track demo/data/photos/coffee/coffee-2 --output demo/coffee.mp4
+	.venv/bin/alpharefine track demo/data/photos/astronaut/astronaut-1 --output demo/astronaut.mp4
 	$(RUN) train.py --config demo_finetune.yaml --output_dir demo/runs --wandb off
 
 demo-train: install

@@ -33,8 +33,8 @@ def main(model: str, first_image: str, first_box: str, image: str, box: str, mas
     x1, y1, x2, y2 = crop_xyxy * [width, height, width, height] / 256 + [x, y, x, y]
     print(",".join(f"{value:.2f}" for value in (x1, y1, x2 - x1, y2 - y1)), f"score {score:.3f}")
     to_frame = np.array([[width / 256, 0, x + (width / 256 - 1) / 2], [0, height / 256, y + (height / 256 - 1) / 2]])
-    cv2.imwrite(mask_file, np.where(cv2.warpAffine(mask, to_frame, frames[1].shape[1::-1]) > 0.5, 255, 0))
+    cv2.imwrite(mask_file, 255 * (cv2.warpAffine(mask, to_frame, frames[1].shape[1::-1]) > 0.5).astype(np.uint8))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) == 7 else sys.exit(__doc__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,15 @@ def main(args: Sequence[str] | None = None) -> None:
     from tqdm import tqdm
 
     from alpharefine.data.check import process_pool
+    from alpharefine.data.kinds import READERS
+    from alpharefine.evaluation.datasets.registry import DATASETS
+
+    if options.kind and options.kind not in {*READERS, *DATASETS}:
+        near = get_close_matches(options.kind, [*READERS, *DATASETS], n=1)
+        remedy = f"did you mean {near[0]}?" if near else "give one of them."
+        raise UserError(
+            f"`--kind` must be one of {', '.join(dict.fromkeys([*READERS, *DATASETS]))}, got {options.kind}; {remedy}"
+        )
 
     num_defects = num_pictures = num_parts = 0
     with process_pool(options.processes) as pool:

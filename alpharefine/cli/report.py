@@ -82,6 +82,8 @@ def main(args: Sequence[str] | None = None) -> None:
         raise UserError("`--output` is the folder of the files of `--format`; give both, or leave it out.")
     if options.format is not None:
         _check_format(options.format, attributes=options.attributes, per_sequence=options.per_sequence)
+        if options.output is not None and options.output.exists() and not options.output.is_dir():
+            raise UserError(f"`--output`: {options.output} is a file; give a folder.")
         if options.output is None and len(options.results) > 1:
             raise UserError("`--output` is required for a report on several folders; give a folder for its files.")
 

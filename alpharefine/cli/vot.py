@@ -127,7 +127,10 @@ def _next(server: Any) -> Any:
     try:
         request = server.wait()
     except trax.TraxException as error:
-        raise UserError(f"The TraX client broke off the session ({error}).") from error
+        raise UserError(
+            f"The TraX client broke off the session ({error}); this command is started by a client such as the VOT "
+            "toolkit."
+        ) from error
     return None if request.type == trax.TraxStatus.QUIT else request
 
 

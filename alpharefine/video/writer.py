@@ -16,7 +16,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from alpharefine.errors import UserError
 
-_H264 = ("libx264", {"crf": "20", "preset": "veryfast"})
+# No B-frames: their delay would shift the times of a fragmented file.
+_H264 = ("libx264", {"crf": "20", "preset": "veryfast", "bf": "0"})
 
 CODECS = {
     ".mp4": _H264,

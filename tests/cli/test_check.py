@@ -240,7 +240,10 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "has none of the known layouts" in check(capsys, str(tmp_path))[1]
     assert "is not a folder" in check(capsys, str(tmp_path / "absent"))[1]
     assert "exclude each other" in check(capsys, str(tmp_path), "--kind=lasot", "--config=base.yaml")[1]
-    assert "`--dataset` must be one of" in check(capsys, str(tmp_path), "--kind=films")[1]
+    assert re.match(
+        r"`--kind` must be one of .*saliency.*otb100.*, got films; ", check(capsys, str(tmp_path), "--kind=films")[1]
+    )
+    assert check(capsys, str(tmp_path), "--kind=salincy")[1].endswith("got salincy; did you mean saliency?")
 
 
 def test_the_kinds_are_those_of_training() -> None:

@@ -499,6 +499,8 @@ def test_bad_options(results: Path, tmp_path: Path) -> None:
         report.main([str(results), "--output", str(tmp_path)])
     with pytest.raises(UserError, match=r"`--format` must be among html, .*, got none"):
         report.main([str(results), "--format", ","])
+    with pytest.raises(UserError, match=r"`--output`: .*metrics\.json is a file; give a folder"):
+        report.main([str(results), "--format", "csv", "--output", str(results / "metrics.json")])
     for option in ("attributes", "per_sequence"):
         with pytest.raises(UserError, match=f"`--{option}` is for printed scores"):
             report.main([str(results), f"--{option}", "--format", "csv"])

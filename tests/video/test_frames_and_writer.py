@@ -50,6 +50,8 @@ def test_frames_keep_their_order_and_varying_times(tmp_path: Path, suffix: str) 
     source = open_source(str(path))
     assert isinstance(source, FileSource)
     assert source.name == path.name
+    with av.open(str(path)) as container:
+        assert not container.streams.video[0].start_time, "players show the first frame at once"
     frames = list(source.frames())
     np.testing.assert_allclose([frame.time_s for frame in frames], times, atol=2e-3)
     for index, frame in enumerate(frames):
