@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, Trainer
 
+from alpharefine.training.non_finite import gradients_of
 from alpharefine.training.rate import is_logged
 
 
@@ -24,6 +25,6 @@ class GradientNorm(Callback):
         """
         if not is_logged(trainer, trainer.global_step + 1):
             return
-        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        grads = gradients_of(optimizer)
         if grads:
             pl_module.log("train/gradient_norm", torch.nn.utils.get_total_norm(grads))

@@ -57,7 +57,7 @@ class NonFiniteSteps(Callback):
         Raises:
             UserError: If this is the last of `max_steps` consecutive non-finite steps.
         """
-        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        grads = gradients_of(optimizer)
         if not grads or torch.stack(torch._foreach_norm(grads, float("inf"))).isfinite().all():
             self._num_steps = 0
             if self._buffers:
@@ -99,3 +99,12 @@ class NonFiniteSteps(Callback):
         """
         if self._num_steps:
             raise UserError(self._message(trainer))
+
+
+def gradients_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the gradients of the weights of an optimizer.
+
+    Args:
+        optimizer: Optimizer.
+    """
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
