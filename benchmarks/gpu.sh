@@ -17,10 +17,10 @@ case "${1:-}" in
     card=$("$PYTHON" -c 'import sys, torch
 sys.exit("no GPU: give --dry to run on the CPU") if not torch.cuda.is_available() else print(torch.cuda.get_device_name())')
     output="benchmarks/results/$(echo "$card" | tr ' /' '__').json"
-    options=() ;;
+    options=() limit_s=240 ;;
   --dry)
     output="$(mktemp -d)/dry.json"
-    options=(--quick) ;;
+    options=(--quick) limit_s=0 ;;
   *)
     echo "usage: benchmarks/gpu.sh [--dry]" >&2
     exit 2 ;;
@@ -30,5 +30,5 @@ if [ -n "${WHEELS:-}" ]; then
   "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$WHEELS"/*.whl
 fi
 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu $(grep -rl --include="*.py" "pytest.mark.gpu" tests) || tests=$?
-timeout 240 "$PYTHON" -m benchmarks "${options[@]}" --output "$output"
+timeout "$limit_s" "$PYTHON" -m benchmarks "${options[@]}" --output "$output"
 exit "${tests:-0}"

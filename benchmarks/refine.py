@@ -69,10 +69,10 @@ def _measure_network(name: str, quick: bool) -> list[Row]:
             save_programs(network.float(), path, "onnx")
             backends["ONNX Runtime"] = OnnxBackend(path, device)
         rows = []
-        for batch in (1, 8) if device == "cpu" else (1, 128):
-            calls = 2 if quick else (30 if batch == 1 else 8) * (1 if device == "cpu" else 5)
+        for batch in (1,) if quick else (1, 8) if device == "cpu" else (1, 128):
+            calls = 1 if quick else (30 if batch == 1 else 8) * (1 if device == "cpu" else 5)
             paths = {each: _refinement(Refiner(backend), batch, "mask" in heads) for each, backend in backends.items()}
-            times = alternate(paths, calls, warm_up=1 if quick else 3)
+            times = alternate(paths, calls, warm_up=0 if quick else 3)
             rows += _rows(f"refine, {name}", batch, times, backends)
     return rows
 

@@ -36,7 +36,9 @@ def measure(quick: bool) -> list[Row]:
             "ours": _step(backbone, device, batch_size, torch.channels_last, _autocast(device)),
         }
         rounds = 1 if quick else 20 if device == "cuda" else 3
-        rates = {path: batch_size / seconds for path, seconds in medians(alternate(paths, rounds, 1)).items()}
+        rates = {
+            path: batch_size / seconds for path, seconds in medians(alternate(paths, rounds, 0 if quick else 1)).items()
+        }
         precision = "bfloat16" if device == "cuda" else "float32"
         what = f"training step, {name}, corner + mask, batches of {batch_size}, {precision} on {device}"
         rows.append(Row(what, "pairs/s", rates["ours"], rates["reference"], "plain float32"))

@@ -211,7 +211,7 @@ def test_17_objects_are_palette_indices_and_gaps_are_frames(tmp_path: Path) -> N
     assert (first.object_id, second.object_id) == (1, 2)
     source = PairSource(MaskVideo(tmp_path), tmp_path / "cache", max_gap=10)
     rng = np.random.default_rng(0)
-    pairs = [source.draw(rng) for _ in range(40)]
+    pairs = [[frame.load() for frame in source.draw(rng)] for _ in range(40)]
     gaps = [abs(template.image.mean() - search.image.mean()) for template, search in pairs]
     assert max(gaps) < 10
 

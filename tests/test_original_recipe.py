@@ -100,7 +100,7 @@ def test_every_data_set_is_found_and_drawn_from_by_its_weight(root: Path) -> Non
     assert dataset.geometry.window is OriginalWindow
     rng = np.random.default_rng(0)
     for name, source in zip(WEIGHTS, dataset.sources, strict=True):
-        template, search = source.draw(rng)
+        template, search = (frame.load() for frame in source.draw(rng))
         assert (search.mask is not None) == (name in ("youtube_vos", "saliency")), name
         assert (template.box_xywh[2:] > 0).all(), name
     vid, det, youtube_vos = (dataset.sources[list(WEIGHTS).index(name)].index for name in list(WEIGHTS)[3:6])

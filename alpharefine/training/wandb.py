@@ -35,6 +35,16 @@ class RunLogger(WandbLogger):
         with refusals_in_one_line(self._mode):
             return super().experiment
 
+    def finalize(self, status: str) -> None:
+        """Log the checkpoint, and end the run, so that its file is complete before this process ends.
+
+        Args:
+            status: ``success``, or how the training ended.
+        """
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=int(status != "success"))
+
 
 def wandb_logger(
     name: str, folder: Path, mode: WandbMode, config: Mapping[str, Any], log_checkpoints: bool = False

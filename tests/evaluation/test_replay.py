@@ -16,7 +16,7 @@ import pytest
 from alpharefine import Refinement
 from alpharefine.boxes import is_valid
 from alpharefine.data.images import read_image
-from alpharefine.evaluation import replay
+from alpharefine.evaluation import decoding, replay
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.base import EvaluationSequence
 from alpharefine.evaluation.datasets.registry import open_dataset
@@ -130,7 +130,7 @@ def test_a_frame_is_read_once_for_all_trackers(
         reads[path] += 1
         return read_image(path)
 
-    monkeypatch.setattr(replay, "read_image", counted)
+    monkeypatch.setattr(decoding, "read_image", counted)
     list(ReplayRunner(settings(checkpoint), "cpu").run_all(jobs))
     assert reads == Counter(path for job in jobs for path in job.sequence.frame_paths or ())
 

@@ -18,6 +18,7 @@ import torch
 from alpharefine import Refinement
 from alpharefine.data.images import read_image
 from alpharefine.errors import SequenceError, UserError
+from alpharefine.evaluation import decoding
 from alpharefine.evaluation import run as run_stage
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.datasets.base import EvaluationSequence
@@ -522,7 +523,7 @@ def test_frames_are_not_copied_for_the_trackers_of_this_package(
             return super().refine(frame, box_xywh, mask)
 
     monkeypatch.setattr(run_stage, "load_refiner", lambda *_: Keeping())
-    monkeypatch.setattr(run_stage, "read_image", read_only)
+    monkeypatch.setattr(decoding, "read_image", read_only)
     run(sequence, "oracle", ckpt="a")
     assert len(seen) == NUM_FRAMES - 1
     assert not any(frame.flags.writeable for frame in seen)  # a copy would be writable

@@ -88,7 +88,7 @@ def test_calls_leave_the_network_and_the_frame_unchanged(random_network: AlphaRe
     frame, box_xywh = FRAME.copy(), BOX.copy()
     first = refiner.refine(frame, box_xywh, mask=True)
     second = refiner.refine(frame, box_xywh, mask=True)
-    assert not random_network.training
+    assert random_network.training, "a copy of it runs"
     for name, value in random_network.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(parameter.grad is None for parameter in random_network.parameters())
@@ -96,6 +96,7 @@ def test_calls_leave_the_network_and_the_frame_unchanged(random_network: AlphaRe
     np.testing.assert_array_equal(first.mask, second.mask)
     np.testing.assert_array_equal(frame, FRAME)
     np.testing.assert_array_equal(box_xywh, BOX)
+    random_network.eval()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "16"])
