@@ -26,6 +26,7 @@ from tests.docs.tables import tracker_rows
 DOCS = ROOT / "docs"
 
 FOREIGN = {
+    "dry",  # benchmarks/gpu.sh
     "nodownload",  # vot
     *("nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"),  # torchrun
     "logdir",  # tensorboard
