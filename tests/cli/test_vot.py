@@ -322,7 +322,7 @@ def test_the_toolkit_gets_masks(sequence: SyntheticSequence, workspace: Path, ch
             assert (decoded(state.arguments[0], own.shape) == own).all()
 
 
-@pytest.mark.exhaustive  # the toolkit gets masks in every run
+@pytest.mark.slow
 def test_the_toolkit_evaluates(workspace: Path) -> None:
     toolkit(workspace, "initialize", "tests/basic", "--workspace", str(workspace), "--nodownload")
     assert "Evaluation concluded success" in toolkit(workspace, "evaluate", "--workspace", str(workspace), "AR")
