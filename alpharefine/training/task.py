@@ -171,9 +171,9 @@ class RefineTask(pl.LightningModule):
         Raises:
             UserError: If a hyperparameter differs.
         """
-        defaults = {name: each.default for name, each in inspect.signature(type(self)).parameters.items()}
-        for name in self.hparams:
-            value, began = self.hparams[name], checkpoint["hyper_parameters"].get(name, defaults[name])
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = self.hparams.get(name, parameter.default)
+            began = checkpoint["hyper_parameters"].get(name, parameter.default)
             if isinstance(value, list | tuple) and isinstance(began, list | tuple):
                 value, began = list(value), list(began)  # a list if read from a file, else a tuple
             same = value == began

@@ -175,4 +175,4 @@ def test_the_configurations_for_own_pictures(
     module.setup("fit")
     assert len(module.train_dataset) == 4000
     assert module.train_dataset[0].search.shape == (3, 256, 256)
-    assert len(module.val_dataset) == 32
+    assert len(module.val_dataset) == 500
