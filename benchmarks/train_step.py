@@ -1,7 +1,7 @@
 """Training pairs per second of the step alone: forward, losses, backward and optimizer, on the GPU if there is one.
 
-The batch stays on the device. The reference is the step in float32, without TF32 and without ``channels_last``. Without
-a GPU both run in float32: few CPUs train faster in 16 bits.
+The batch stays on the device. The reference is the step in float32 without TF32, with weights in the default layout.
+Without a GPU both run in float32: few CPUs train faster in 16 bits.
 """
 
 from __future__ import annotations

@@ -27,7 +27,12 @@ log = get_plugin_logger(__name__)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the files outside of ``docs/``."""
+    """Add the files outside of ``docs/``.
+
+    Args:
+        files: Files of the site.
+        config: Configuration of mkdocs.
+    """
     for pattern in OUTSIDE:
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
@@ -36,7 +41,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links of the repository into links of the site. Code that looks like a link is not expected."""
+    """Turn links of the repository into links of the site. Code that looks like a link is not expected.
+
+    Args:
+        markdown: Text of the page.
+        page: Page.
+        config: Configuration of mkdocs.
+        files: Files of the site.
+    """
     uri = page.file.src_uri
     inside = Path(page.file.abs_src_path or "").is_relative_to(config.docs_dir)
     folder = posixpath.dirname(f"docs/{uri}" if inside else _HOME if uri == "index.md" else uri)
@@ -51,7 +63,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, files: Files, **_: object) -> str:
-    """Turn links of notebooks to pages into links of the site, which mkdocs does in pages of Markdown alone."""
+    """Turn links of notebooks to pages into links of the site, which mkdocs does in pages of Markdown alone.
+
+    Args:
+        html: Content of the page.
+        page: Page.
+        files: Files of the site.
+    """
     if not page.file.src_uri.endswith(".ipynb"):
         return html
 

@@ -40,7 +40,13 @@ def main(folder: Path) -> None:
 
 
 def draw_terms(video: SyntheticSequence, refiner: Refiner, base_xywh: np.ndarray) -> Figure:
-    """Draw template, search region, boxes and mask."""
+    """Draw template, search region, boxes and mask.
+
+    Args:
+        video: Generated video.
+        refiner: Refiner with the target of the first frame.
+        base_xywh: Box of the base tracker in frame `FRAME`, ``(4,)`` in pixels.
+    """
     frame, window = video.frames[FRAME], Window.around(base_xywh)
     refinement = refiner.refine(frame, base_xywh, mask=True)
     assert refinement.mask is not None
@@ -68,7 +74,13 @@ def draw_terms(video: SyntheticSequence, refiner: Refiner, base_xywh: np.ndarray
 
 
 def draw_scores(video: SyntheticSequence, refiner: Refiner, base_xywh: np.ndarray) -> Figure:
-    """Draw the success and precision curves of one sequence, with AUC and P@20."""
+    """Draw the success and precision curves of one sequence, with AUC and P@20.
+
+    Args:
+        video: Generated video.
+        refiner: Refiner.
+        base_xywh: Boxes of the base tracker, ``(N, 4)`` in pixels.
+    """
     template = refiner.encode_template(video.frames[0], video.boxes_xywh[0])
     refinements = refiner.refine_many(video.frames, base_xywh, [template] * len(base_xywh))
     boxes = {"base": base_xywh, "refined": np.stack([each.box_xywh for each in refinements])}
