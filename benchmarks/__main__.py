@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from alpharefine.cores import available_cores
 from benchmarks.rows import Row
 
 NAMES = ("data", "train_step", "refine", "processes", "score", "replay", "detections", "track")
@@ -62,7 +62,7 @@ def describe_machine() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "cpu": torch.cpu.get_capabilities()["cpu_name"],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
         "torch": torch.__version__,

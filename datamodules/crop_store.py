@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from alpharefine.cores import available_cores
 from alpharefine.data.bad_samples import OnBadSample
 from alpharefine.data.crop_store import CropStore, StoredCrop, load_store, read_crops, write_store
 from alpharefine.data.device_pairs import DevicePairs
@@ -110,7 +110,7 @@ class CropStoreDataModule(PairDataModule):
             UserError: If the store does not contain a sequence of `holdout`.
         """
         assert self.trainer is not None
-        store = load_store(self.store_folder, os.cpu_count() or 1)
+        store = load_store(self.store_folder, available_cores())
         held = self._held_out(store)
         store = store.to(self.trainer.strategy.root_device)
         weights = {name: source.weight for name, source in self.train_sources.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from alpharefine.cli.command import UserErrorParser
 from alpharefine.cli.configs import read_data_section, source_of
+from alpharefine.cores import available_cores
 from alpharefine.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def make_parser() -> UserErrorParser:
         "--config", action="append", default=[], help="training configuration: check its data sets in ROOT"
     )
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="number of processes (default: all processors)"
+        "--processes", type=int, default=available_cores(), help="number of processes (default: all cores)"
     )
     return parser
 

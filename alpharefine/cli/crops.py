@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alpharefine.cli.command import UserErrorParser
 from alpharefine.cli.configs import read_data_section, source_of
+from alpharefine.cores import available_cores
 from alpharefine.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def make_parser() -> UserErrorParser:
         choices=("error", "skip"),
         help="stop at an image that cannot be read, or leave it out (default: `data.on_bad_sample`, or error)",
     )
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="number of threads (default: all processors)"
-    )
+    parser.add_argument("--threads", type=int, default=available_cores(), help="number of threads (default: all cores)")
     return parser
 
 

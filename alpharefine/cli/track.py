@@ -180,11 +180,11 @@ def _track(
     import numpy as np
     from tqdm import tqdm
 
-    from alpharefine.data.reader import note
     from alpharefine.data.text import format_rows
     from alpharefine.evaluation.failures import require_finite_predictions
     from alpharefine.evaluation.refined_tracker import RefinedTracker
     from alpharefine.evaluation.results import write_whole
+    from alpharefine.notes import note
     from alpharefine.video.window import LiveView
     from alpharefine.video.writer import VideoWriter
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alpharefine.cli.configs import BASE_CONFIG, find_configs
+from alpharefine.cores import remark_shared_cores
 from alpharefine.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _train(arguments: list[str]) -> None:
+    import torch
+
     from alpharefine.training.checkpoint_io import LAST
     from alpharefine.training.lightning_cli import MONITORS, TrainCLI
 
@@ -109,6 +112,7 @@ def _train(arguments: list[str]) -> None:
     if _starts_the_others(cli.trainer):
         # An error in the data is reported once, before other processes start and wait for this one.
         cli.datamodule.prepare_data()
+    remark_shared_cores(1, torch.get_num_threads())
     _fit(cli, checkpoint)
 
 

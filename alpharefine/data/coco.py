@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from alpharefine.boxes import are_corners, is_valid
-from alpharefine.data.reader import PartFiles, Reader, SequenceRecord, note, require_choice
+from alpharefine.data.reader import PartFiles, Reader, SequenceRecord, require_choice
 from alpharefine.errors import UserError
+from alpharefine.notes import note
 
 
 class _Image(NamedTuple):

@@ -18,8 +18,9 @@ from alpharefine.data.augmentation import PairAugmentation, Photometric
 from alpharefine.data.coco import decode_mask
 from alpharefine.data.images import decode_image, decode_labels, decode_region
 from alpharefine.data.index import Index, open_index
-from alpharefine.data.reader import Reader, note
+from alpharefine.data.reader import Reader
 from alpharefine.errors import UserError
+from alpharefine.notes import note
 from alpharefine.options import GeometryName
 
 MAX_GAP = 50

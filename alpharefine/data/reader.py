@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,13 +13,7 @@ import numpy as np
 from alpharefine.data.frames import list_folders
 from alpharefine.data.picture_files import read_picture
 from alpharefine.errors import UserError
-
-_LOGGER = logging.getLogger(__name__)
-
-_NOTED: set[str] = set()
-
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-"""Variables in which torchrun, Lightning and SLURM give the number of a process."""
+from alpharefine.notes import note
 
 Missing = Literal["error", "skip"]
 """Treatment of listed sequences that are not in the data root."""
@@ -274,18 +265,6 @@ class SequenceReader(Reader):
 
 
 Named = TypeVar("Named", str, Path)
-
-
-def note(message: str) -> None:
-    """Print a remark on stderr, once. Only the first process of a command prints.
-
-    Args:
-        message: One line.
-    """
-    is_first = parent_process() is None and all(os.environ.get(name, "0") in ("", "0") for name in _RANKS)
-    if message not in _NOTED and is_first:
-        _NOTED.add(message)
-        _LOGGER.warning("%s", message)
 
 
 def find_root(root: Path, fits: Callable[[Path], bool], owner: str) -> Path:

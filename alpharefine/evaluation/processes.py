@@ -17,6 +17,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import cv2
 import torch
 
+from alpharefine.cores import available_cores, remark_shared_cores
 from alpharefine.errors import UserError, describe_exception
 
 Job = TypeVar("Job")
@@ -45,7 +46,8 @@ def run_in_processes(
     """Execute jobs and yield the result of each as it completes.
 
     If a process ends during a job, such as by the kernel's out-of-memory killer, that job fails, and a new process
-    executes the remaining ones. Processes end when this process ends, however that happens.
+    executes the remaining ones. Processes end when this process ends, however that happens. More computing threads than
+    cores are remarked on stderr.
 
     Args:
         make_runner: Function from the name of a device to a runner; it is pickled if there are several processes.
@@ -58,6 +60,7 @@ def run_in_processes(
         Exception: If a runner cannot be made, or raises an exception.
         UserError: If processes end again and again before their runner is made.
     """
+    remark_shared_cores(num_processes, torch.get_num_threads() if num_processes == 1 else _threads(num_processes))
     if num_processes == 1:
         yield from make_runner(device).run_all(jobs)
         return
@@ -189,7 +192,7 @@ def _work(
     assert parent is not None
     end_with_parent(parent.pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
-    threads = max(1, (os.cpu_count() or 1) // num_processes)
+    threads = _threads(num_processes)
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     num_cards = torch.cuda.device_count()
@@ -202,6 +205,11 @@ def _work(
         return
     except Exception as error:
         connection.send(_Answer([], _portable(error)))
+
+
+def _threads(num_processes: int) -> int:
+    """Return the number of computing threads of each process."""
+    return max(1, available_cores() // num_processes)
 
 
 def _portable(error: Exception) -> Exception:

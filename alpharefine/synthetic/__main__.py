@@ -6,7 +6,6 @@ in the layout of the real data set, and on request ``ROOT/photos`` and ``photos_
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from jsonargparse import auto_cli
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from alpharefine.cli.command import run_command
+from alpharefine.cores import available_cores
 from alpharefine.synthetic.layouts import (
     require_free,
     write_coco,
@@ -25,7 +25,7 @@ from alpharefine.synthetic.layouts import (
 )
 from alpharefine.synthetic.scenes import FRAME_SIZE
 
-_NUM_CORES = os.cpu_count() or 1
+_NUM_CORES = available_cores()
 
 
 def write_all(

@@ -28,8 +28,8 @@ from alpharefine.data.frames import (
     require_series,
 )
 from alpharefine.data.images import read_image
-from alpharefine.data.reader import note
 from alpharefine.errors import UserError
+from alpharefine.notes import note
 
 DEFAULT_RATE = 30.0
 """Frames a second of images, which have no times."""

@@ -16,8 +16,9 @@ from alpharefine.data.got10k import GOT10k
 from alpharefine.data.images import read_image, read_label_image
 from alpharefine.data.lasot import LaSOT, official_testing_set, official_training_set
 from alpharefine.data.mask_video import MaskVideo, Saliency
-from alpharefine.data.reader import Reader, SequenceRecord, note
+from alpharefine.data.reader import Reader, SequenceRecord
 from alpharefine.errors import UserError
+from alpharefine.notes import note
 
 SIZE = (24, 32)
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from alpharefine.boxes import is_valid
 from alpharefine.data.frames import VIDEO_SUFFIXES, first_gap, has_frames, is_foreign, list_folders
-from alpharefine.data.reader import find_root, note
+from alpharefine.data.reader import find_root
 from alpharefine.data.text import read_names
 from alpharefine.errors import SequenceError, UserError
 from alpharefine.evaluation.config import DatasetConfig
 from alpharefine.evaluation.published import PublishedScores
+from alpharefine.notes import note
 from alpharefine.options import Protocol
 
 Scoring = Literal["one_pass", "got10k", "server", "none"]

@@ -13,7 +13,6 @@ from alpharefine.boxes import is_valid
 from alpharefine.data.frames import list_frames
 from alpharefine.data.got10k import GOT10k
 from alpharefine.data.images import read_image
-from alpharefine.data.reader import note
 from alpharefine.data.text import read_names, read_rows, read_text
 from alpharefine.errors import UserError
 from alpharefine.evaluation.config import DatasetConfig
@@ -31,6 +30,7 @@ from alpharefine.evaluation.datasets.base import (
 )
 from alpharefine.evaluation.datasets.submission import require_complete, rows_text, write_archive
 from alpharefine.metrics import Protocol
+from alpharefine.notes import note
 
 NUM_TEST = 180
 """Sequences of the test split."""
