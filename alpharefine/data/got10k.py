@@ -17,7 +17,6 @@ from alpharefine.data.reader import (
     SequenceReader,
     SequenceRecord,
     existing_names,
-    note,
     require_choice,
     require_equal_counts,
     require_folder,
@@ -25,6 +24,7 @@ from alpharefine.data.reader import (
 )
 from alpharefine.data.text import read_flags, read_names, read_rows
 from alpharefine.errors import UserError
+from alpharefine.notes import note
 
 Split = Literal["train", "val", "train_without_holdout", "holdout"]
 

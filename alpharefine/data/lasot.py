@@ -18,12 +18,12 @@ from alpharefine.data.reader import (
     SequenceReader,
     SequenceRecord,
     existing_names,
-    note,
     require_choice,
     require_equal_counts,
 )
 from alpharefine.data.text import read_flags, read_names, read_rows
 from alpharefine.errors import UserError
+from alpharefine.notes import note
 
 NUM_IDS = 20
 """Number of sequences in each of the 70 classes: ``<class>-1`` to ``<class>-20``."""
