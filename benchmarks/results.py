@@ -14,6 +14,7 @@ from typing import NamedTuple
 from alpharefine.cli import evaluate
 from alpharefine.evaluation.metrics_file import Metrics, read_metrics
 
+NANO_OPTIONS = ("--tracker", "nano", "--baseline", "--tracker_weights")
 NANO = ("nanotrackv2_backbone.onnx", "nanotrackv2_head.onnx")
 DATASETS = ("tight", "lasot")
 NAMES = {"nano": "NanoTrack v2", "NanoTrack": "NanoTrack v2"}
@@ -43,16 +44,17 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     for folder in DATASETS:
-        files = ",".join(str(given.weights / file) for file in NANO)
-        runs = {
-            "closed loop": ["--tracker", "nano", "--tracker_weights", files, "--baseline"],
-            "from files": ["--tracker", "replay", "--results_dir", str(given.data / f"{folder}_results")],
-        }
-        for boxes, arguments in runs.items():
-            output = given.output / folder / boxes.replace(" ", "_")
-            options = ["--ckpt", given.ckpt, "--data_root", str(given.data / folder), "--output_dir", str(output)]
-            evaluate.main([*arguments, *options])
-            rows += read_rows(read_metrics(output), boxes)
+        options = ["--ckpt", given.ckpt, "--data_root", str(given.data / folder)]
+        weights = ",".join(str(given.weights / file) for file in NANO)
+        output = given.output / folder / "closed_loop"
+        evaluate.main([*NANO_OPTIONS, weights, *options, "--output_dir", str(output)])
+        rows += read_rows(read_metrics(output), "closed loop")
+        for results in sorted((given.data / f"{folder}_results").iterdir()):
+            output = given.output / folder / results.name
+            sequences = sorted(file.stem for file in results.glob("*.txt"))
+            replay = ["--tracker", "replay", "--results_dir", str(results), "--sequences", ",".join(sequences)]
+            evaluate.main([*replay, *options, "--output_dir", str(output)])
+            rows += read_rows(read_metrics(output), "from files")
     print("| base tracker | boxes | test sequences | base | refined | gain | worst sequence |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for row in sorted(rows, key=lambda row: row.base - row.refined):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from argparse import ArgumentError
 from pathlib import Path
@@ -33,6 +34,20 @@ from alpharefine.training.rate import PairRate
 
 MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
 """Metric that compares checkpoints, by head; that of the first head is the default."""
+
+
+_KEY = re.compile(r'Parser key "([^"]+)":')
+_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>|typing\.")
+
+
+def _reason(message: str) -> str:
+    """Return the path of the wrong value and what is expected: the innermost line of a nested message of the parser."""
+    keys = _KEY.findall(message)
+    if not keys:
+        return message
+    lines = [line for line in message.splitlines() if not _KEY.search(line)]
+    innermost = max(lines, key=lambda line: len(line) - len(line.lstrip())).strip()
+    return f"`{'.'.join(keys)}`: {_CLASS.sub(lambda found: found[1] or '', innermost)}"
 
 
 class TrainCLI(LightningCLI):
@@ -109,7 +124,7 @@ class TrainCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise UserError(f"{error}\n`--help` lists the options, `--help_all` all values.") from error
+            raise UserError(f"{_reason(str(error))}; `--help` lists the options, `--help_all` all values.") from error
 
     @property
     def run_name(self) -> str:

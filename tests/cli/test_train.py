@@ -120,9 +120,18 @@ class TestConfiguration:
         ("content", "message"),
         [
             ("model:\n  backbone: resnet18\n  bakbone_weights: null\n", "bakbone_weights"),
+            (
+                "data: {init_args: {train: {a: {kind: gotten, path: a}}}}",
+                r"^`data\.train\.kind`: Expected a Literal\['got10k', .*\]\. Got value: gotten; `--help` lists the",
+            ),
+            (
+                "data: {init_args: {augmentation: {bluring: 1}}}",
+                "^`data`: Group 'augmentation' does not accept option 'bluring'; `--help` lists the",
+            ),
+            ("model: {lr: high}", r"^`model\.lr`: Expected a float\. Got value: high; `--help` lists the"),
             ("model:\n  backbone: resnet18\n lr: 1\n", r"`--config`: .*own\.yaml is not a YAML file"),
         ],
-        ids=["unknown key", "not YAML"],
+        ids=["unknown key", "unknown kind", "unknown option of a group", "not a number", "not YAML"],
     )
     def test_a_faulty_file(self, tmp_path, not_fitted, content, message) -> None:
         (tmp_path / "own.yaml").write_text(content)
