@@ -106,18 +106,20 @@ class Window:
         """Cut the crop out of an image of reduced resolution. Pixels outside the image are black.
 
         Args:
-            pixels: Image of shape ``(H / reduction, W / reduction, C)``, uint8. Pixel i covers
+            pixels: RGB image of shape ``(H / reduction, W / reduction, 3)``, uint8. Pixel i covers
                 ``[reduction * i, reduction * (i + 1))`` of the image. Rows below the window may be missing.
             reduction: Ratio of the resolution of the image to that of `pixels`.
 
         Returns:
-            Crop of shape ``(CROP_SIZE, CROP_SIZE, C)``, uint8.
+            Crop of shape ``(CROP_SIZE, CROP_SIZE, 3)``, uint8.
         """
         step = self._size[:2] / (CROP_SIZE * reduction)
         first = self._origin[:2] / reduction + step / 2 - 0.5
         to_pixels = np.array([[step[0], 0, first[0]], [0, step[1], first[1]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(pixels, to_pixels, (CROP_SIZE, CROP_SIZE), flags=flags))
+        four = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)  # sampled in less than half of the time of three channels
+        crop = cv2.warpAffine(four, to_pixels, (CROP_SIZE, CROP_SIZE), flags=flags)
+        return np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB))
 
     def _visible_region(self, image_size: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Return the image region that is copied: left, top, right, bottom."""

@@ -1,8 +1,9 @@
 """Training pairs per second of one core, with augmentation and collation: from frames and from a crop store.
 
-The reference decodes both frames whole. The frames are JPEG files of 4:2:0 and quality 75, made of a picture in
-`docs/images`. The geometric means of the sides of the boxes are 0.1 to 0.5 of those of the frame, evenly in the
-logarithm, with aspect ratios up to 1.4, anywhere in the frame. Times are processor times.
+The reference decodes both frames whole with OpenCV and augments with a composition of albumentations. The frames are
+JPEG files of 4:2:0 and quality 75, made of a picture in `docs/images`. The geometric means of the sides of the boxes
+are 0.1 to 0.5 of those of the frame, evenly in the logarithm, with aspect ratios up to 1.4, anywhere in the frame.
+Times are processor times.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from time import process_time
 
+import albumentations as A
 import cv2
 import numpy as np
 import torch
@@ -34,7 +36,7 @@ SIZES = ((720, 405), (1280, 720), (1920, 1080))
 
 NUM_FRAMES, QUALITY = 24, 75
 BATCH_SIZE, WARM_UP, ROUNDS = 16, 2, 9
-PATHS = ("plain", "frames", "crop store")
+PATHS = ("plain", "frames", "crop store", "uncompressed crop store")
 
 _batch: Callable[[], object]
 
@@ -50,6 +52,22 @@ class PlainSource(PairSource):
         return template.load(), search.load()
 
 
+class ComposedPhotometric:
+    """The reference: a composition of albumentations, whose generators are seeded for each crop."""
+
+    def __init__(self, augmentation: PairAugmentation) -> None:
+        amount = augmentation.brightness
+        jitter = A.ColorJitter(brightness=(1 - amount, 1 + amount), contrast=(1, 1), saturation=(1, 1), hue=(0, 0), p=1)
+        self.to_gray, self.compose = A.ToGray(p=1), A.Compose([jitter])
+
+    def __call__(self, crop: np.ndarray, gray: bool, rng: np.random.Generator) -> np.ndarray:
+        """Augment a crop, see `Photometric`."""
+        if gray:
+            crop = self.to_gray(image=crop)["image"]
+        self.compose.set_random_seed(int(rng.integers(2**32)))
+        return np.asarray(self.compose(image=crop)["image"])
+
+
 def measure(quick: bool) -> list[Row]:
     """Measure frames of each size.
 
@@ -61,7 +79,9 @@ def measure(quick: bool) -> list[Row]:
         with TemporaryDirectory() as temporary:
             folder = Path(temporary)
             num_bytes = write_clips(folder / "clips", width, height, num_clips=1 if quick else 4)
-            write_store(folder / "store", read_crops("clips", LaSOT(folder / "clips"), None, 0.0, folder / "cache"))
+            for store, compressed in (("crop store", True), ("uncompressed crop store", False)):
+                crops = read_crops("clips", LaSOT(folder / "clips"), None, 0.0, folder / "cache", compressed=compressed)
+                write_store(folder / store, crops)
             rates = _rates(folder, 1 if quick else ROUNDS)
         rows += _rows(rates, width, height, num_bytes)
     return rows
@@ -89,11 +109,16 @@ def _start(path: str, folder: Path) -> None:
         source: PairSource = PlainSource(LaSOT(folder / "clips"), cache)
     else:
         keep_freed_memory()
-        stored = StoredFrames(folder / "store", "clips", is_video=True, has_masks=False)
-        source = (
-            PairSource(LaSOT(folder / "clips"), cache) if path == "frames" else PairSource(stored, cache, min_frames=2)
-        )
-    _batch = _batches(source)
+        if path == "frames":
+            source = PairSource(LaSOT(folder / "clips"), cache)
+        else:
+            source = PairSource(
+                StoredFrames(folder / path, "clips", is_video=True, has_masks=False), cache, min_frames=2
+            )
+    pairs = PairDataset([source], [1.0], PairAugmentation(), num_pairs=BATCH_SIZE)
+    if path == "plain":
+        pairs.photometric = ComposedPhotometric(pairs.augmentation)  # type: ignore[assignment]
+    _batch = _batches(pairs)
 
 
 def _time_batch() -> float:
@@ -111,12 +136,12 @@ def _rows(rates: dict[str, float], width: int, height: int, num_bytes: float) ->
             rates["plain"],
             f"whole frames of {num_bytes / 1024:.0f} KiB",
         )
-        for source in ("frames", "crop store")
+        for source in PATHS[1:]
     ]
 
 
-def _batches(source: PairSource) -> Callable[[], object]:
-    pairs, starts = PairDataset([source], [1.0], PairAugmentation(), num_pairs=BATCH_SIZE), count(0, BATCH_SIZE)
+def _batches(pairs: PairDataset) -> Callable[[], object]:
+    starts = count(0, BATCH_SIZE)
 
     def batch() -> object:
         start = next(starts)

@@ -31,6 +31,11 @@ def make_parser() -> UserErrorParser:
         "--max_frames", type=int, help="evenly spaced frames of each sequence (default: `data.max_frames`, or all)"
     )
     parser.add_argument(
+        "--uncompressed",
+        action="store_true",
+        help="store pixels instead of JPEG pictures: pairs need half the time, the store about ten times the space",
+    )
+    parser.add_argument(
         "--on_bad_sample",
         choices=("error", "skip"),
         help="stop at an image that cannot be read, or leave it out (default: `data.on_bad_sample`, or error)",
@@ -60,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> None:
     data = _data_section(options.config)
     for name in ("root", "max_frames", "on_bad_sample"):
         data[name] = getattr(options, name) or data.get(name)
-    paths = write_store(options.output, _crops(data, options.threads))
+    paths = write_store(options.output, _crops(data, options.threads, not options.uncompressed))
     size = sum(path.stat().st_size for path in paths)
     sys.stdout.write(f"{options.output}: crop store of {size / 2**20:.0f} MiB in {len(paths)} files.\n")
 
@@ -81,7 +86,7 @@ def _data_section(config: str) -> dict[str, Any]:
     return {each.name: each.default for each in parameters if each.default is not each.empty} | data
 
 
-def _crops(data: dict[str, Any], num_threads: int) -> Iterator[StoredCrop]:
+def _crops(data: dict[str, Any], num_threads: int, compressed: bool) -> Iterator[StoredCrop]:
     """Yield the crops of the sequences that pairs are drawn from."""
     from alpharefine.data.bad_samples import BadSamples
     from alpharefine.data.crop_store import read_crops
@@ -95,5 +100,5 @@ def _crops(data: dict[str, Any], num_threads: int) -> Iterator[StoredCrop]:
         sequences = PairSource(reader, cache_dir, min_frames=data.get("min_frames")).sequences
         min_area = data.get("min_area", 0.0) if source.kind == "coco" else 0.0
         yield from read_crops(
-            name, reader, data["max_frames"], min_area, cache_dir, bad_samples, sequences, num_threads
+            name, reader, data["max_frames"], min_area, cache_dir, bad_samples, sequences, num_threads, compressed
         )

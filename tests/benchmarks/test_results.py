@@ -25,7 +25,12 @@ def test_trackers_lack_sequences(
             (results / tracker).mkdir(parents=True)
             for sequence in of_tracker:
                 boxes = np.loadtxt(sequence / "groundtruth.txt", delimiter=",")
-                np.savetxt(results / tracker / f"{sequence.name}.txt", boxes + (0, 0, 1, 1), delimiter=",", fmt="%.2f")
+                np.savetxt(
+                    results / tracker / f"{sequence.name}.txt",
+                    boxes + np.array([0, 0, 1, 1]),
+                    delimiter=",",
+                    fmt="%.2f",
+                )
     monkeypatch.setattr(
         sys, "argv", ["results.py", str(tmp_path), str(shared / "weights"), "--output", str(tmp_path / "output")]
     )

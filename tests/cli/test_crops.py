@@ -65,9 +65,12 @@ def test_the_store_holds_the_sequences_that_pairs_are_drawn_from(
             assert times <= set(reference.index.times[reference.index.frames(other)].tolist())
 
 
-def test_stored_boxes_masks_and_pictures_are_those_of_the_frames(config: Path, data_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "tolerance"), [((), 4.0), (("--uncompressed",), 0.0)])
+def test_stored_boxes_masks_and_pictures_are_those_of_the_frames(
+    config: Path, data_root: Path, tmp_path: Path, options: tuple[str, ...], tolerance: float
+) -> None:
     """The targets are small, so their crops are stored at full resolution, and a window shows the same in both."""
-    folder = write(config, data_root, tmp_path / "store")
+    folder = write(config, data_root, tmp_path / "store", *options)
     stored, plain = module(data_root, folder).train_dataset, module(data_root, None).train_dataset
     for ours, reference in zip(stored.sources, plain.sources, strict=True):
         num_masks = 0
@@ -82,7 +85,7 @@ def test_stored_boxes_masks_and_pictures_are_those_of_the_frames(config: Path, d
             window = Window.around(large.box_xywh)
             moved = Window(window.x0 - round(shift[0]), window.y0 - round(shift[1]), window.width, window.height)
             crop, expected = small.cut(moved), large.cut(window)
-            assert np.abs(crop.images[0].astype(int) - expected.images[0]).mean() < 4
+            assert np.abs(crop.images[0].astype(int) - expected.images[0]).mean() <= tolerance
             assert np.array_equal(crop.mask, expected.mask)  # None without masks
             num_masks += crop.mask is not None
         assert num_masks == (len(ours.sequences) if ours.reader.has_masks else 0)

@@ -4,6 +4,7 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
@@ -128,6 +129,19 @@ class TestPhotometric:
         image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         photometric = Photometric(UNCHANGED)
         assert all(np.array_equal(photometric(image, False, np.random.default_rng(i)), image) for i in range(10))
+
+    @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+    def test_changes_are_those_of_albumentations(self, name: str) -> None:
+        image = np.random.default_rng(8).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        photometric = Photometric(PairAugmentation(**{"brightness": 0.0, name: 0.6}))
+        for seed in range(20):
+            draws = np.random.default_rng(seed)
+            draws.permutation(1)
+            factor = draws.uniform(0.4, 1.6)
+            ranges = dict.fromkeys(("brightness", "contrast", "saturation"), (1.0, 1.0)) | {name: (factor, factor)}
+            expected = A.ColorJitter(**ranges, hue=(0.0, 0.0), p=1.0)(image=image)["image"]
+            changed = photometric(image, False, np.random.default_rng(seed))
+            assert np.abs(changed.astype(int) - expected).max() <= (name == "brightness")
 
     def test_brightness_is_a_uniform_factor(self) -> None:
         photometric, rng = Photometric(PairAugmentation(brightness=0.2)), np.random.default_rng(1)

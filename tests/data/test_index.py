@@ -125,7 +125,7 @@ class TestSharing:
         index = open_index(listed, tmp_path / "cache")
         for name in Index.__annotations__:
             array = getattr(index, name)
-            assert isinstance(array, np.memmap)
+            assert isinstance(array.base, np.memmap)
             assert not array.flags.writeable
 
 
