@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each module may import from its own component and from components in earlier lines, nothing else of the project.
 LAYERS = [
-    ["alpharefine.errors", "alpharefine.options"],
-    ["alpharefine.boxes", "alpharefine.tracking"],
+    ["alpharefine.errors", "alpharefine.notes", "alpharefine.options"],
+    ["alpharefine.boxes", "alpharefine.cores", "alpharefine.tracking"],
     ["alpharefine.crops", "alpharefine.masks"],
     ["alpharefine.models", "alpharefine.data", "alpharefine.metrics"],
     ["alpharefine.checkpoints", "alpharefine.synthetic", "alpharefine.video"],
