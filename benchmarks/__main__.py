@@ -85,11 +85,11 @@ def table(rows: list[Row]) -> str:
     Args:
         rows: Rows of the table.
     """
-    lines = ["| | unit | reference | ours | ratio | |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| | unit | reference | ours | ratio | limit | |", f"|{' --- |' * 7}"]
     for row in rows:
-        reference = "" if row.reference is None else f"{row.reference:.4g}"
+        reference, limit = ("" if value is None else f"{value:.4g}" for value in (row.reference, row.limit))
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        lines.append(f"| {row.name} | {row.unit} | {reference} | {row.value:.4g} | {ratio} | {row.note} |")
+        lines.append(f"| {row.name} | {row.unit} | {reference} | {row.value:.4g} | {ratio} | {limit} | {row.note} |")
     return "\n".join(lines)
 
 

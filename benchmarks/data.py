@@ -25,9 +25,10 @@ from torch.utils.data import default_collate
 
 from alpharefine.data.augmentation import PairAugmentation
 from alpharefine.data.crop_store import read_crops, write_store
+from alpharefine.data.images import decode_region
 from alpharefine.data.lasot import LaSOT
 from alpharefine.data.memory import keep_freed_memory
-from alpharefine.data.pairs import Frame, PairDataset, PairSource
+from alpharefine.data.pairs import Frame, FrameFile, PairDataset, PairSource
 from alpharefine.data.stored_frames import StoredFrames
 from benchmarks.rows import Row
 
@@ -37,6 +38,7 @@ SIZES = ((720, 405), (1280, 720), (1920, 1080))
 NUM_FRAMES, QUALITY = 24, 75
 BATCH_SIZE, WARM_UP, ROUNDS = 16, 2, 9
 PATHS = ("plain", "frames", "crop store", "uncompressed crop store")
+DECODING = "decoding of parts of frames"
 
 _batch: Callable[[], object]
 
@@ -50,6 +52,16 @@ class PlainSource(PairSource):
         """Draw a template frame and a search frame, and read them."""
         template, search = super().draw(rng)
         return template.load(), search.load()
+
+
+class Decoding(PairDataset):
+    """The limit: only decodes the parts of the frames."""
+
+    def _pair(self, template: FrameFile, search: FrameFile, rng: np.random.Generator) -> None:  # type: ignore[override]
+        rng.random(2)
+        around = self.geometry.window.around
+        for frame, box in ((template, template.box_xywh), (search, self.augmentation.jitter(search.box_xywh, rng))):
+            decode_region(frame.content, frame.path, [around(box)], reduced=True)
 
 
 class ComposedPhotometric:
@@ -90,9 +102,9 @@ def measure(quick: bool) -> list[Row]:
 def _rates(folder: Path, rounds: int) -> dict[str, float]:
     """Return the pairs per second of each path, each measured in a process of its own as a worker of a training."""
     spawn = get_context("spawn")
-    seconds: dict[str, list[float]] = {path: [] for path in PATHS}
+    seconds: dict[str, list[float]] = {path: [] for path in (*PATHS, DECODING)}
     with ExitStack() as stack:
-        workers = {path: stack.enter_context(spawn.Pool(1, _start, (path, folder))) for path in PATHS}
+        workers = {path: stack.enter_context(spawn.Pool(1, _start, (path, folder))) for path in seconds}
         for _ in range(WARM_UP + rounds):
             for path, worker in workers.items():
                 seconds[path].append(worker.apply(_time_batch))
@@ -109,13 +121,14 @@ def _start(path: str, folder: Path) -> None:
         source: PairSource = PlainSource(LaSOT(folder / "clips"), cache)
     else:
         keep_freed_memory()
-        if path == "frames":
+        if path in ("frames", DECODING):
             source = PairSource(LaSOT(folder / "clips"), cache)
         else:
             source = PairSource(
                 StoredFrames(folder / path, "clips", is_video=True, has_masks=False), cache, min_frames=2
             )
-    pairs = PairDataset([source], [1.0], PairAugmentation(), num_pairs=BATCH_SIZE)
+    kind = Decoding if path == DECODING else PairDataset
+    pairs = kind([source], [1.0], PairAugmentation(), num_pairs=BATCH_SIZE)
     if path == "plain":
         pairs.photometric = ComposedPhotometric(pairs.augmentation)  # type: ignore[assignment]
     _batch = _batches(pairs)
@@ -134,18 +147,19 @@ def _rows(rates: dict[str, float], width: int, height: int, num_bytes: float) ->
             "pairs/s",
             rates[source],
             rates["plain"],
-            f"whole frames of {num_bytes / 1024:.0f} KiB",
+            f"whole frames of {num_bytes / 1024:.0f} KiB" + (f"; limit: {DECODING}" if source == "frames" else ""),
+            rates[DECODING] if source == "frames" else None,
         )
         for source in PATHS[1:]
     ]
 
 
 def _batches(pairs: PairDataset) -> Callable[[], object]:
-    starts = count(0, BATCH_SIZE)
+    starts, collate = count(0, BATCH_SIZE), list if isinstance(pairs, Decoding) else default_collate
 
     def batch() -> object:
         start = next(starts)
-        return default_collate([pairs[index] for index in range(start, start + BATCH_SIZE)])
+        return collate([pairs[index] for index in range(start, start + BATCH_SIZE)])
 
     return batch
 

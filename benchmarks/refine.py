@@ -1,7 +1,8 @@
 """Time of a refinement and of refinements in batches, by network, on the GPU if there is one.
 
 The reference is the plain network in float32, without TF32 and with its batch norms. Crop, transfer to the device and
-the way back are part of the time. The weights are random; the time does not depend on them.
+the way back are part of the time. The weights are random; the time does not depend on them. The limit is the time of
+the network's floating-point operations at the rate of a large matrix product in the same precision.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from alpharefine import Refiner
+from alpharefine.crops import CROP_SIZE
 from alpharefine.export.files import save_programs
 from alpharefine.inference.backend import InferenceBackend
 from alpharefine.inference.onnx_backend import OnnxBackend
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, NetworkConfig
-from benchmarks.rows import Row, alternate
+from benchmarks.rows import Row, alternate, medians
 
 NETWORKS: dict[str, tuple[BackboneName, tuple[HeadName, ...]]] = {
     "AR34, corner": ("resnet34", ("corner",)),
@@ -30,6 +33,8 @@ NETWORKS: dict[str, tuple[BackboneName, tuple[HeadName, ...]]] = {
 FRAME_SIZE = (720, 1280)
 BOX_XYWH = np.array([600.0, 300.0, 120.0, 90.0])
 NUM_THREADS = 1
+DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+NOTE = "plain float32; limit: operations"
 
 
 class PlainBackend(TorchBackend):
@@ -73,8 +78,31 @@ def _measure_network(name: str, quick: bool) -> list[Row]:
             calls = 1 if quick else (30 if batch == 1 else 8) * (1 if device == "cpu" else 5)
             paths = {each: _refinement(Refiner(backend), batch, "mask" in heads) for each, backend in backends.items()}
             times = alternate(paths, calls, warm_up=0 if quick else 3)
-            rows += _rows(f"refine, {name}", batch, times, backends)
+            limits_s = {
+                each: batch * _count_operations(network, heads) / _operations_per_s(device, backend.precision)
+                for each, backend in backends.items()
+            }
+            rows += _rows(f"refine, {name}", batch, times, backends, limits_s)
     return rows
+
+
+def _count_operations(network: AlphaRefineNet, heads: tuple[HeadName, ...]) -> int:
+    """Return the number of floating-point operations of one search crop."""
+    crop = torch.zeros(1, 3, CROP_SIZE, CROP_SIZE, device=network.mean.device)
+    with torch.inference_mode():
+        kernel = network.encode_template(crop)
+        with FlopCounterMode(display=False) as counter:
+            network(crop, kernel, heads)
+    return int(counter.get_total_flops())
+
+
+def _operations_per_s(device: str, precision: str) -> float:
+    """Return the rate of a large matrix product."""
+    size = 8192 if device == "cuda" else 1024
+    factor = torch.rand(size, size, device=device, dtype=DTYPES[precision])
+    # The sum waits for the device.
+    times = alternate({"product": lambda: (factor @ factor).sum().item()}, rounds=5, warm_up=2)
+    return 2 * size**3 / medians(times)["product"]
 
 
 def _refinement(refiner: Refiner, batch: int, mask: bool) -> Callable[[], object]:
@@ -83,7 +111,9 @@ def _refinement(refiner: Refiner, batch: int, mask: bool) -> Callable[[], object
     return lambda: refiner.refine_many([frame] * batch, [BOX_XYWH] * batch, templates, mask)
 
 
-def _rows(what: str, batch: int, times: dict[str, list[float]], backends: dict[str, Any]) -> list[Row]:
+def _rows(
+    what: str, batch: int, times: dict[str, list[float]], backends: dict[str, Any], limits_s: dict[str, float]
+) -> list[Row]:
     plain = np.array(times.pop("plain"))
     rows = []
     for name, each in times.items():
@@ -91,8 +121,9 @@ def _rows(what: str, batch: int, times: dict[str, list[float]], backends: dict[s
         if batch == 1:
             for quantile, label in ((0.5, "p50"), (0.99, "p99")):
                 value, reference = (1e3 * float(np.quantile(seconds, quantile)) for seconds in (each, plain))
-                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, "plain float32"))
+                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, NOTE, 1e3 * limits_s[name]))
         else:
             value, reference = (batch / float(np.median(seconds)) for seconds in (each, plain))
-            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, "plain float32"))
+            limit = batch / limits_s[name]
+            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, NOTE, limit))
     return rows

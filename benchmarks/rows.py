@@ -17,7 +17,8 @@ class Row:
         unit: Unit of both values, such as ``ms`` or ``pairs/s``.
         value: Measured value.
         reference: Value of the reference path. None for a row without a reference.
-        note: Reference path and limit, in a few words.
+        note: Reference path, and what the limit is, in a few words.
+        limit: Value of the part that every path needs, such as decoding. None if it is unknown.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Row:
     value: float
     reference: float | None = None
     note: str = ""
+    limit: float | None = None
 
     @property
     def is_rate(self) -> bool:

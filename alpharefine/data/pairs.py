@@ -136,6 +136,11 @@ class FrameFile:
         """Path of the image."""
         return self.reader.frame_path(*self._names)
 
+    @property
+    def content(self) -> bytes:
+        """Content of the image file."""
+        return self.reader.frame_content(*self._names)
+
     def cut(self, *windows: Window) -> FrameCrops:
         """Read what the windows show, and cut the crop of each.
 
@@ -145,7 +150,7 @@ class FrameFile:
         Raises:
             UserError: If the image or the mask cannot be read, or their sizes differ.
         """
-        region = decode_region(self.reader.frame_content(*self._names), self.path, windows, self.reduced)
+        region = decode_region(self.content, self.path, windows, self.reduced)
         mask = self._mask(region.image_size)
         return FrameCrops([*map(region.cut, windows)], None if mask is None else windows[-1].cut(mask))
 
@@ -155,7 +160,7 @@ class FrameFile:
         Raises:
             UserError: If the image or the mask cannot be read, or their sizes differ.
         """
-        image = decode_image(self.reader.frame_content(*self._names), self.path)
+        image = decode_image(self.content, self.path)
         return Frame(image, self.box_xywh, self._mask(image.shape[:2]))
 
     def _mask(self, image_size: tuple[int, int]) -> np.ndarray | None:

@@ -23,8 +23,8 @@ def test_ratios_say_how_many_times_faster() -> None:
 
 
 def test_table() -> None:
-    lines = table([Row("refine", "ms", 2.0, 6.0, "plain"), Row("track", "ms", 12345.6)]).splitlines()
-    assert lines[2:] == ["| refine | ms | 6 | 2 | 3.00 | plain |", "| track | ms |  | 1.235e+04 |  |  |"]
+    lines = table([Row("refine", "ms", 2.0, 6.0, "plain", 1.5), Row("track", "ms", 12345.6)]).splitlines()
+    assert lines[2:] == ["| refine | ms | 6 | 2 | 3.00 | 1.5 | plain |", "| track | ms |  | 1.235e+04 |  |  |  |"]
 
 
 def test_paths_alternate_and_warm_up() -> None:
