@@ -1,8 +1,8 @@
 """Time of a refinement and of refinements in batches, by network, on the GPU if there is one.
 
 The reference is the plain network in float32, without TF32 and with its batch norms. Crop, transfer to the device and
-the way back are part of the time. The weights are random; the time does not depend on them. The limit is the time of
-the network's floating-point operations at the rate of a large matrix product in the same precision.
+the way back are part of the time. The weights are random; the time does not depend on them. The limit on a
+GPU is the time of the network's floating-point operations at the rate of a large matrix product in the same precision.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from alpharefine.inference.backend import InferenceBackend
 from alpharefine.inference.onnx_backend import OnnxBackend
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, NetworkConfig
-from benchmarks.rows import Row, alternate, medians
+from benchmarks.rows import Row, alternate
 
 NETWORKS: dict[str, tuple[BackboneName, tuple[HeadName, ...]]] = {
     "AR34, corner": ("resnet34", ("corner",)),
@@ -34,7 +34,7 @@ FRAME_SIZE = (720, 1280)
 BOX_XYWH = np.array([600.0, 300.0, 120.0, 90.0])
 NUM_THREADS = 1
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-NOTE = "plain float32; limit: operations"
+NOTE = "plain float32; limit on a GPU: operations"
 
 
 class PlainBackend(TorchBackend):
@@ -78,10 +78,11 @@ def _measure_network(name: str, quick: bool) -> list[Row]:
             calls = 1 if quick else (30 if batch == 1 else 8) * (1 if device == "cpu" else 5)
             paths = {each: _refinement(Refiner(backend), batch, "mask" in heads) for each, backend in backends.items()}
             times = alternate(paths, calls, warm_up=0 if quick else 3)
-            limits_s = {
-                each: batch * _count_operations(network, heads) / _operations_per_s(device, backend.precision)
-                for each, backend in backends.items()
-            }
+            limits_s = (
+                {each: batch * _count_operations(network, heads) / _operations_per_s(backend.precision)
+                 for each, backend in backends.items()}
+                if device == "cuda" else {}
+            )  # fmt: skip
             rows += _rows(f"refine, {name}", batch, times, backends, limits_s)
     return rows
 
@@ -96,13 +97,13 @@ def _count_operations(network: AlphaRefineNet, heads: tuple[HeadName, ...]) -> i
     return int(counter.get_total_flops())
 
 
-def _operations_per_s(device: str, precision: str) -> float:
-    """Return the rate of a large matrix product."""
-    size = 8192 if device == "cuda" else 1024
-    factor = torch.rand(size, size, device=device, dtype=DTYPES[precision])
+def _operations_per_s(precision: str) -> float:
+    """Return the best rate of a large matrix product on the GPU."""
+    size = 8192
+    factor = torch.rand(size, size, device="cuda", dtype=DTYPES[precision])
     # The sum waits for the device.
-    times = alternate({"product": lambda: (factor @ factor).sum().item()}, rounds=5, warm_up=2)
-    return 2 * size**3 / medians(times)["product"]
+    times = alternate({"product": lambda: (factor @ factor).sum().item()}, rounds=10, warm_up=2)
+    return 2 * size**3 / min(times["product"])
 
 
 def _refinement(refiner: Refiner, batch: int, mask: bool) -> Callable[[], object]:
@@ -117,13 +118,14 @@ def _rows(
     plain = np.array(times.pop("plain"))
     rows = []
     for name, each in times.items():
+        limit_s = limits_s.get(name)
+        limit_ms, limit_rate = (1e3 * limit_s, batch / limit_s) if limit_s else (None, None)
         path = f"{name}, {backends[name].precision} on {backends[name].device}"
         if batch == 1:
             for quantile, label in ((0.5, "p50"), (0.99, "p99")):
                 value, reference = (1e3 * float(np.quantile(seconds, quantile)) for seconds in (each, plain))
-                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, NOTE, 1e3 * limits_s[name]))
+                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, NOTE, limit_ms))
         else:
             value, reference = (batch / float(np.median(seconds)) for seconds in (each, plain))
-            limit = batch / limits_s[name]
-            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, NOTE, limit))
+            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, NOTE, limit_rate))
     return rows

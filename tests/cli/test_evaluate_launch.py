@@ -62,6 +62,7 @@ def test_torchrun_gives_the_files_of_one_process(root: Path, tmp_path: Path, che
 
 @pytest.mark.slow
 @pytest.mark.ddp
+@pytest.mark.exhaustive  # torchrun does in every run
 def test_slurm_gives_the_files_of_one_process(root: Path, tmp_path: Path, checkpoint: Path) -> None:
     evaluate.main(arguments(root, checkpoint, tmp_path / "one"))
     tasks = [

@@ -249,6 +249,7 @@ def test_an_unreadable_frame_does_not_stop_the_others(
 
 @pytest.mark.slow
 @pytest.mark.ddp
+@pytest.mark.exhaustive
 def test_two_processes_write_the_same_boxes(
     root: Path, names: list[str], published: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

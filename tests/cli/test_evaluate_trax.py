@@ -29,7 +29,7 @@ CRASH = "if {name!r} in line and index == 2: raise RuntimeError('out of memory')
 HANG = "if {name!r} in line and index == 2: print('still thinking', flush=True); time.sleep(60)"
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.ddp])])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=[pytest.mark.exhaustive, pytest.mark.ddp])])
 @pytest.mark.parametrize(
     ("body", "said"),
     [(CRASH, ["ended with exit code 1 at frame 3", "    RuntimeError: out of memory"]),

@@ -104,6 +104,7 @@ def test_saved_masks_are_drawn(root: Path, names: list[str], tmp_path: Path, che
         assert frame[2] - corner[0][2] > 0.2 * (MASK_COLOR[2] - corner[0][2])
 
 
+@pytest.mark.exhaustive
 def test_two_processes_draw_once(root: Path, names: list[str], tmp_path: Path, checkpoint: Path) -> None:
     out = tmp_path / "out"
     run("--tracker", "self", "--data_root", root, "--ckpt", checkpoint, "--devices", 2, "--save_masks", "--output_dir",

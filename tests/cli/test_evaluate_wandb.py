@@ -148,6 +148,7 @@ def test_without_scores(annotated, tmp_path: Path) -> None:
     assert not any(key.startswith(("curves", "plots")) for row in read.history for key in row)
 
 
+@pytest.mark.exhaustive
 def test_two_processes_log_once(annotated, tmp_path: Path) -> None:
     run("--tracker", "oracle", "--data_root", annotated[0], "--output_dir", tmp_path / "out", "--devices", 2,
         "--wandb", "offline")  # fmt: skip

@@ -308,6 +308,7 @@ def toolkit(workspace: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_toolkit_gets_masks(sequence: SyntheticSequence, workspace: Path, checkpoint: Path) -> None:
     printed = toolkit(workspace, "test", "AR", "--sequence", f"sequences/{sequence.name}")
     assert "Test concluded success" in printed

@@ -113,6 +113,7 @@ def test_pictures_are_used() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_pictures_are_drawn_by_their_command(tmp_path: Path) -> None:
     done = run(str(ROOT / "docs" / "images" / "draw.py"), str(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -129,6 +130,7 @@ def test_the_slurm_script_is_valid() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ddp
+@pytest.mark.exhaustive
 def test_the_slurm_script_trains_on_two_nodes(data_root: Path, tmp_path: Path) -> None:
     programs = {"srun": SRUN, "alpharefine": "from alpharefine.cli.main import console\nconsole()\n"}
     for name, program in programs.items():

@@ -84,6 +84,7 @@ def test_an_exception_of_the_runner_stops() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ddp
+@pytest.mark.exhaustive
 def test_processes_that_always_end_before_their_first_job() -> None:
     with pytest.raises(UserError, match=r"3 processes of `--devices 2` ended before their first job, .* exit code 3"):
         results([1, 2, 3], doomed)
@@ -135,7 +136,11 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.ddp
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.exhaustive) for each in (signal.SIGTERM, signal.SIGINT))],
+    ids=lambda how: how.name,
+)
 def test_no_process_outlives_a_killed_command(tmp_path: Path, how: signal.Signals) -> None:
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)

@@ -138,6 +138,7 @@ def test_the_files_describe_themselves(shipped: Path) -> None:
         assert str(PROJECT).encode() not in path.read_bytes()  # no paths of the machine that exported
 
 
+@pytest.mark.exhaustive
 def test_a_fixed_batch_in_16_bits_of_a_sliding_neck(tmp_path: Path) -> None:
     network = random_network(neck="depthwise", corner_head="extreme", geometry="original")
     path = tmp_path / "fixed.onnx"
@@ -253,6 +254,7 @@ def test_the_example_needs_numpy_opencv_and_onnxruntime_alone(shipped: Path, tmp
 # ---- torch.export --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_programs_of_torch_export_are_loaded_again(tmp_path: Path, capsys: Any) -> None:
     network = random_network(neck="naive", corner_head="box", mask_head="simple")
     weights, path = tmp_path / "a.safetensors", tmp_path / "a.pt2"

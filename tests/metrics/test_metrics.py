@@ -192,6 +192,7 @@ def score_a_shard(rank: int, rendezvous: str, folder: str) -> None:
 
 @pytest.mark.ddp
 @pytest.mark.slow
+@pytest.mark.exhaustive  # evaluations under torchrun gather their metrics in every run
 def test_two_processes_with_uneven_shards(tmp_path):
     torch.multiprocessing.spawn(score_a_shard, (str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=2)
     for rank, own in ((0, 4), (1, 1)):

@@ -152,7 +152,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 class TestProcesses:
-    @pytest.mark.parametrize("num_workers", [0, 2])
+    @pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.exhaustive), 2])
     def test_a_signal_to_all_processes(self, data_root, tmp_path, num_workers) -> None:
         """As `timeout`, container engines and schedulers send it."""
         options = PROCESS | {"data__pairs_per_epoch": 200, "data__num_workers": num_workers}

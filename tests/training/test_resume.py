@@ -68,7 +68,7 @@ class TestPlace:
         )
 
     @pytest.mark.parametrize("num_workers", [0, 1, 2])
-    @pytest.mark.parametrize("count", [2, 4])
+    @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
     def test_inside_an_epoch(self, data_root, tmp_path, stopped_after, num_workers, count) -> None:
         """Checkpoints are written after the steps 1, 2, 3 (the end of the epoch), 4, ..."""
         options = {"data__num_workers": num_workers, "checkpoint__every_n_train_steps": 1}

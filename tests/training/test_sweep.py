@@ -72,6 +72,7 @@ def test_the_parameters_are_options_of_the_command(start, monkeypatch, not_fitte
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_trial_is_a_run_with_a_folder_of_its_own(start, data_root: Path, tmp_path: Path) -> None:
     small = {"limit_train_batches": 1, "limit_val_batches": 1, "max_epochs": 1}
     options = [f"--trainer.{name}={value}" for name, value in small.items()]

@@ -40,7 +40,7 @@ def sequences_root(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.parametrize(
     ("tracker", "model"),
     [
-        ("dimp18", "dimp18"),
+        pytest.param("dimp18", "dimp18", marks=pytest.mark.exhaustive),
         pytest.param("dimp50", "dimp50", marks=pytest.mark.exhaustive),
         pytest.param("dimp", "super_dimp", marks=pytest.mark.exhaustive),
         pytest.param("atom", "atom", marks=pytest.mark.exhaustive),
