@@ -58,7 +58,7 @@ class Decoding(PairDataset):
     """The limit: only decodes the parts of the frames."""
 
     def _pair(self, template: FrameFile, search: FrameFile, rng: np.random.Generator) -> None:  # type: ignore[override]
-        rng.random(2)
+        rng.random(2)  # grayscale and flip
         around = self.geometry.window.around
         for frame, box in ((template, template.box_xywh), (search, self.augmentation.jitter(search.box_xywh, rng))):
             decode_region(frame.content, frame.path, [around(box)], reduced=True)
@@ -127,8 +127,8 @@ def _start(path: str, folder: Path) -> None:
             source = PairSource(
                 StoredFrames(folder / path, "clips", is_video=True, has_masks=False), cache, min_frames=2
             )
-    kind = Decoding if path == DECODING else PairDataset
-    pairs = kind([source], [1.0], PairAugmentation(), num_pairs=BATCH_SIZE)
+    dataset = Decoding if path == DECODING else PairDataset
+    pairs = dataset([source], [1.0], PairAugmentation(), num_pairs=BATCH_SIZE)
     if path == "plain":
         pairs.photometric = ComposedPhotometric(pairs.augmentation)  # type: ignore[assignment]
     _batch = _batches(pairs)

@@ -80,8 +80,9 @@ def read_rows(metrics: Metrics, boxes: str) -> list[Row]:
         base, refined = (tracker.scores[run] for run in ("base", "refined"))
         gains = {one: refined.sequences[one][SCORE] - scores[SCORE] for one, scores in base.sequences.items()}
         num_lasot = len({LASOT} & gains.keys())
-        sequences = f"{len(gains) - num_lasot} of {'OTB-100' if 'man-1' in gains else 'SegTrack v2'}"
-        sequences += f" and LaSOT's {LASOT}" if num_lasot else ""
+        of_others = f"{len(gains) - num_lasot} of {'OTB-100' if 'man-1' in gains else 'SegTrack v2'}"
+        parts = [of_others] * (len(gains) > num_lasot) + [f"LaSOT's {LASOT}"] * num_lasot
+        sequences = " and ".join(parts)
         rows.append(Row(NAMES.get(name, name), boxes, sequences, base.scores[SCORE], refined.scores[SCORE], gains))
     return rows
 

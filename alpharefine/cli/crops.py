@@ -33,7 +33,7 @@ def make_parser() -> UserErrorParser:
     parser.add_argument(
         "--uncompressed",
         action="store_true",
-        help="store pixels instead of JPEG pictures: pairs need half the time, the store about ten times the space",
+        help="store pixels instead of JPEG pictures: pairs need half the time, the store ten times the space",
     )
     parser.add_argument(
         "--on_bad_sample",

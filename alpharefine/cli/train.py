@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -112,7 +113,8 @@ def _train(arguments: list[str]) -> None:
     if _starts_the_others(cli.trainer):
         # An error in the data is reported once, before other processes start and wait for this one.
         cli.datamodule.prepare_data()
-    remark_shared_cores(1, torch.get_num_threads())
+    # Lightning divides the cores among its processes unless the number of threads is given.
+    remark_shared_cores(cli.trainer.num_devices if "OMP_NUM_THREADS" in os.environ else 1, torch.get_num_threads())
     _fit(cli, checkpoint)
 
 

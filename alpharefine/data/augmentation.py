@@ -83,7 +83,7 @@ class Photometric:
         # albumentations is slow to import, and checks for updates at import unless this variable is set.
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         import albumentations as A
-        from albumentations.augmentations.pixel import functional
+        from albumentations.augmentations.pixel import functional  # of the pinned version
 
         changes: list[tuple[Callable[[np.ndarray, float], np.ndarray], float]] = [
             (_multiply, augmentation.brightness),

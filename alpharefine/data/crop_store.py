@@ -54,7 +54,7 @@ _FORMAT = 1
 _KEY = "crop_store"
 _ALPHA_SIGMA = 1.0
 _PARTS = "part-*.safetensors"
-_ARRAYS = ("image_ends", "mask_ends", "boxes_xyxy", "times", "sequences")
+_ARRAYS = ("images", "masks", "image_ends", "mask_ends", "boxes_xyxy", "times", "sequences")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -370,16 +370,16 @@ class Part:
 
     def __init__(self, path: Path) -> None:
         try:
-            file: Any = safe_open(path, framework="np")
+            file: Any = safe_open(path, framework="pt")  # whose arrays are mapped; those of "np" are copied
             header = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-            arrays = {name: file.get_tensor(name) for name in _ARRAYS if header}
+            arrays: dict[str, np.ndarray] = {name: file.get_tensor(name).numpy() for name in _ARRAYS if header}
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(
                 f"{path}: this part of a crop store does not read ({error}); write the store again."
             ) from error
         if header.get("format") != _FORMAT:
             raise UserError(f"{path}: not a part of a crop store of format {_FORMAT}; write the store again.")
-        self._images, self._masks = (_mapped(path, name) for name in ("images", "masks"))
+        self._images, self._masks = arrays["images"], arrays["masks"]
         self.labels: list[str] = [header["names"][number] for number in arrays["sequences"]]
         self.times, self.boxes_xyxy = arrays["times"], arrays["boxes_xyxy"]
         self._image_ends, self._mask_ends = (np.r_[0, arrays[name]] for name in ("image_ends", "mask_ends"))
@@ -402,16 +402,6 @@ class Part:
         """
         start, end = (int(value) for value in self._mask_ends[number : number + 2])
         return self._masks[start:end].tobytes()
-
-
-def _mapped(path: Path, name: str) -> np.ndarray:
-    """Map an array of bytes of a whole safetensors file into memory; the library copies each slice twice."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        start, end = json.loads(file.read(length))[name]["data_offsets"]
-    if start == end:  # an empty range cannot be mapped
-        return np.empty(0, np.uint8)
-    return np.asarray(np.memmap(path, np.uint8, "r", 8 + length + start, end - start))
 
 
 def find_parts(folder: Path) -> list[Path]:

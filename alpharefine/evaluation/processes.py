@@ -47,7 +47,7 @@ def run_in_processes(
 
     If a process ends during a job, such as by the kernel's out-of-memory killer, that job fails, and a new process
     executes the remaining ones. Processes end when this process ends, however that happens. More computing threads than
-    cores are remarked on stderr.
+    cores are reported on stderr.
 
     Args:
         make_runner: Function from the name of a device to a runner; it is pickled if there are several processes.

@@ -37,17 +37,28 @@ MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
 
 
 _KEY = re.compile(r'Parser key "([^"]+)":')
-_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>|typing\.")
+_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>|typing\.|^- ")
+_GIVEN = re.compile(r"^( *)Given value: (.*)$", re.MULTILINE)
 
 
 def _reason(message: str) -> str:
-    """Return the path of the wrong value and what is expected: the innermost line of a nested message of the parser."""
+    """Shorten a nested message of the parser to its keys, its innermost lines and the innermost value.
+
+    The keys leave out the names in a mapping, such as those of data sets.
+    """
     keys = _KEY.findall(message)
     if not keys:
         return message
     lines = [line for line in message.splitlines() if not _KEY.search(line)]
-    innermost = max(lines, key=lambda line: len(line) - len(line.lstrip())).strip()
-    return f"`{'.'.join(keys)}`: {_CLASS.sub(lambda found: found[1] or '', innermost)}"
+    depth = max(_indentation(line) for line in lines)
+    reasons = [_CLASS.sub(lambda found: found[1] or "", line.strip()) for line in lines if _indentation(line) == depth]
+    given = max(_GIVEN.findall(message), key=lambda found: len(found[0]), default=("", ""))[1]
+    got = f". Got value: {given}" if len(reasons) > 1 else ""
+    return f"`{'.'.join(keys)}`: {', or '.join(reasons)}{got}"
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 class TrainCLI(LightningCLI):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch
 import yaml
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.accelerators import CUDAAccelerator
@@ -128,16 +129,32 @@ class TestConfiguration:
                 "data: {init_args: {augmentation: {bluring: 1}}}",
                 "^`data`: Group 'augmentation' does not accept option 'bluring'; `--help` lists the",
             ),
+            (
+                "data: {init_args: {min_frames: few}}",
+                r"^`data\.min_frames`: Expected a int, or Expected a NoneType\. Got value: few; `--help` lists the",
+            ),
             ("model: {lr: high}", r"^`model\.lr`: Expected a float\. Got value: high; `--help` lists the"),
             ("model:\n  backbone: resnet18\n lr: 1\n", r"`--config`: .*own\.yaml is not a YAML file"),
         ],
-        ids=["unknown key", "unknown kind", "unknown option of a group", "not a number", "not YAML"],
+        ids=["unknown key", "unknown kind", "unknown option of a group", "several types", "not a number", "not YAML"],
     )
     def test_a_faulty_file(self, tmp_path, not_fitted, content, message) -> None:
         (tmp_path / "own.yaml").write_text(content)
         with pytest.raises(UserError, match=message):
             main(["--config", str(tmp_path / "own.yaml")])
         assert not not_fitted
+
+    @pytest.mark.parametrize(("given", "num_processes"), [(None, 1), ("90", 2)])
+    def test_more_threads_than_cores_are_reported(
+        self, data_root, tmp_path, not_fitted, monkeypatch, caplog, given, num_processes
+    ) -> None:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 90)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if given:
+            monkeypatch.setenv("OMP_NUM_THREADS", given)
+        main(arguments(data_root, tmp_path, trainer__devices=2, trainer__strategy="ddp"))
+        assert len(not_fitted) == 1
+        assert any(f"{90 * num_processes} computing threads share" in message for message in caplog.messages)
 
     @pytest.mark.parametrize("words", [["--config", "ar18_cm.yaml"], ["--config=ar18_cm.yaml"], ["-c", "ar18_cm.yaml"]])
     def test_a_bare_name_is_found_from_anywhere(self, words, tmp_path, monkeypatch, capsys) -> None:

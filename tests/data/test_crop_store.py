@@ -13,6 +13,7 @@ import torch
 from alpharefine.data.crop_store import (
     MAX_SIDE,
     STORED_BOX_SIZE,
+    Part,
     load_store,
     read_crops,
     read_parts,
@@ -61,10 +62,12 @@ def test_a_stored_box_is_where_the_target_is(
     assert pixels[stored_mask == 0].mean() < 60
 
 
-def test_a_store_reads_back_in_order_whatever_its_parts(data_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_store_reads_back_in_order_whatever_its_parts(data_root: Path, tmp_path: Path, compressed: bool) -> None:
+    cache = tmp_path / "cache"
     crops = [
-        *read_crops("videos", MaskVideo(data_root / "davis2016"), 4, 0.0, tmp_path / "cache"),
-        *read_crops("loose", GOT10k(data_root / "got10k"), 3, 0.0, tmp_path / "cache"),
+        *read_crops("videos", MaskVideo(data_root / "davis2016"), 4, 0.0, cache, compressed=compressed),
+        *read_crops("loose", GOT10k(data_root / "got10k"), 3, 0.0, cache, compressed=compressed),
     ]
     paths = write_store(tmp_path / "store", crops, part_bytes=6000)
     assert len(paths) > 1
@@ -99,3 +102,14 @@ def test_faults_are_named(tmp_path: Path) -> None:
     (tmp_path / "store" / "part-00000.safetensors").write_bytes(b"damaged")
     with pytest.raises(UserError, match="does not read"):
         load_store(tmp_path / "store")
+
+
+def test_many_parts_need_no_open_files(tmp_path: Path) -> None:
+    image, mask = painted(60, 80, (20, 20, 20, 20))
+    crops = [stored_crop(image, np.array([20.0, 20, 20, 20]), mask, "a/b", time) for time in range(20)]
+    paths = write_store(tmp_path / "store", crops, part_bytes=1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    parts = [Part(path) for path in paths]
+    assert [part.image(0) for part in parts] == [crop.image for crop in crops]
+    assert len(parts) == 20
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -16,6 +16,7 @@ from alpharefine.data.pairs import (
     PairDataset,
     PairSource,
     RedrawnPairs,
+    _one_of,
     collate_drawn,
 )
 from alpharefine.errors import UserError
@@ -180,3 +181,12 @@ class TestPlace:
 def test_weights_that_are_allowed(weights: list[float]) -> None:
     pairs = PairDataset([Rectangle((5, 5, 9, 9))] * 2, weights, STILL, num_pairs=1)
     assert pairs.probabilities.tolist() == pytest.approx(np.array(weights) / sum(weights))
+
+
+def test_sources_and_frames_are_drawn_as_numpy_draws_them() -> None:
+    sources = [Rectangle((5, 5, 9, 9)) for _ in range(3)]
+    pairs = PairDataset(sources, [1, 5, 3], STILL, num_pairs=1)
+    for seed in range(200):
+        ours, numpys = np.random.default_rng(seed), np.random.default_rng(seed)
+        assert pairs._source(ours) is sources[numpys.choice(3, p=pairs.probabilities)]
+        assert _one_of(np.arange(10, 17), ours) == numpys.choice(np.arange(10, 17))
