@@ -41,7 +41,7 @@ def make_parser() -> UserErrorParser:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Serve a base tracker with refinement over TraX, the protocol of the VOT toolkit.
+    """Serve a base tracker and the refiner over TraX, the protocol of the VOT toolkit.
 
     Args:
         args: Arguments; those of the process by default.
