@@ -131,45 +131,64 @@ def _plain_rows(text: str, columns: int) -> np.ndarray | None:
 
 def _plain_numbers(text: str, columns: int) -> np.ndarray | None:
     """Decode rows of decimal numbers without exponents that single separators part; None for any other text."""
-    data = (text + "\n").replace("\r\n", "\n").encode(errors="replace").translate(_PLAIN)
+    data = (text + "\n").encode(errors="replace")
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    data = data.translate(_PLAIN)
     if _OTHER in data:
         return None
     chars = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(chars <= _GAP)
     row_ends = chars[ends[columns - 1 :: columns]]
-    if len(ends) % columns or data.count(_NEWLINE) != len(row_ends) or (row_ends != _NEWLINE).any():
+    num_lines = np.count_nonzero(chars == _NEWLINE)
+    if len(ends) % columns or num_lines != len(row_ends) or (row_ends != _NEWLINE).any():
         return None
-    values = _whole_numbers(data.translate(None, b".-"))
-    if values is not None and _DOT in data:
-        values = _shift_points(values, np.flatnonzero(chars == _DOT), ends)
-    if values is not None and _MINUS in data:
+    has_dots, has_minuses = _DOT in data, _MINUS in data
+    values = _whole_numbers(data.translate(None, b".-") if has_dots or has_minuses else data)
+    if values is not None and has_dots:
+        values = _shift_points(values, chars)
+    if values is not None and has_minuses:
         values = _negate(values, np.flatnonzero(chars == _MINUS), ends)
     return values
 
 
 def _whole_numbers(data: bytes) -> np.ndarray | None:
     """Decode numbers of digits alone, each followed by one separator; None if one has no digit or too many."""
-    chars = np.frombuffer(data, dtype=np.uint8)
-    ends = np.flatnonzero(chars <= _GAP)
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) <= _GAP)
     lengths = np.diff(ends, prepend=-1) - 1
-    if lengths.min() < 1 or lengths.max() > _MAX_DIGITS:
+    longest = lengths.max()
+    if lengths.min() < 1 or longest > _MAX_DIGITS:
         return None
-    values = np.zeros(len(ends))
-    for place in range(lengths.max()):
-        digits = (chars[ends - 1 - place] - _ZERO) * (lengths > place)
-        values += digits * _POWERS[place]
+    values = _eight_digits(data, ends, lengths)
+    if longest > 8:
+        values += 1e8 * _eight_digits(data, ends - 8, np.maximum(lengths - 8, 0))
     return values
 
 
-def _shift_points(values: np.ndarray, dots: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
+def _eight_digits(data: bytes, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Decode the last eight digits, or as many as there are, of the numbers that end before given positions.
+
+    Eight characters are one integer of 64 bits. Neighboring digits, pairs and fours are joined by one product each.
+    """
+    padded = bytes(16) + data
+    eights = np.ndarray(len(data) + 9, dtype="<u8", buffer=padded, strides=(1,)).take(ends + 8)
+    shifts = (64 - 8 * np.minimum(lengths, 8)).astype(np.uint64)
+    digits = eights >> shifts << shifts & 0x0F0F0F0F0F0F0F0F
+    pairs = digits * (10 * 2**8 + 1) >> 8 & 0x00FF00FF00FF00FF
+    fours = pairs * (100 * 2**16 + 1) >> 16 & 0x0000FFFF0000FFFF
+    return (fours * (10_000 * 2**32 + 1) >> 32).astype(np.float64)
+
+
+def _shift_points(values: np.ndarray, chars: np.ndarray) -> np.ndarray | None:
     """Divide whole numbers by the power of ten that their decimal points ask for; None if one has two points.
 
     The quotient of two exact numbers is rounded once, so it is the number that `float` returns.
     """
-    indices = np.searchsorted(ends, dots)
-    if (np.diff(indices) == 0).any():
+    marks = np.flatnonzero((chars <= _GAP) | (chars == _DOT))
+    dots = np.flatnonzero(chars[marks] == _DOT)
+    if (np.diff(dots) == 1).any():
         return None
-    values[indices] /= _POWERS[ends[indices] - dots - 1]
+    values[dots - np.arange(len(dots))] /= _POWERS[marks[dots + 1] - marks[dots] - 1]
     return values
 
 

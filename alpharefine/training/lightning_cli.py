@@ -57,6 +57,14 @@ def _reason(message: str) -> str:
     return f"`{'.'.join(keys)}`: {', or '.join(reasons)}{got}"
 
 
+def _refusal(error: BaseException) -> UserError | None:
+    """Return the `UserError` that an error of the parser was raised from, if there is one."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    return cause
+
+
 def _indentation(line: str) -> int:
     return len(line) - len(line.lstrip())
 
@@ -224,8 +232,18 @@ class TrainCLI(LightningCLI):
         return chosen or next(iter(measured), "")
 
     def instantiate_classes(self) -> None:
-        """Build the task, the data module and the trainer."""
-        super().instantiate_classes()
+        """Build the task, the data module and the trainer.
+
+        Raises:
+            UserError: If one of them refuses its arguments; the parser would print all of them.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            refusal = _refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from None
         checkpoint = self.config.checkpoint
         checkpoint.dirpath = None  # the saved configuration can start another run with its own folder
         checkpoint.every_n_train_steps, checkpoint.train_time_interval = self._intervals

@@ -144,6 +144,13 @@ class TestConfiguration:
             main(["--config", str(tmp_path / "own.yaml")])
         assert not not_fitted
 
+    def test_a_value_that_the_data_module_refuses(self, not_fitted) -> None:
+        with pytest.raises(UserError, match=r"^`data\.batch_size` must be at least 1, got 0\.$"):
+            main(["--data.batch_size", "0"])
+        with pytest.raises(UserError, match=r"^`data\.holdout`: no_set is not in `data\.train`; correct its name\.$"):
+            main(["--config", "ar18_store.yaml", "--data.holdout", "{no_set: [cat]}"])
+        assert not not_fitted
+
     @pytest.mark.parametrize(("given", "num_processes"), [(None, 1), ("90", 2)])
     def test_more_threads_than_cores_are_reported(
         self, data_root, tmp_path, not_fitted, monkeypatch, caplog, given, num_processes
