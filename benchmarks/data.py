@@ -36,7 +36,7 @@ SIZES = ((720, 405), (1280, 720), (1920, 1080))
 """Widths and heights of the frames: GOT-10k as usually reduced, LaSOT and TrackingNet, GOT-10k as published."""
 
 NUM_FRAMES, QUALITY = 24, 75
-BATCH_SIZE, WARM_UP, ROUNDS = 16, 2, 9
+BATCH_SIZE, WARM_UP, ROUNDS = 16, 2, 31
 PATHS = ("plain", "frames", "crop store", "uncompressed crop store")
 DECODING = "decoding of parts of frames"
 
@@ -104,7 +104,10 @@ def _rates(folder: Path, rounds: int) -> dict[str, float]:
     spawn = get_context("spawn")
     seconds: dict[str, list[float]] = {path: [] for path in (*PATHS, DECODING)}
     with ExitStack() as stack:
-        workers = {path: stack.enter_context(spawn.Pool(1, _start, (path, folder))) for path in seconds}
+        workers = {path: spawn.Pool(1, _start, (path, folder)) for path in seconds}
+        for worker in workers.values():
+            stack.callback(worker.join)
+            stack.callback(worker.close)
         for _ in range(WARM_UP + rounds):
             for path, worker in workers.items():
                 seconds[path].append(worker.apply(_time_batch))

@@ -1,14 +1,15 @@
 """Time of a refinement and of refinements in batches, by network, on the GPU if there is one.
 
 The reference is the plain network in float32, without TF32 and with its batch norms. Crop, transfer to the device and
-the way back are part of the time. The weights are random; the time does not depend on them. The limit on a
-GPU is the time of the network's floating-point operations at the rate of a large matrix product in the same precision.
+the way back are part of the time. The weights are random; the time does not depend on them. The limit is the time of
+the network's floating-point operations at the rate of a large matrix product in the same precision.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ FRAME_SIZE = (720, 1280)
 BOX_XYWH = np.array([600.0, 300.0, 120.0, 90.0])
 NUM_THREADS = 1
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-NOTE = "plain float32; limit on a GPU: operations"
+NOTE = "plain float32; limit: operations"
 
 
 class PlainBackend(TorchBackend):
@@ -78,11 +79,10 @@ def _measure_network(name: str, quick: bool) -> list[Row]:
             calls = 1 if quick else (30 if batch == 1 else 8) * (1 if device == "cpu" else 5)
             paths = {each: _refinement(Refiner(backend), batch, "mask" in heads) for each, backend in backends.items()}
             times = alternate(paths, calls, warm_up=0 if quick else 3)
-            limits_s = (
-                {each: batch * _count_operations(network, heads) / _operations_per_s(backend.precision)
-                 for each, backend in backends.items()}
-                if device == "cuda" else {}
-            )  # fmt: skip
+            operations = batch * _count_operations(network, heads)
+            limits_s = {
+                each: operations / _operations_per_s(backend.precision, device) for each, backend in backends.items()
+            }
             rows += _rows(f"refine, {name}", batch, times, backends, limits_s)
     return rows
 
@@ -97,12 +97,13 @@ def _count_operations(network: AlphaRefineNet, heads: tuple[HeadName, ...]) -> i
     return int(counter.get_total_flops())
 
 
-def _operations_per_s(precision: str) -> float:
-    """Return the best rate of a large matrix product on the GPU."""
-    size = 8192
-    factor = torch.rand(size, size, device="cuda", dtype=DTYPES[precision])
+@cache
+def _operations_per_s(precision: str, device: str) -> float:
+    """Return the best rate of a large matrix product."""
+    size = 8192 if device == "cuda" else 2048
+    factor = torch.rand(size, size, device=device, dtype=DTYPES[precision])
     # The sum waits for the device.
-    times = alternate({"product": lambda: (factor @ factor).sum().item()}, rounds=10, warm_up=2)
+    times = alternate({"product": lambda: (factor @ factor).sum().item()}, rounds=5)
     return 2 * size**3 / min(times["product"])
 
 
@@ -118,14 +119,13 @@ def _rows(
     plain = np.array(times.pop("plain"))
     rows = []
     for name, each in times.items():
-        limit_s = limits_s.get(name)
-        limit_ms, limit_rate = (1e3 * limit_s, batch / limit_s) if limit_s else (None, None)
         path = f"{name}, {backends[name].precision} on {backends[name].device}"
         if batch == 1:
             for quantile, label in ((0.5, "p50"), (0.99, "p99")):
                 value, reference = (1e3 * float(np.quantile(seconds, quantile)) for seconds in (each, plain))
-                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, NOTE, limit_ms))
+                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, NOTE, 1e3 * limits_s[name]))
         else:
             value, reference = (batch / float(np.median(seconds)) for seconds in (each, plain))
-            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, NOTE, limit_rate))
+            limit = batch / limits_s[name]
+            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, NOTE, limit))
     return rows

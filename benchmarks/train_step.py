@@ -1,16 +1,18 @@
 """Training pairs per second of the step alone: forward, losses, backward and optimizer, on the GPU if there is one.
 
 The batch stays on the device. The reference is the step in float32 without TF32, with weights in the default layout.
-Without a GPU both run in float32: few CPUs train faster in 16 bits.
+Ours is in bfloat16, unless this is a CPU without instructions for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 
+from alpharefine.inference.options import resolve_precision
 from alpharefine.models import BackboneName
 from alpharefine.models.precision import full_float32
 from alpharefine.training.losses import corner_loss, mask_loss
@@ -28,25 +30,24 @@ def measure(quick: bool) -> list[Row]:
         quick: Take a single step of the smaller network only.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    has_bfloat16 = device == "cuda" or resolve_precision("auto", device, "exact") == "bf16"
+    precision, context = (
+        ("bfloat16", partial(torch.autocast, device, torch.bfloat16)) if has_bfloat16 else ("float32", nullcontext)
+    )
     batch_size = 128 if device == "cuda" and not quick else 2
     rows = []
     for name, backbone in list(NETWORKS.items())[-1 if quick else 0 :]:
         paths = {
             "reference": _step(backbone, device, batch_size, torch.contiguous_format, full_float32),
-            "ours": _step(backbone, device, batch_size, torch.channels_last, _autocast(device)),
+            "ours": _step(backbone, device, batch_size, torch.channels_last, context),
         }
         rounds = 1 if quick else 20 if device == "cuda" else 3
         rates = {
             path: batch_size / seconds for path, seconds in medians(alternate(paths, rounds, 0 if quick else 1)).items()
         }
-        precision = "bfloat16" if device == "cuda" else "float32"
         what = f"training step, {name}, corner + mask, batches of {batch_size}, {precision} on {device}"
         rows.append(Row(what, "pairs/s", rates["ours"], rates["reference"], "plain float32"))
     return rows
-
-
-def _autocast(device: str) -> Callable[[], AbstractContextManager[object]]:
-    return (lambda: torch.autocast(device, torch.bfloat16)) if device == "cuda" else nullcontext
 
 
 def _step(

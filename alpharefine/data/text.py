@@ -176,7 +176,8 @@ def _eight_digits(data: bytes, ends: np.ndarray, lengths: np.ndarray) -> np.ndar
     digits = eights >> shifts << shifts & 0x0F0F0F0F0F0F0F0F
     pairs = digits * (10 * 2**8 + 1) >> 8 & 0x00FF00FF00FF00FF
     fours = pairs * (100 * 2**16 + 1) >> 16 & 0x0000FFFF0000FFFF
-    return (fours * (10_000 * 2**32 + 1) >> 32).astype(np.float64)
+    values: np.ndarray = (fours * (10_000 * 2**32 + 1) >> 32).astype(np.float64)
+    return values
 
 
 def _shift_points(values: np.ndarray, chars: np.ndarray) -> np.ndarray | None:
