@@ -1,7 +1,7 @@
 """Real processes killed at random moments: nothing is lost, done twice or different.
 
-``pytest -m faults`` kills at least 30 times in each case and prints the number of kills. The default run of the tests
-kills a few times.
+``make faults`` kills at least 30 times in each case and prints the number of kills. ``make exhaustive`` kills once in a
+few cases.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ NUM_KILLS = [1, 30]
 
 
 def cases(*values: tuple[Any, ...], quick: Sequence[str]) -> list[Any]:
-    """Return each case with each number of kills; only quick cases with one kill are part of every run of the tests."""
+    """Return each case with each number of kills; only quick cases are killed once."""
+    marks = {1: pytest.mark.exhaustive, 30: pytest.mark.faults}
     return [
-        pytest.param(*case, num_kills, id=f"{name}-{num_kills}", marks=[] if num_kills == 1 else pytest.mark.faults)
+        pytest.param(*case, num_kills, id=f"{name}-{num_kills}", marks=marks[num_kills])
         for name, *case in values
         for num_kills in NUM_KILLS
         if num_kills > 1 or name in quick

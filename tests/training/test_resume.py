@@ -54,7 +54,7 @@ def stopped_after(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 class TestPlace:
-    @pytest.mark.parametrize("num_workers", [0, 1, 2])
+    @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.exhaustive), 2])
     def test_after_an_epoch(self, data_root, tmp_path, num_workers) -> None:
         workers = {"data__num_workers": num_workers}
         straight = train(data_root, tmp_path / "a", **workers)
@@ -67,7 +67,7 @@ class TestPlace:
             0,
         )
 
-    @pytest.mark.parametrize("num_workers", [0, 1, 2])
+    @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.exhaustive), 2])
     @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
     def test_inside_an_epoch(self, data_root, tmp_path, stopped_after, num_workers, count) -> None:
         """Checkpoints are written after the steps 1, 2, 3 (the end of the epoch), 4, ..."""

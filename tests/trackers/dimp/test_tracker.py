@@ -35,6 +35,8 @@ TRACES = {
     "super_dimp_simple": ("a_det", "a_overwrite", "b_det"),
 }
 EXHAUSTIVE = {
+    ("dimp50", "a_det"),
+    ("dimp50", "b_det"),
     ("dimp50", "a_lowopt"),
     ("dimp50", "a_overwrite"),
     ("dimp50", "a_seeded"),
