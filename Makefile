@@ -37,9 +37,10 @@ lint: install
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-# One process a core and one thread a process; tests of one file share its fixtures and stay in one process.
+# One process a core and one thread a process; tests of one file share its fixtures and stay in one process. The order
+# of the files is kept, because those of few and long tests would come last and leave cores idle.
 test: lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile --timeout 600
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder --timeout 600
 
 exhaustive: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n auto --dist loadfile -m exhaustive

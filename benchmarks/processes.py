@@ -1,7 +1,7 @@
-"""Time of a refinement of two threads, alone and beside another process that refines, by OpenMP's wait policy.
+"""Time of a refinement of two threads, alone and beside another process, by the waiting of OpenMP's threads.
 
-Threads of OpenMP spin while they wait, unless ``OMP_WAIT_POLICY`` is ``PASSIVE``, which the commands set. Two processes
-on the same cores then hold each other up. Each process measures its own refinements.
+By default the threads spin while they wait, and two processes on the same cores hold each other up. The commands let
+them spin briefly. Each process measures its own refinements.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import subprocess
 import sys
 from statistics import median
 
+from alpharefine.cli.command import THREAD_WAITING
 from benchmarks.rows import Row
 
-POLICIES = {"spinning": None, "passive": "PASSIVE"}
+ENVIRONMENTS = {"spinning": {}, "brief": THREAD_WAITING}
+"""Environment by the waiting of the threads."""
 
 PROGRAM = """
 import sys, time, numpy as np, torch
@@ -41,28 +43,27 @@ def measure(quick: bool) -> list[Row]:
     calls, rounds, counts = (2, 1, (1,)) if quick else (40, 3, (1, 2))
     times: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):
-        for policy in POLICIES:
+        for waiting, environment in ENVIRONMENTS.items():
             for num_processes in counts:
-                times.setdefault((policy, num_processes), []).extend(_refinement_ms(policy, num_processes, calls))
+                times.setdefault((waiting, num_processes), []).extend(_refinement_ms(environment, num_processes, calls))
     found = {key: median(each) for key, each in times.items()}
     rows = [
-        Row(f"refine, AR18, 2 threads, {n} processes", "ms", found["passive", n], found["spinning", n], "threads spin")
+        Row(f"refine, AR18, 2 threads, {n} processes", "ms", found["brief", n], found["spinning", n], "threads spin")
         for n in counts
     ]
     if 2 in counts:
-        beside = (found["passive", 2], found["passive", 1])
+        beside = (found["brief", 2], found["brief", 1])
         rows.append(Row("refine, AR18, 2 threads, 2 processes", "ms", *beside, "one process"))
     return rows
 
 
-def _refinement_ms(policy: str, num_processes: int, calls: int) -> list[float]:
+def _refinement_ms(environment: dict[str, str], num_processes: int, calls: int) -> list[float]:
     """Median time of a refinement in each of some processes that run at a time."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
-    if POLICIES[policy] is not None:
-        environment["OMP_WAIT_POLICY"] = str(POLICIES[policy])
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     command = [sys.executable, "-c", PROGRAM, str(calls)]
+    variables = inherited | environment
     started = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(num_processes)
+        subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) for _ in range(num_processes)
     ]
     outputs = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):

@@ -1,8 +1,9 @@
-"""Table of the README: ``python benchmarks/results.py DATA WEIGHTS [--ckpt ar18_cm] [--output DIR]``.
+"""Table of the README: ``python benchmarks/results.py DATA WEIGHTS [--ckpt ar18_cm] [--output DIR] [OPTION ...]``.
 
-Evaluates a checkpoint with default settings: NanoTrack v2 in the closed loop, and published boxes. ``DATA`` holds
-``lasot``, ``lasot_results``, ``tight`` and ``tight_results``, ``WEIGHTS`` the two ONNX files of NanoTrack v2. Prints
-the table in Markdown, and every sequence that loses more than one point.
+Evaluates a checkpoint: NanoTrack v2 in the closed loop, and published boxes. Further options are those of ``alpharefine
+evaluate``, such as ``--flip_test``. ``DATA`` holds ``lasot``, ``lasot_results``, ``tight`` and ``tight_results``,
+``WEIGHTS`` the two ONNX files of NanoTrack v2. Prints the table in Markdown, and every sequence that loses more than
+one point.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--ckpt", default="ar18_cm")
     parser.add_argument("--output", type=Path, default=Path("results/readme"))
-    given = parser.parse_args()
+    given, further = parser.parse_known_args()
     rows = []
     for folder in DATASETS:
-        options = ["--ckpt", given.ckpt, "--data_root", str(given.data / folder)]
+        options = ["--ckpt", given.ckpt, "--data_root", str(given.data / folder), *further]
         weights = ",".join(str(given.weights / file) for file in NANO)
         output = given.output / folder / "closed_loop"
         evaluate.main([*NANO_OPTIONS, weights, *options, "--output_dir", str(output)])

@@ -16,6 +16,14 @@ USER_ERROR_CODE = 2
 INTERRUPTED_CODE = 130
 """Exit code of a program that Ctrl-C ended, by the convention of shells."""
 
+THREAD_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+"""Environment in which threads of OpenMP spin for some microseconds and then sleep.
+
+Threads that spin longer, as by default, hold up other processes on the same cores; threads that do not spin at all are
+slower where a process has the cores to itself (`benchmarks/processes.py`). GNU's library alone reads the second
+variable.
+"""
+
 _DISK_REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
@@ -44,8 +52,7 @@ class UserErrorParser(argparse.ArgumentParser):
 def run_command(main: Callable[[], None]) -> int:
     """Run a command. Print errors that the user can correct, and an interruption by Ctrl-C, as one line on stderr.
 
-    Threads of OpenMP, which PyTorch uses, wait passively unless `OMP_WAIT_POLICY` is set: threads that spin hold up
-    each other where other processes share the cores (`benchmarks/processes.py`).
+    Threads of OpenMP, which PyTorch uses, wait as `THREAD_WAITING` says unless `OMP_WAIT_POLICY` is set.
 
     Args:
         main: Function that runs the command.
@@ -53,7 +60,9 @@ def run_command(main: Callable[[], None]) -> int:
     Returns:
         Exit code: 0, 2 for an error of the user, 130 for an interruption.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    if "OMP_WAIT_POLICY" not in os.environ:
+        for name, value in THREAD_WAITING.items():
+            os.environ.setdefault(name, value)  # read when torch is imported
     try:
         main()
     except UserError as error:

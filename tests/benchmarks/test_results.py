@@ -31,10 +31,10 @@ def test_trackers_lack_sequences(
                     delimiter=",",
                     fmt="%.2f",
                 )
-    monkeypatch.setattr(
-        sys, "argv", ["results.py", str(tmp_path), str(shared / "weights"), "--output", str(tmp_path / "output")]
-    )
+    folders = [str(tmp_path), str(shared / "weights"), "--output", str(tmp_path / "output")]
+    monkeypatch.setattr(sys, "argv", ["results.py", *folders, "--flip_test"])
     main()
+    assert "flip_test: true" in (tmp_path / "output" / "lasot" / "part" / "config.yaml").read_text()
     printed = capsys.readouterr().out
     table = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
     rows = {(row[0].removeprefix("| "), row[1], row[2].split()[0]) for row in table[2:]}

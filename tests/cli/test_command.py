@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from alpharefine.cli.command import run_command
+from alpharefine.cli.command import THREAD_WAITING, run_command
 from alpharefine.errors import UserError
 
 
@@ -53,12 +53,20 @@ class TestRunCommand:
             run_command(failing(error))
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch, given, expected) -> None:
-    if given is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    else:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
-    seen = []
-    assert run_command(lambda: seen.append(os.environ["OMP_WAIT_POLICY"])) == 0
-    assert seen == [expected]
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, THREAD_WAITING),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "7"}),
+    ],
+    ids=str,
+)
+def test_threads_spin_briefly_unless_the_user_says_otherwise(monkeypatch, given, expected) -> None:
+    for name in THREAD_WAITING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    seen: dict[str, str] = {}
+    assert run_command(lambda: seen.update(os.environ)) == 0
+    assert {name: seen[name] for name in THREAD_WAITING if name in seen} == expected
