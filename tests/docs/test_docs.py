@@ -80,7 +80,7 @@ def options_of(line: str) -> Set[str]:
     """Options of the command in a line."""
     if "alpharefine.synthetic" in line:
         return synthetic_options()
-    if re.search(r"alpharefine(\.cli)? evaluate|evaluate\.py", line):
+    if re.search(r"alpharefine(\.cli)? evaluate|evaluate\.py|benchmarks/results\.py", line):
         return evaluation_options() | FOREIGN
     if re.search(r"alpharefine(\.cli)? score", line):
         return evaluation_options()
