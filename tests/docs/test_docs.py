@@ -78,9 +78,11 @@ def synthetic_options() -> set[str]:
 
 def options_of(line: str) -> Set[str]:
     """Options of the command in a line."""
+    if "benchmarks/results.py" in line:
+        return evaluation_options() | {"output"}
     if "alpharefine.synthetic" in line:
         return synthetic_options()
-    if re.search(r"alpharefine(\.cli)? evaluate|evaluate\.py|benchmarks/results\.py", line):
+    if re.search(r"alpharefine(\.cli)? evaluate|evaluate\.py", line):
         return evaluation_options() | FOREIGN
     if re.search(r"alpharefine(\.cli)? score", line):
         return evaluation_options()
