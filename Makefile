@@ -4,7 +4,7 @@
 # make faults   trainings and evaluations killed at random moments
 # make docs   builds the documentation as a site in site/, and executes its notebooks
 # make train-weights   trains the shipped weights from the data sets in DATA, on a GPU (nine minutes on an H200), then a quality head
-# make exhaustive   further golden traces, trainings of all parts of the network, more trackers in the closed loop
+# make exhaustive   further golden traces, trainings of all parts of the network, more trackers in the closed loop, single kills, the notebooks
 # make mutants   changes one expression at a time in the code that computes, lists the changes that no test notices, fails above a tenth
 # All install into .venv first; an install is found again until the lock or the project file changes.
 

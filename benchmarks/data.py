@@ -106,6 +106,7 @@ def _rates(folder: Path, rounds: int) -> dict[str, float]:
     with ExitStack() as stack:
         workers = {path: spawn.Pool(1, _start, (path, folder)) for path in seconds}
         for worker in workers.values():
+            # Unlike the exit of the pool, which kills the worker: its semaphores would be reported as leaked.
             stack.callback(worker.join)
             stack.callback(worker.close)
         for _ in range(WARM_UP + rounds):

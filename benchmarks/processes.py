@@ -14,7 +14,7 @@ from statistics import median
 from alpharefine.cli.command import THREAD_WAITING
 from benchmarks.rows import Row
 
-ENVIRONMENTS = {"spinning": {}, "brief": THREAD_WAITING}
+ENVIRONMENTS = {"spinning": {}, "brief": THREAD_WAITING, "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"}}
 """Environment by the waiting of the threads."""
 
 PROGRAM = """
@@ -48,8 +48,9 @@ def measure(quick: bool) -> list[Row]:
                 times.setdefault((waiting, num_processes), []).extend(_refinement_ms(environment, num_processes, calls))
     found = {key: median(each) for key, each in times.items()}
     rows = [
-        Row(f"refine, AR18, 2 threads, {n} processes", "ms", found["brief", n], found["spinning", n], "threads spin")
+        Row(f"refine, AR18, 2 threads, {n} processes", "ms", found["brief", n], found[other, n], note)
         for n in counts
+        for other, note in (("spinning", "threads spin"), ("sleeping", "threads do not spin"))
     ]
     if 2 in counts:
         beside = (found["brief", 2], found["brief", 1])

@@ -2,7 +2,8 @@
 
 The reference is the plain network in float32, without TF32 and with its batch norms. Crop, transfer to the device and
 the way back are part of the time. The weights are random; the time does not depend on them. The limit is the time of
-the network's floating-point operations at the rate of a large matrix product in the same precision.
+the network's floating-point operations at the rate of a large matrix product in the same precision, which convolutions
+can exceed.
 """
 
 from __future__ import annotations

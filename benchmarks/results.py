@@ -1,7 +1,7 @@
 """Table of the README: ``python benchmarks/results.py DATA WEIGHTS [--ckpt ar18_cm] [--output DIR] [OPTION ...]``.
 
-Evaluates a checkpoint: NanoTrack v2 in the closed loop, and published boxes. Further options are those of ``alpharefine
-evaluate``, such as ``--flip_test``. ``DATA`` holds ``lasot``, ``lasot_results``, ``tight`` and ``tight_results``,
+Evaluates a checkpoint: NanoTrack v2 in the closed loop, and published boxes. Further options, which come last, are
+those of ``alpharefine evaluate``, such as ``--flip_test``. ``DATA`` holds ``lasot``, ``lasot_results``, ``tight`` and ``tight_results``,
 ``WEIGHTS`` the two ONNX files of NanoTrack v2. Prints the table in Markdown, and every sequence that loses more than
 one point.
 """
@@ -37,7 +37,9 @@ class Row(NamedTuple):
 
 def main() -> None:
     """Evaluate and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--ckpt", default="ar18_cm")

@@ -18,7 +18,7 @@ class Row:
         value: Measured value.
         reference: Value of the reference path. None for a row without a reference.
         note: Reference path, and what the limit is, in a few words.
-        limit: Value of the part that every path needs, such as decoding. None if it is unknown.
+        limit: Value that the path is held against, such as that of decoding alone. None if there is none.
     """
 
     name: str

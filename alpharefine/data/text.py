@@ -21,7 +21,7 @@ _BRACKETED = re.compile(r"[\[(]+([^\[\]()]*)[\])]+\s*[,;]?")
 
 _HEADER = re.compile(r"[#%]?\s*[\"']?[a-zA-Z_][\w\"'\s.,;:()/-]*")
 
-_GAP, _NEWLINE, _DOT, _MINUS, _ZERO, _ONE, _OTHER = b" \n.-01\xff"
+_GAP, _NEWLINE, _DOT, _MINUS, _ONE, _OTHER = b" \n.-1\xff"
 
 _PLAIN = bytes(byte if byte in b"0123456789.-\n" else _GAP if byte in b",;\t " else _OTHER for byte in range(256))
 """Translation table of rows of plain numbers: every separator within a row becomes a space."""
@@ -145,10 +145,10 @@ def _plain_numbers(text: str, columns: int) -> np.ndarray | None:
         return None
     has_dots, has_minuses = _DOT in data, _MINUS in data
     values = _whole_numbers(data.translate(None, b".-") if has_dots or has_minuses else data)
-    if values is not None and has_dots:
-        values = _shift_points(values, chars)
     if values is not None and has_minuses:
         values = _negate(values, np.flatnonzero(chars == _MINUS), ends)
+    if values is not None and has_dots:
+        values = _shift_points(values, chars)
     return values
 
 
@@ -173,6 +173,7 @@ def _eight_digits(data: bytes, ends: np.ndarray, lengths: np.ndarray) -> np.ndar
     padded = bytes(16) + data
     eights = np.ndarray(len(data) + 9, dtype="<u8", buffer=padded, strides=(1,)).take(ends + 8)
     shifts = (64 - 8 * np.minimum(lengths, 8)).astype(np.uint64)
+    # A number without a digit here is shifted by 64 bits, which gives 0 in numpy.
     digits = eights >> shifts << shifts & 0x0F0F0F0F0F0F0F0F
     pairs = digits * (10 * 2**8 + 1) >> 8 & 0x00FF00FF00FF00FF
     fours = pairs * (100 * 2**16 + 1) >> 16 & 0x0000FFFF0000FFFF
@@ -181,9 +182,9 @@ def _eight_digits(data: bytes, ends: np.ndarray, lengths: np.ndarray) -> np.ndar
 
 
 def _shift_points(values: np.ndarray, chars: np.ndarray) -> np.ndarray | None:
-    """Divide whole numbers by the power of ten that their decimal points ask for; None if one has two points.
+    """Divide numbers by the power of ten that their decimal points ask for; None if one has two points.
 
-    The quotient of two exact numbers is rounded once, so it is the number that `float` returns.
+    No minus sign may stand behind a point. The quotient of two exact numbers is rounded once, so it is the number that `float` returns.
     """
     marks = np.flatnonzero((chars <= _GAP) | (chars == _DOT))
     dots = np.flatnonzero(chars[marks] == _DOT)

@@ -235,7 +235,7 @@ class TrainCLI(LightningCLI):
         """Build the task, the data module and the trainer.
 
         Raises:
-            UserError: If one of them refuses its arguments; the parser would print all of them.
+            UserError: If one of them refuses its arguments; the message of the parser would list every argument.
         """
         try:
             super().instantiate_classes()

@@ -88,8 +88,8 @@ class TestRunFile:
         assert entry.size == (tracked / "checkpoints" / "best.ckpt").stat().st_size
 
 
-@pytest.mark.exhaustive  # tests/test_tracking.py covers the answers of the server
-@pytest.mark.parametrize(("mode", "code"), [("online", 2), ("auto", 0)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "code"), [pytest.param("online", 2, marks=pytest.mark.exhaustive), ("auto", 0)])
 def test_no_network(tmp_path, data_root, mode, code) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

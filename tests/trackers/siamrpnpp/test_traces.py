@@ -28,7 +28,7 @@ TRACES = (
 CHANGED = ("r50_lt_a_lost", "r50_lt_b_lost")
 """Traces with other constants than the published ones."""
 
-EXHAUSTIVE = ("r50_a", "r50_b", "r50_b_given", "r50_lt_a", "r50_lt_a_lost", "r50_lt_b")
+EXHAUSTIVE = ("r50_a", "r50_b", "r50_lt_a", "r50_lt_a_lost", "r50_lt_b")
 """Traces that only `make exhaustive` runs; other traces cover the same model and both changes of the lost state."""
 
 
