@@ -1,9 +1,9 @@
 """Table of the README: ``python benchmarks/results.py DATA WEIGHTS [--ckpt ar18_cm] [--output DIR] [OPTION ...]``.
 
 Evaluates a checkpoint: NanoTrack v2 in the closed loop, and published boxes. Further options, which come last, are
-those of ``alpharefine evaluate``, such as ``--flip_test``. ``DATA`` holds ``lasot``, ``lasot_results``, ``tight`` and ``tight_results``,
-``WEIGHTS`` the two ONNX files of NanoTrack v2. Prints the table in Markdown, and every sequence that loses more than
-one point.
+those of ``alpharefine evaluate``, such as ``--flip_test``. ``DATA`` holds ``lasot``, ``lasot_results``, ``tight`` and
+``tight_results``, ``WEIGHTS`` the two ONNX files of NanoTrack v2. Prints the table in Markdown, and every sequence that
+loses more than one point.
 """
 
 from __future__ import annotations

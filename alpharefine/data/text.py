@@ -184,7 +184,8 @@ def _eight_digits(data: bytes, ends: np.ndarray, lengths: np.ndarray) -> np.ndar
 def _shift_points(values: np.ndarray, chars: np.ndarray) -> np.ndarray | None:
     """Divide numbers by the power of ten that their decimal points ask for; None if one has two points.
 
-    No minus sign may stand behind a point. The quotient of two exact numbers is rounded once, so it is the number that `float` returns.
+    No minus sign may stand behind a point. The quotient of two exact numbers is rounded once, so it is the number that
+    `float` returns.
     """
     marks = np.flatnonzero((chars <= _GAP) | (chars == _DOT))
     dots = np.flatnonzero(chars[marks] == _DOT)

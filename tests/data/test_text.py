@@ -120,7 +120,7 @@ def test_values_are_those_of_float(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["-", ".", "-.", "1.2.3", "1-2", "--1", "1.-2", "1.5" + 20 * "-", "", "1e", "0x1", "1_0"]
+    "value", ["-", ".", "-.", "1.2.3", "1-2", "--1", "1.-2", "1.5" + 20 * "-", "", "1e", "0x1", "1 2", "1_0"]
 )
 def test_a_malformed_value_is_found_among_plain_rows(value: str) -> None:
     with pytest.raises(UserError, match="here, row 3: a row must be 3 numbers"):
