@@ -280,7 +280,11 @@ def format_rows(rows: np.ndarray) -> str:
 
     >>> format_rows(np.array([[1.5, 2.0], [0.1, 1e-17]]))
     '1.5,2.0\n0.1,1e-17\n'
+    >>> format_rows(np.zeros((2, 3)))
+    '0.0,0.0,0.0\n0.0,0.0,0.0\n'
     """
+    if len(rows) > 1 and rows.tobytes() == rows[:1].tobytes() * len(rows):  # such as the times of boxes from files
+        return format_rows(rows[:1]) * len(rows)
     lists = json.dumps(rows.tolist(), separators=(",", ":"))  # the encoder in C writes floats as `repr` does
     return lists[2:-2].replace("],[", "\n") + "\n" if len(rows) else ""
 
