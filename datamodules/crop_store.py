@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -21,6 +21,22 @@ from datamodules.pairs import PairDataModule, Source
 
 _SEED_STRIDE = 2**32
 """Distance of the seeds of the batches of two trainings."""
+
+
+def require_known(argument: str, names: Collection[str], train: Collection[str]) -> None:
+    """Check that the data sets of an argument are training data sets.
+
+    Args:
+        argument: Name of the argument, for the error message.
+        names: Names of data sets.
+        train: Names of the training data sets.
+
+    Raises:
+        UserError: If one is not.
+    """
+    unknown = set(names) - set(train)
+    if unknown:
+        raise UserError(f"`data.{argument}`: {sorted(unknown)[0]} is not in `data.train`; correct its name.")
 
 
 class CropStoreDataModule(PairDataModule):
@@ -81,10 +97,8 @@ class CropStoreDataModule(PairDataModule):
         )
         if geometry != "exact":
             raise UserError(f"A crop store holds labels of the geometry `exact`, got `{geometry}`; use PairDataModule.")
-        for argument, names in (("holdout", holdout), ("cutouts", cutouts)):
-            unknown = set(names) - set(train)
-            if unknown:
-                raise UserError(f"`data.{argument}`: {sorted(unknown)[0]} is not in `data.train`; correct its name.")
+        require_known("holdout", holdout, train)
+        require_known("cutouts", cutouts, train)
         self.store_folder = Path(store).expanduser()
         self.holdout, self.cutouts, self.recipe = holdout, cutouts, recipe
         self.max_frames, self.min_area = max_frames, min_area
@@ -122,6 +136,13 @@ class CropStoreDataModule(PairDataModule):
     def _held_out(self, store: CropStore) -> set[int]:
         wanted = {(source, name) for source, names in self.holdout.items() for name in names}
         found = {n: (store.source_of(n), store.sequence_name(n)) for n in range(len(store.names))}
+        sources = {source for source, _ in found.values()}
+        lacking = sorted(set(self.holdout) - sources)
+        if lacking:
+            raise UserError(
+                f"`data.store`: {self.store_folder} has no data set {lacking[0]}, only {', '.join(sorted(sources))}; "
+                "write the store with this configuration."
+            )
         missing = wanted - set(found.values())
         if missing:
             source, name = sorted(missing)[0]

@@ -61,20 +61,21 @@ class Source:
     weight: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
-    def open(self, root: Path) -> Reader:
+    def open(self, root: Path, place: str = "Data set") -> Reader:
         """Create the reader of the data set.
 
         Args:
             root: Data root.
+            place: Key of the data set in the configuration, for error messages.
 
         Raises:
             UserError: If the data set does not exist, or its kind or an option is unknown.
         """
-        require_choice("Data set", "kind", self.kind, tuple(READERS))
+        require_choice(place, "kind", self.kind, tuple(READERS))
         reader = READERS[self.kind]
         known = [name for name in inspect.signature(reader).parameters if name != "root"]
         for name in self.options:
-            require_choice(f"Data set `{self.kind}`", "options", name, tuple(known))
+            require_choice(f"{place} (`{self.kind}`)", "options", name, tuple(known))
         return reader(root / self.path, **self.options)
 
     def open_for_training(self, name: str, root: Path) -> Reader:
@@ -87,11 +88,10 @@ class Source:
         Raises:
             UserError: If the data set does not exist, or must not be used for training.
         """
+        place = f"`data.train.{name}`"
         if self.kind == "lasot" and self.options.get("split") == "test":
-            raise UserError(
-                f"`data.train.{name}`: the LaSOT test split must not be used for training; use `split: train`."
-            )
-        return self.open(root)
+            raise UserError(f"{place}: the LaSOT test split must not be used for training; use `split: train`.")
+        return self.open(root, place)
 
     @property
     def has_masks(self) -> bool:
@@ -207,8 +207,14 @@ class PairDataModule(pl.LightningDataModule):
         """
         # No reduced resolution, so that the crops are those of the tracked frames.
         opened = [
-            PairSource(source.open(self.root), self.cache_dir, self.max_gap, self.min_frames, reduced=False)
-            for source in self.val_sources.values()
+            PairSource(
+                source.open(self.root, f"`data.val.{name}`"),
+                self.cache_dir,
+                self.max_gap,
+                self.min_frames,
+                reduced=False,
+            )
+            for name, source in self.val_sources.items()
         ]
         return self._dataset(opened, self.val_sources, self.augmentation.jitter_only(), self.val_pairs, seed=0)
 

@@ -129,10 +129,14 @@ def _data_sets(root: Path, kind: str | None, configs: list[str]) -> Iterator[tup
 def _configured(root: Path, configs: list[str]) -> Iterator[tuple[str, Callable[[], list[Reader]]]]:
     """Yield the data sets of training configurations, each once."""
     data = read_data_section(configs)
-    entries = {repr(entry): entry for part in ("train", "val") for entry in data.get(part, {}).values()}
+    entries = {
+        repr(entry): (f"data.{part}.{name}", entry)
+        for part in ("train", "val")
+        for name, entry in data.get(part, {}).items()
+    }
     if not entries:
         raise UserError("`--config`: this configuration lists no data sets under `data.train` and `data.val`.")
-    for source in map(source_of, entries.values()):
+    for source in (source_of(*each) for each in entries.values()):
         yield f"{source.kind} in {source.path}", partial(_open, source, root)
 
 

@@ -91,10 +91,11 @@ def read_data_section(names: list[str]) -> dict[str, Any]:
     return section
 
 
-def source_of(entry: Any) -> Source:
+def source_of(place: str, entry: Any) -> Source:
     """Return a data set of a configuration.
 
     Args:
+        place: Key of the data set in the configuration, for error messages.
         entry: Value of a name below ``data.train`` or ``data.val``.
 
     Raises:
@@ -105,7 +106,9 @@ def source_of(entry: Any) -> Source:
     try:
         return Source(**entry)
     except TypeError as error:
-        raise UserError(f"`--config`: {entry} is not a data set with `kind` and `path`.") from error
+        raise UserError(
+            f"`{place}` must have `kind` and `path`, and may have `weight` and `options`, got {entry}; correct it."
+        ) from error
 
 
 def _find_config(name: str, folder: Path) -> Path:

@@ -67,7 +67,8 @@ def main(args: Sequence[str] | None = None) -> None:
         data[name] = getattr(options, name) or data.get(name)
     paths = write_store(options.output, _crops(data, options.threads, not options.uncompressed))
     size = sum(path.stat().st_size for path in paths)
-    sys.stdout.write(f"{options.output}: crop store of {size / 2**20:.0f} MiB in {len(paths)} files.\n")
+    files = f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
+    sys.stdout.write(f"{options.output}: crop store of {size / 2**20:.0f} MiB in {files}.\n")
 
 
 def _data_section(config: str) -> dict[str, Any]:
@@ -91,14 +92,19 @@ def _crops(data: dict[str, Any], num_threads: int, compressed: bool) -> Iterator
     from alpharefine.data.bad_samples import BadSamples
     from alpharefine.data.crop_store import read_crops
     from alpharefine.data.pairs import PairSource
+    from datamodules.crop_store import require_known
 
     cache_dir = Path(data["cache_dir"]) if data["cache_dir"] else None
     bad_samples = BadSamples(data["on_bad_sample"])
-    for name, entry in data["train"].items():
-        source = source_of(entry)
-        reader = source.open_for_training(name, Path(data["root"]).expanduser())
+    root = Path(data["root"]).expanduser()
+    sources = {name: source_of(f"data.train.{name}", entry) for name, entry in data["train"].items()}
+    for argument in ("holdout", "cutouts"):
+        require_known(argument, data.get(argument, ()), sources)
+    # All are opened before the first is cut, which can take hours.
+    readers = {name: source.open_for_training(name, root) for name, source in sources.items()}
+    for name, reader in readers.items():
         sequences = PairSource(reader, cache_dir, min_frames=data.get("min_frames")).sequences
-        min_area = data.get("min_area", 0.0) if source.kind == "coco" else 0.0
+        min_area = data.get("min_area", 0.0) if sources[name].kind == "coco" else 0.0
         yield from read_crops(
             name, reader, data["max_frames"], min_area, cache_dir, bad_samples, sequences, num_threads, compressed
         )

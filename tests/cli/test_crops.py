@@ -125,7 +125,7 @@ def test_an_interrupted_command_leaves_nothing(
     assert find_parts(write(config, data_root, tmp_path / "store"))
 
 
-def test_what_is_refused(config: Path, data_root: Path, tmp_path: Path) -> None:
+def test_what_is_refused(config: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(config, data_root, tmp_path / "store", "--max_frames", "2")
     with pytest.raises(UserError, match="store contains a crop store; remove it, or give another folder"):
         write(config, data_root, folder)
@@ -135,10 +135,16 @@ def test_what_is_refused(config: Path, data_root: Path, tmp_path: Path) -> None:
         write(config, data_root, tmp_path / "other", "--max_frames", "0")
     with pytest.raises(UserError, match=r"MaskVideo: folder .* does not exist"):
         write(config, tmp_path / "nowhere", tmp_path / "other")
+    monkeypatch.setattr("alpharefine.data.crop_store.read_crops", None)  # faults are found before the first cut
+    sets = "data: {class_path: datamodules.CropStoreDataModule, train: {a: {kind: got10k, path: got10k}"
     for text, message in (
         ("data: {class_path: datamodules.GOT10kDataModule}", "needs `data.train` of datamodules.PairDataModule or"),
         ("data: {class_path: my.Own, train: {a: {kind: coco, path: a}}}", "got my.Own; give a configuration"),
         ("data: {train: [a]}", r"`data\.train` must hold data sets by name, got \['a'\]"),
+        (sets + ", b: {kind: salency, path: b}}}", r"`data\.train\.b`: `kind` must be one of"),
+        (sets + ", b: {kind: coco, path: b}}}", "COCO: .* does not exist"),
+        (sets + ", b: {kind: coco, path: b, wieght: 2}}}", r"`data\.train\.b` must have `kind` and `path`, and may"),
+        (sets + "}, holdout: {b: [x]}}", r"`data\.holdout`: b is not in `data\.train`"),
     ):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(UserError, match=message):

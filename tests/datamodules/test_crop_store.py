@@ -121,6 +121,10 @@ def test_faults_are_named(data_root: Path, tmp_path: Path) -> None:
         made(data_root, tmp_path, video(data_root), geometry="original")
     with pytest.raises(UserError, match="must give each process a batch of 2"):
         made(data_root, tmp_path, video(data_root), pairs_per_epoch=1).train_dataloader()
+    module = made(data_root, tmp_path, video(data_root))
+    module.holdout = {"more": ["a"]}
+    with pytest.raises(UserError, match=r"`data\.store`: .* has no data set more, only davis, ecssd, got10k; write"):
+        module.setup("fit")
     with pytest.raises(UserError, match=r"`data\.cutouts`: coco is not in `data\.train`"):
         CropStoreDataModule(str(data_root), str(tmp_path), TRAIN, {}, {"coco": 1.0})
 

@@ -290,12 +290,12 @@ class TestMistakes:
         [
             pytest.param(
                 Source("got10k", "got10k", options={"year": 2017}),
-                "Data set `got10k`: `options` must be one of split, missing, got 'year'",
+                r"`data\.\w+\.mine` \(`got10k`\): `options` must be one of split, missing, got 'year'",
                 id="an option of another reader",
             ),
             pytest.param(
                 Source("coco", "coco", options={"root": "x"}),
-                "Data set `coco`: `options` must be one of split, year, masks, annotations, images, got 'root'",
+                r"\(`coco`\): `options` must be one of split, year, masks, annotations, images, got 'root'",
                 id="the root as an option",
             ),
             pytest.param(
@@ -305,7 +305,7 @@ class TestMistakes:
             ),
             pytest.param(
                 Source("imagenet", "imagenet"),
-                "Data set: `kind` must be one of got10k, lasot, .*, imagenet_det, got 'imagenet'",
+                r"`data\.\w+\.mine`: `kind` must be one of got10k, lasot, .*, imagenet_det, got 'imagenet'",
                 id="a kind that there is not",
             ),
             pytest.param(
