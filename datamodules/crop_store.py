@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from alpharefine.cores import available_cores
 from alpharefine.data.bad_samples import OnBadSample
-from alpharefine.data.crop_store import CropStore, StoredCrop, load_store, read_crops, write_store
+from alpharefine.data.crop_store import CropStore, StoredCrop, load_store, read_crops, require_stored, write_store
 from alpharefine.data.device_pairs import DevicePairs
 from alpharefine.data.loader import EpochLoader
 from alpharefine.data.pair_recipe import PairRecipe
@@ -137,12 +137,8 @@ class CropStoreDataModule(PairDataModule):
         wanted = {(source, name) for source, names in self.holdout.items() for name in names}
         found = {n: (store.source_of(n), store.sequence_name(n)) for n in range(len(store.names))}
         sources = {source for source, _ in found.values()}
-        lacking = sorted(set(self.holdout) - sources)
-        if lacking:
-            raise UserError(
-                f"`data.store`: {self.store_folder} has no data set {lacking[0]}, only {', '.join(sorted(sources))}; "
-                "write the store with this configuration."
-            )
+        for source in self.holdout:
+            require_stored(self.store_folder, source, sources)
         missing = wanted - set(found.values())
         if missing:
             source, name = sorted(missing)[0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -420,6 +420,24 @@ def find_parts(folder: Path) -> list[Path]:
             "`data.store`."
         )
     return paths
+
+
+def require_stored(folder: Path, source: str, stored: Collection[str]) -> None:
+    """Check that a store holds a data set.
+
+    Args:
+        folder: Folder of the store.
+        source: Name of the data set.
+        stored: Names of the data sets in the store.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if source not in stored:
+        raise UserError(
+            f"`data.store`: {folder} has no data set {source}, only {', '.join(sorted(stored))}; write the store with "
+            "this configuration."
+        )
 
 
 def load_store(folder: Path, num_threads: int = 1) -> CropStore:

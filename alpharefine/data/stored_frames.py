@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from alpharefine.boxes import xyxy_to_xywh
-from alpharefine.data.crop_store import Part, find_parts
+from alpharefine.data.crop_store import Part, find_parts, require_stored
 from alpharefine.data.reader import Reader, SequenceRecord
-from alpharefine.errors import UserError
 
 
 class StoredFrames(Reader):
@@ -52,12 +51,7 @@ class StoredFrames(Reader):
             UserError: If a part cannot be read, or the store does not contain the data set.
         """
         crops = [(label, stem, i) for stem in self.paths for i, label in enumerate(self._part(stem).labels)]
-        sources = sorted({label.partition("/")[0] for label, _, _ in crops})
-        if self.source not in sources:
-            raise UserError(
-                f"`data.store`: {self.root} has no data set {self.source}, only {', '.join(sources)}; write the store "
-                "with this configuration."
-            )
+        require_stored(self.root, self.source, {label.partition("/")[0] for label, _, _ in crops})
         for label, group in groupby(crops, key=lambda crop: crop[0]):
             source, _, name = label.partition("/")
             if source == self.source:
