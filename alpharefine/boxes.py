@@ -7,7 +7,7 @@ states its format: ``xyxy`` (two corners) and ``xywh`` (top-left corner and size
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,8 +33,8 @@ def xywh_to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
     >>> xywh_to_xyxy(np.array([10.0, 20.0, 30.0, 40.0])).tolist()
     [10.0, 20.0, 40.0, 60.0]
     """
-    x, y, w, h = (boxes_xywh[..., i] for i in range(4))
-    return np.stack([x, y, x + w, y + h], axis=-1)
+    low, size = boxes_xywh[..., :2], boxes_xywh[..., 2:]
+    return np.concatenate([low, low + size], axis=-1)
 
 
 def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
@@ -50,8 +50,8 @@ def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
     >>> xyxy_to_xywh(np.array([10.0, 20.0, 40.0, 60.0])).tolist()
     [10.0, 20.0, 30.0, 40.0]
     """
-    x1, y1, x2, y2 = (boxes_xyxy[..., i] for i in range(4))
-    return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return np.concatenate([low, high - low], axis=-1)
 
 
 def are_corners(boxes_xywh: np.ndarray, image_size: tuple[int, int]) -> bool:
@@ -102,7 +102,7 @@ def _area(boxes_xyxy: Tensor) -> Tensor:
     return (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0).prod(-1)
 
 
-def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[int, int], min_size: float = 10.0) -> np.ndarray:
+def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[Any, Any], min_size: float = 10.0) -> np.ndarray:
     """Clip boxes to an image, order their corners and enforce a minimum side length.
 
     Deviation: clipping in the original code can leave boxes of 3 x 4 pixels and corners out of order. This function
@@ -110,7 +110,7 @@ def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[int, int], min_size:
 
     Args:
         boxes_xyxy: Boxes of shape ``(..., 4)`` in image pixels.
-        image_size: Height and width of the image.
+        image_size: Height and width of the image, or two arrays ``(N,)`` with those of the images of N boxes.
         min_size: Minimum side length in pixels. An image side shorter than this is the minimum along its axis.
 
     Returns:
@@ -119,8 +119,7 @@ def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[int, int], min_size:
     >>> clip_to_image(np.array([-5.0, 50.0, 2.0, 20.0]), (100, 200)).tolist()
     [0.0, 20.0, 10.0, 50.0]
     """
-    height, width = image_size
-    length = np.array([width, height])
+    length = np.array(image_size[::-1]).T
     least = np.minimum(min_size, length)
     # Outside the image, `low` exceeds `high`, which makes the box short.
     low = np.maximum(0, np.minimum(boxes_xyxy[..., :2], boxes_xyxy[..., 2:]))
@@ -132,14 +131,14 @@ def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[int, int], min_size:
     return np.concatenate([low, high], axis=-1)
 
 
-def clip_as_original(boxes_xyxy: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def clip_as_original(boxes_xyxy: np.ndarray, image_size: tuple[Any, Any]) -> np.ndarray:
     """Clip boxes to an image as the original code does.
 
     The result can be as small as 3 x 4 pixels and have corners out of order.
 
     Args:
         boxes_xyxy: Boxes of shape ``(..., 4)`` in image pixels.
-        image_size: Height and width of the image.
+        image_size: Height and width of the image, or two arrays ``(N,)`` with those of the images of N boxes.
 
     Returns:
         Boxes of shape ``(..., 4)``, xyxy.
@@ -148,7 +147,7 @@ def clip_as_original(boxes_xyxy: np.ndarray, image_size: tuple[int, int]) -> np.
     [0.0, 50.0, 10.0, 20.0]
     """
     margin = 10.0
-    length = np.array(image_size[::-1])
+    length = np.array(image_size[::-1]).T
     low = np.maximum(0, np.minimum(boxes_xyxy[..., :2], length - margin))
     high = np.maximum(margin, np.minimum(boxes_xyxy[..., 2:], length))
     return np.concatenate([low, high], axis=-1)

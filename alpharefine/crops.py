@@ -13,9 +13,9 @@ geometries:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self, cast
 
 import cv2
 import numpy as np
@@ -67,6 +67,16 @@ class Window:
             )
         width, height = int(np.ceil(search_factor * w)), int(np.ceil(search_factor * h))
         return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
+
+    @classmethod
+    def stack(cls, windows: Sequence[Self]) -> Self:
+        """Return windows as one whose attributes are arrays ``(N,)``, for `to_image` of a box for each of them.
+
+        Args:
+            windows: N windows.
+        """
+        columns = zip(*(vars(window).values() for window in windows), strict=True)
+        return cls(*cast("tuple[int, int, int, int]", [np.array(column).T for column in columns]))
 
     def overlaps(self, image_size: tuple[int, int]) -> bool:
         """Test whether the window contains at least one pixel of an image.
@@ -188,11 +198,11 @@ class Window:
 
     @property
     def _origin(self) -> np.ndarray:
-        return np.array([self.x0, self.y0, self.x0, self.y0], dtype=np.float64)
+        return np.array([self.x0, self.y0, self.x0, self.y0], dtype=np.float64).T
 
     @property
     def _size(self) -> np.ndarray:
-        return np.array([self.width, self.height, self.width, self.height], dtype=np.float64)
+        return np.array([self.width, self.height, self.width, self.height], dtype=np.float64).T
 
 
 @dataclass(frozen=True)
@@ -253,8 +263,8 @@ class OriginalWindow(Window):
         """
         x, y, w, h = self.box_xywh
         reach = (self.search_factor - 1) / 2
-        scale = self._size[:2] / crop_size
-        low = np.array([x - reach * w, y - reach * h]) + crop_xyxy[..., :2] * scale
+        scale = self._size[..., :2] / crop_size
+        low = np.array([x - reach * w, y - reach * h]).T + crop_xyxy[..., :2] * scale
         return np.concatenate([low, low + (crop_xyxy[..., 2:] - crop_xyxy[..., :2]) * scale], axis=-1)
 
 
@@ -277,11 +287,12 @@ class Geometry(NamedTuple):
 
     Attributes:
         window: Class of the search-region windows.
-        clip: Function that clips boxes of shape ``(..., 4)``, xyxy, to an image of a given height and width.
+        clip: Function that clips boxes of shape ``(..., 4)``, xyxy, to an image of a given height and width, or to one
+            image each.
     """
 
     window: type[Window]
-    clip: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+    clip: Callable[[np.ndarray, tuple[Any, Any]], np.ndarray]
 
     def mirrored(self, crop_xyxy: np.ndarray) -> np.ndarray:
         """Mirror boxes of a crop horizontally, about the center that the labels of the geometry have.

@@ -49,9 +49,11 @@ def main(args: list[str] | None = None) -> int:
         start = perf_counter()
         rows[name] = import_module(f"benchmarks.{name}").measure(options.quick)
         print(f"{name}: {perf_counter() - start:.0f} s", flush=True)
+        if options.output is not None:  # also what was measured before an interruption
+            as_rows = {each: [*map(as_json, values)] for each, values in rows.items()}
+            content = {"machine": machine, "quick": options.quick, "rows": as_rows}
+            options.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if options.output is not None:
-        content = {"machine": machine, "quick": options.quick, "rows": {n: [*map(as_json, r)] for n, r in rows.items()}}
-        options.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         print(f"written: {options.output}")
     print(table([row for each in rows.values() for row in each]))
     return 0

@@ -6,11 +6,12 @@
 # Prints the table of `python -m benchmarks` last and writes benchmarks/results/<card>.json. With --dry, which needs no
 # GPU, the tests are skipped and each benchmark takes a few calls on the CPU; the file goes to a temporary folder.
 #
-# PYTHON is the Python to use. WHEELS is a folder of wheels for packages that it lacks, on a machine without a network.
+# PYTHON is the Python to use. WHEELS is a folder of wheels of packages that it lacks, on a machine without a network;
+# they are installed into a temporary folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
-export NO_ALBUMENTATIONS_UPDATE=1 OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$PWD
+export NO_ALBUMENTATIONS_UPDATE=1 OMP_WAIT_POLICY=PASSIVE PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 
 case "${1:-}" in
   "")
@@ -27,7 +28,9 @@ sys.exit("no GPU: give --dry to run on the CPU") if not torch.cuda.is_available(
 esac
 
 if [ -n "${WHEELS:-}" ]; then
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$WHEELS"/*.whl
+  site=$(mktemp -d)
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --target "$site" "$WHEELS"/*.whl
+  PYTHONPATH=$PYTHONPATH:$site
 fi
 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu $(grep -rl --include="*.py" "pytest.mark.gpu" tests) || tests=$?
 timeout "$limit_s" "$PYTHON" -m benchmarks "${options[@]}" --output "$output"

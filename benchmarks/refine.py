@@ -8,23 +8,26 @@ can exceed.
 
 from __future__ import annotations
 
+import copy
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from alpharefine import Refiner
 from alpharefine.crops import CROP_SIZE
 from alpharefine.export.files import save_programs
-from alpharefine.inference.backend import InferenceBackend
+from alpharefine.inference.backend import CropPredictions, InferenceBackend
 from alpharefine.inference.onnx_backend import OnnxBackend
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.models import AlphaRefineNet, BackboneName, HeadName, NetworkConfig
+from alpharefine.models.precision import full_float32
 from benchmarks.rows import Row, alternate
 
 NETWORKS: dict[str, tuple[BackboneName, tuple[HeadName, ...]]] = {
@@ -39,12 +42,31 @@ DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 NOTE = "plain float32; limit: operations"
 
 
-class PlainBackend(TorchBackend):
-    """The network as it was trained, in float32."""
+class PlainBackend:
+    """The network as it was trained, in float32, called layer by layer."""
+
+    precision = "32"
 
     def __init__(self, network: AlphaRefineNet, device: str) -> None:
-        super().__init__(network, device, "32")
-        self._network = network.to(self._device).eval()
+        self._network, self.device = copy.deepcopy(network).eval().to(device), device
+        self.geometry, self.heads = network.geometry, network.heads
+
+    def encode_templates(self, crops: Sequence[np.ndarray], targets_xyxy: np.ndarray) -> list[Tensor]:  # noqa: ARG002 - middle of the crop
+        """Encode targets, see `InferenceBackend`."""
+        with torch.inference_mode(), full_float32():
+            return list(self._network.encode_template(self._images(crops)))
+
+    def predict(
+        self, crops: Sequence[np.ndarray], templates: Sequence[Tensor], heads: Sequence[HeadName]
+    ) -> CropPredictions:
+        """Find the targets in search crops, see `InferenceBackend`."""
+        with torch.inference_mode(), full_float32():
+            prediction = self._network(self._images(crops), torch.stack(list(templates)), heads)
+            masks = None if prediction.mask_logits is None else prediction.mask_logits.sigmoid().cpu().numpy()
+            return CropPredictions(prediction.corners.crop_xyxy.cpu().numpy(), prediction.score.cpu().numpy(), masks)
+
+    def _images(self, crops: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
 
 
 def measure(quick: bool) -> list[Row]:

@@ -20,6 +20,7 @@ class KnownNetwork(nn.Module):
     """Returns the given predictions and records its inputs."""
 
     geometry = "exact"
+    backbone = corner_head = mask_head = None  # without layers
 
     def __init__(self, crop_xyxy: Any = None, mask_prob: Any = None, peak_logit: float = 3.0) -> None:
         super().__init__()

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from alpharefine.crops import CROP_SIZE
-from alpharefine.export.networks import SearchNetwork, TemplateEncoder, at_precision
 from alpharefine.inference.exported import (
     CROPS,
     HEADER_KEY,
@@ -23,6 +22,7 @@ from alpharefine.inference.exported import (
     PartName,
     output_names,
 )
+from alpharefine.inference.networks import SearchNetwork, TemplateEncoder, at_precision
 from alpharefine.models import AlphaRefineNet
 from alpharefine.models.correlation import KERNEL_SIZE
 

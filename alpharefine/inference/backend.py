@@ -25,6 +25,14 @@ class CropPredictions(NamedTuple):
     score: np.ndarray | None
     masks: np.ndarray | None
 
+    def part(self, crops: slice) -> CropPredictions:
+        """Return the predictions for some of the crops.
+
+        Args:
+            crops: Indices of the crops.
+        """
+        return CropPredictions(*(None if values is None else values[crops] for values in self))
+
 
 class InferenceBackend(Protocol):
     """Network on a device that encodes templates and predicts from search crops.
@@ -65,7 +73,8 @@ class InferenceBackend(Protocol):
         """Predict the boxes and masks of the targets in search crops.
 
         Args:
-            crops: B search crops, ``(S, S, 3)`` uint8 RGB, with any strides.
+            crops: B search crops, ``(S, S, 3)`` uint8 RGB, with any strides. They may be computed by threads while the
+                first ones are used: take them in order, and those that are needed first before others.
             templates: B encodings from `encode_templates`.
             heads: Heads to run.
         """

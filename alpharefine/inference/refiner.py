@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from alpharefine.boxes import is_valid, xywh_to_xyxy, xyxy_to_xywh
 from alpharefine.crops import GEOMETRIES, Window
-from alpharefine.inference.backend import InferenceBackend
+from alpharefine.inference.backend import CropPredictions, InferenceBackend
 from alpharefine.inference.loading import load_network
 from alpharefine.inference.options import resolve_box_head
+from alpharefine.inference.threads import InThreads
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.masks import MASK_THRESHOLD, mask_to_box
 from alpharefine.models import AlphaRefineNet, HeadName
@@ -23,6 +24,8 @@ from alpharefine.options import BoxSource, ComputePrecision, GeometryName
 RefinementFailure = Literal["outside", "not_finite", "not_found"]
 """Reason why a box was not refined: its search region lies outside the image, the prediction is not finite, or the
 predicted mask or box is empty."""
+
+_CROPS_PER_TASK = 4
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,7 @@ class Refiner:
         Raises:
             ValueError: If the frame or the box is malformed, or the box lies outside of the frame.
         """
-        _check(frame, box_xywh)
-        x1, y1, x2, y2 = xywh_to_xyxy(np.asarray(box_xywh, dtype=np.float64))
+        x1, y1, x2, y2 = xywh_to_xyxy(_check([frame], [box_xywh])[0])
         height, width = frame.shape[:2]
         if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
             raise ValueError(
@@ -254,15 +256,13 @@ class Refiner:
         """
         if mask:
             self._require_mask_head("mask")
-        windows, crops = self._cut(frames, boxes_xywh, templates)
-        if not crops:
+        boxes_xywh = self._check_batch(frames, boxes_xywh, templates)
+        if not len(boxes_xywh):
             return []
+        windows = [self._geometry.window.around(box_xywh) for box_xywh in boxes_xywh.tolist()]
         heads: list[HeadName] = ["corner", "mask"] if mask and self.box_head == "corner" else [self.box_head]
-        predictions = self._predict(crops, templates, heads)
-        return [
-            self._refinement(prediction, window, frame.shape[:2], np.asarray(box_xywh, np.float64), mask)
-            for prediction, window, frame, box_xywh in zip(predictions, windows, frames, boxes_xywh, strict=True)
-        ]
+        predictions = self._predict(frames, windows, templates, heads)
+        return self._refinements(predictions, frames, windows, boxes_xywh, mask)
 
     def segment(self, frame: np.ndarray, box_xywh: np.ndarray) -> np.ndarray:
         """Predict the mask of the target in the window around a precise box.
@@ -302,31 +302,31 @@ class Refiner:
             ValueError: If the arguments differ in length, one of them is malformed, or the network has no mask head.
         """
         self._require_mask_head("segment")
-        windows, crops = self._cut(frames, boxes_xywh, templates)
-        if not crops:
+        boxes_xywh = self._check_batch(frames, boxes_xywh, templates)
+        if not len(boxes_xywh):
             return []
-        masks = []
-        for prediction, window, frame in zip(self._predict(crops, templates, ["mask"]), windows, frames, strict=True):
-            assert prediction.crop_mask is not None
-            masks.append(window.paste(prediction.crop_mask, frame.shape[:2]))
-        return masks
+        windows = [self._geometry.window.around(box_xywh) for box_xywh in boxes_xywh.tolist()]
+        predictions = self._predict(frames, windows, templates, ["mask"])
+        assert predictions.masks is not None
+        return list(_paste(predictions.masks, frames, windows))
 
-    def _cut(
+    def _check_batch(
         self,
         frames: Sequence[np.ndarray],
         boxes_xywh: Sequence[np.ndarray] | np.ndarray,
         templates: Sequence[Template],
-    ) -> tuple[list[Window], list[np.ndarray]]:
-        """Return the windows around the boxes and their crops."""
+    ) -> np.ndarray:
+        """Return the boxes as an array ``(N, 4)`` float64, or raise an error for malformed arguments."""
         if not len(frames) == len(boxes_xywh) == len(templates):
             raise ValueError(
                 f"`frames`, `boxes_xywh` and `templates` must have the same length, got {len(frames)} frames, "
                 f"{len(boxes_xywh)} boxes, {len(templates)} templates; give one of each per box."
             )
-        for frame, box_xywh in zip(frames, boxes_xywh, strict=True):
-            _check(frame, box_xywh)
-        windows = [self._geometry.window.around(box_xywh) for box_xywh in boxes_xywh]
-        return windows, [window.cut(frame) for window, frame in zip(windows, frames, strict=True)]
+        if self._flip_test and any(template.mirrored_encoding is None for template in templates):
+            raise ValueError(
+                "`templates` must come from `encode_template` of a refiner with `flip_test`; encode them again."
+            )
+        return _check(frames, boxes_xywh)
 
     def _require_template(self, method: str) -> Template:
         if self._template is None:
@@ -341,85 +341,104 @@ class Refiner:
             )
 
     def _predict(
-        self, crops: list[np.ndarray], templates: Sequence[Template], heads: list[HeadName]
-    ) -> list[_Prediction]:
-        """Return the prediction for each crop. With `flip_test`, average it with that for the mirrored crop."""
+        self,
+        frames: Sequence[np.ndarray],
+        windows: Sequence[Window],
+        templates: Sequence[Template],
+        heads: list[HeadName],
+    ) -> CropPredictions:
+        """Return the predictions for windows. With `flip_test`, average them with those for the mirrored crops."""
+        calls = list(zip(windows, frames, strict=True))
+        crops = InThreads(lambda window, frame: window.cut(frame), calls, _CROPS_PER_TASK)
         encodings = [template.encoding for template in templates]
         if not self._flip_test:
-            return self._predict_once(crops, encodings, heads)
-        mirrored = [each.mirrored_encoding for each in templates if each.mirrored_encoding is not None]
-        if len(mirrored) < len(templates):
-            raise ValueError(
-                "`templates` must come from `encode_template` of a refiner with `flip_test`; encode them again."
-            )
-        both = self._predict_once([*crops, *(crop[:, ::-1] for crop in crops)], [*encodings, *mirrored], heads)
-        return [self._mean(*pair) for pair in zip(both[: len(crops)], both[len(crops) :], strict=True)]
+            return self.backend.predict(crops, encodings, heads)
+        encodings += [template.mirrored_encoding for template in templates]
+        both = self.backend.predict([*crops, *(crop[:, ::-1] for crop in crops)], encodings, heads)
+        return self._mean(both.part(slice(len(crops))), both.part(slice(len(crops), None)))
 
-    def _predict_once(self, crops: list[np.ndarray], encodings: list[Any], heads: list[HeadName]) -> list[_Prediction]:
-        predictions = self.backend.predict(crops, encodings, heads)
-        return [
-            _Prediction(*(None if values is None else values[i] for values in predictions)) for i in range(len(crops))
-        ]
-
-    def _mean(self, prediction: _Prediction, mirrored: _Prediction) -> _Prediction:
-        """Return the mean of the predictions for a crop and its mirror image, in coordinates of the crop."""
-        crop_xyxy, score, crop_mask = prediction
+    def _mean(self, straight: CropPredictions, mirrored: CropPredictions) -> CropPredictions:
+        """Return the means of the predictions for crops and for their mirror images, in coordinates of the crops."""
+        crop_xyxy, score, masks = straight
         if crop_xyxy is not None and mirrored.crop_xyxy is not None:
             crop_xyxy = (crop_xyxy + self._geometry.mirrored(mirrored.crop_xyxy)) / 2
         if score is not None and mirrored.score is not None:
             score = (score + mirrored.score) / 2
-        if crop_mask is not None and mirrored.crop_mask is not None:
-            crop_mask = (crop_mask + mirrored.crop_mask[:, ::-1]) / 2
-        return _Prediction(crop_xyxy, score, crop_mask)
+        if masks is not None and mirrored.masks is not None:
+            masks = (masks + mirrored.masks[..., ::-1]) / 2
+        return CropPredictions(crop_xyxy, score, masks)
 
-    def _refinement(
+    def _refinements(
         self,
-        prediction: _Prediction,
-        window: Window,
-        image_size: tuple[int, int],
-        box_xywh: np.ndarray,
+        predictions: CropPredictions,
+        frames: Sequence[np.ndarray],
+        windows: Sequence[Window],
+        boxes_xywh: np.ndarray,
         with_mask: bool,
-    ) -> Refinement:
-        """Convert the prediction for a crop to a refinement in image coordinates."""
-        mask = None if prediction.crop_mask is None else window.paste(prediction.crop_mask, image_size)
-        if prediction.crop_xyxy is not None and prediction.score is not None:
-            raw_xywh, score = xyxy_to_xywh(window.to_image(prediction.crop_xyxy)), float(prediction.score)
-            is_finite = np.isfinite(raw_xywh).all() and np.isfinite(score)
+    ) -> list[Refinement]:
+        """Convert predictions for crops to refinements in image coordinates."""
+        masks = None if predictions.masks is None else _paste(predictions.masks, frames, windows)
+        if predictions.crop_xyxy is not None and predictions.score is not None:
+            raw_xywh = xyxy_to_xywh(self._geometry.window.stack(windows).to_image(predictions.crop_xyxy))
+            scores, is_finite = predictions.score.copy(), np.isfinite(raw_xywh).all(-1) & np.isfinite(predictions.score)
         else:
-            assert mask is not None
-            assert prediction.crop_mask is not None
-            inside = mask[mask > self._mask_threshold]
-            found = mask_to_box(mask, self._mask_threshold)
-            raw_xywh = box_xywh if found is None else found
-            score = float(inside.mean()) if found is not None else 0.0
-            is_finite = np.isfinite(prediction.crop_mask).all()
-        failure: RefinementFailure | None = None
-        if not window.overlaps(image_size):
-            failure = "outside"
-        elif not is_finite:
-            failure = "not_finite"
-        elif score <= 0:
-            failure = "not_found"
-        if failure is not None:
-            raw_xywh, score = box_xywh, 0.0
-        clipped_xywh = xyxy_to_xywh(self._geometry.clip(xywh_to_xyxy(raw_xywh), image_size))
-        if failure is None and not is_valid(clipped_xywh):  # the original's clipping leaves corners out of order
-            failure = "not_found"
-        return Refinement(clipped_xywh, raw_xywh, mask if with_mask else None, score, failure is None, failure)
+            assert masks is not None
+            assert predictions.masks is not None
+            found, means = zip(*map(self._box_of, masks), strict=True)
+            raw_xywh = np.array([box if each is None else each for each, box in zip(found, boxes_xywh, strict=True)])
+            scores, is_finite = np.array(means), np.isfinite(predictions.masks).all((1, 2))
+        in_image = [window.overlaps(frame.shape[:2]) for window, frame in zip(windows, frames, strict=True)]
+        failures = [*map(_failure, in_image, is_finite.tolist(), scores.tolist())]
+        failed = [failure is not None for failure in failures]
+        if any(failed):
+            raw_xywh[failed], scores[failed] = boxes_xywh[failed], 0
+        heights, widths = np.array([frame.shape[:2] for frame in frames]).T
+        clipped_xywh = xyxy_to_xywh(self._geometry.clip(xywh_to_xyxy(raw_xywh), (heights, widths)))
+        for i in (clipped_xywh[:, 2:].min(1) <= 0).nonzero()[0]:
+            failures[i] = failures[i] or "not_found"  # the original's clipping leaves corners out of order
+        kept = masks if with_mask and masks is not None else [None] * len(windows)
+        return [
+            Refinement(clipped, raw, mask, score, failure is None, failure)
+            for clipped, raw, mask, score, failure in zip(
+                clipped_xywh, raw_xywh, kept, scores.tolist(), failures, strict=True
+            )
+        ]
+
+    def _box_of(self, mask: np.ndarray) -> tuple[np.ndarray | None, float]:
+        """Return the box of a mask, None if the mask is too small, and its score."""
+        box_xywh = mask_to_box(mask, self._mask_threshold)
+        return box_xywh, 0.0 if box_xywh is None else float(mask[mask > self._mask_threshold].mean())
 
 
-class _Prediction(NamedTuple):
-    """Prediction for one crop: a row of each field of `CropPredictions`."""
+def _failure(in_image: bool, is_finite: bool, score: float) -> RefinementFailure | None:
+    if not in_image:
+        return "outside"
+    if not is_finite:
+        return "not_finite"
+    return "not_found" if score <= 0 else None
 
-    crop_xyxy: np.ndarray | None
-    score: np.ndarray | None
-    crop_mask: np.ndarray | None
+
+def _paste(masks: np.ndarray, frames: Sequence[np.ndarray], windows: Sequence[Window]) -> Sequence[np.ndarray]:
+    """Return masks of crops, ``(N, S, S)``, in image coordinates."""
+    calls = [(window, mask, frame.shape[:2]) for window, mask, frame in zip(windows, masks, frames, strict=True)]
+    return InThreads(lambda window, mask, image_size: window.paste(mask, image_size), calls)
 
 
-def _check(frame: np.ndarray, box_xywh: np.ndarray) -> None:
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(f"`frame` must be an (H, W, 3) uint8 RGB image, got {frame.dtype} {frame.shape}; convert it.")
-    if np.shape(box_xywh) != (4,) or not is_valid(np.asarray(box_xywh, dtype=np.float64)):
-        raise ValueError(
-            f"`box_xywh` must be four finite numbers with a positive width and height, got {box_xywh}; correct it."
-        )
+def _check(frames: Sequence[np.ndarray], boxes_xywh: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Return boxes as an array ``(N, 4)`` float64, or raise an error for a malformed frame or box."""
+    for frame in frames:
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(
+                f"`frame` must be an (H, W, 3) uint8 RGB image, got {frame.dtype} {frame.shape}; convert it."
+            )
+    for box_xywh in boxes_xywh:
+        if np.shape(box_xywh) != (4,):
+            raise ValueError(_malformed(box_xywh))
+    checked = np.array(boxes_xywh, dtype=np.float64).reshape(-1, 4)
+    for i in (~is_valid(checked)).nonzero()[0].tolist():
+        raise ValueError(_malformed(boxes_xywh[i]))
+    return checked
+
+
+def _malformed(box_xywh: np.ndarray) -> str:
+    return f"`box_xywh` must be four finite numbers with a positive width and height, got {box_xywh}; correct it."

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from alpharefine.crops import CROP_SIZE
 from alpharefine.inference.backend import CropPredictions
+from alpharefine.inference.exported import output_names, predictions_of
+from alpharefine.inference.networks import SearchNetwork, TemplateEncoder, at_precision
 from alpharefine.inference.options import resolve_precision
-from alpharefine.models import AlphaRefineNet, HeadName, Prediction
+from alpharefine.models import AlphaRefineNet, HeadName
+from alpharefine.models.cuda_graphs import GraphedFunction
 from alpharefine.models.device import select_device
-from alpharefine.models.folding import fold_batch_norms
+from alpharefine.models.folding import fold_batch_norms, fuse_activations
 from alpharefine.models.precision import full_float32
 from alpharefine.options import ComputePrecision, GeometryName
 
-_AUTOCAST = {"16": torch.float16, "bf16": torch.bfloat16}
+MAX_BATCH = 32
+"""Number of crops that are computed together. On a GPU, the crops of the next batch are cut meanwhile."""
 
 
 class TorchBackend:
     """An `InferenceBackend` that runs the network in PyTorch.
 
+    On a GPU, the search network runs as CUDA graphs, one for each power of two of crops up to `MAX_BATCH`.
+
     Args:
         network: Network to run. A copy in evaluation mode, with folded batch norms, is moved to the device.
         device: Torch device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
-        precision: Floating-point precision. ``auto``: see `resolve_precision`. ``32`` disables TF32. The correlation
+        precision: Floating-point precision. ``auto``: see `resolve_precision`. TF32 is disabled, and the correlation
             always runs in 32 bits.
 
     Raises:
@@ -43,9 +49,13 @@ class TorchBackend:
             )
         self._device = select_device(device)
         self._precision = resolve_precision(precision, self._device.type, network.geometry)
-        self._network = copy.deepcopy(network).eval()
-        fold_batch_norms(self._network)
+        folded = copy.deepcopy(network).eval()
+        fold_batch_norms(folded)
+        self._network = at_precision(folded, self._precision)
         self._network.to(self._device).to(memory_format=torch.channels_last)
+        if self._on_gpu and self._precision != "32":
+            fuse_activations(self._network)
+        self._searches: dict[tuple[HeadName, ...], GraphedFunction] = {}
 
     @property
     def geometry(self) -> GeometryName:
@@ -77,9 +87,9 @@ class TorchBackend:
         Returns:
             B kernels ``(C, 8, 8)`` on the device.
         """
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), full_float32():
             target_xyxy = torch.from_numpy(targets_xyxy.astype(np.float32)).to(self._device)
-            return list(self._network.encode_template(self._batch(crops), target_xyxy))
+            return list(TemplateEncoder(self._network)(torch.from_numpy(np.stack(crops)).to(self._device), target_xyxy))
 
     def predict(
         self, crops: Sequence[np.ndarray], templates: Sequence[Tensor], heads: Sequence[HeadName]
@@ -87,23 +97,44 @@ class TorchBackend:
         """Find the targets in search crops.
 
         Args:
-            crops: B search crops, ``(S, S, 3)`` uint8 RGB, with any strides.
+            crops: B search crops, ``(S, S, 3)`` uint8 RGB, with any strides. On a GPU, the later ones are taken while
+                it computes.
             templates: B kernels from `encode_templates`.
             heads: Heads to run.
         """
-        with torch.inference_mode(), self._autocast():
-            prediction: Prediction = self._network(self._batch(crops), torch.stack(list(templates)), heads)
-            corners, logits, score = prediction.corners, prediction.mask_logits, prediction.score
-            # The whole batch leaves the device at once.
-            return CropPredictions(
-                crop_xyxy=None if corners is None else corners.crop_xyxy.cpu().numpy(),
-                score=None if score is None else score.cpu().numpy(),
-                masks=None if logits is None else logits.sigmoid().cpu().numpy(),
-            )
+        key = tuple(heads)
+        if key not in self._searches:
+            self._searches[key] = GraphedFunction(SearchNetwork(self._network, key))
+        parts = []
+        with torch.inference_mode(), full_float32():
+            for start in range(0, len(crops), MAX_BATCH):
+                kernels = list(templates[start : start + MAX_BATCH])
+                num, size = len(kernels), self._batch_size(len(kernels))
+                pixels = self._pixels(crops[start : start + MAX_BATCH], size)
+                batch = torch.stack(kernels + kernels[-1:] * (size - num))
+                outputs = self._searches[key](pixels, batch, device=self._device)
+                parts.append([self._to_host(values[:num]) for values in outputs])
+            if self._on_gpu:
+                torch.cuda.current_stream(self._device).synchronize()
+        whole = (values[0] if len(values) == 1 else torch.cat(values) for values in zip(*parts, strict=True))
+        return predictions_of(dict(zip(output_names(heads), (values.numpy() for values in whole), strict=True)))
 
-    def _batch(self, crops: Sequence[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2)
+    @property
+    def _on_gpu(self) -> bool:
+        return self._device.type == "cuda"
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        dtype = _AUTOCAST.get(self._precision)
-        return full_float32() if dtype is None else torch.autocast(self._device.type, dtype)
+    def _batch_size(self, num_crops: int) -> int:
+        """Return the next power of two on a GPU, so that few graphs are recorded."""
+        return 1 << (num_crops - 1).bit_length() if self._on_gpu else num_crops
+
+    def _pixels(self, crops: Sequence[np.ndarray], size: int) -> Tensor:
+        """Return crops as one tensor; on a GPU in pinned memory, with arbitrary pixels after the last crop."""
+        pixels = torch.empty((size, CROP_SIZE, CROP_SIZE, 3), dtype=torch.uint8, pin_memory=self._on_gpu)
+        np.stack(crops, out=pixels[: len(crops)].numpy())
+        return pixels
+
+    def _to_host(self, values: Tensor) -> Tensor:
+        """Copy an output to the host. The copy from a GPU is complete when its stream is."""
+        if not self._on_gpu:
+            return values
+        return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

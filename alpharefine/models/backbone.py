@@ -61,7 +61,7 @@ class ResNetBackbone(Backbone):
     def __init__(self, name: Literal["resnet18", "resnet34", "resnet50"]) -> None:
         super().__init__()
         resnet = torchvision.models.get_model(name, weights=None)
-        self.conv1, self.bn1, self.maxpool = resnet.conv1, resnet.bn1, resnet.maxpool
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
         self.channels = (64, 256, 512, 1024) if name == "resnet50" else (64, 64, 128, 256)
         self.unused_prefixes = ("layer4.", "fc.")
@@ -73,7 +73,7 @@ class ResNetBackbone(Backbone):
 
     def forward(self, images: Tensor) -> FeaturePyramid:
         """Compute the feature maps of normalized images ``(B, 3, S, S)``."""
-        conv1 = torch.relu(self.bn1(self.conv1(images)))  # (B, 64, S/2, S/2)
+        conv1 = self.relu(self.bn1(self.conv1(images)))  # (B, 64, S/2, S/2)
         layer1 = self.layer1(self.maxpool(conv1))  # (B, C2, S/4, S/4)
         layer2 = self.layer2(layer1)  # (B, C3, S/8, S/8)
         return FeaturePyramid(conv1, layer1, layer2, self.layer3(layer2))  # (B, C4, S/16, S/16)

@@ -1,9 +1,13 @@
-"""Batch norms folded into convolutions, for inference."""
+"""Batch norms folded into convolutions, and layers that cuDNN computes together, for inference."""
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -21,3 +25,70 @@ def fold_batch_norms(module: nn.Module) -> None:
         else:
             fold_batch_norms(child)
         previous = (name, child)
+
+
+def fuse_activations(module: nn.Module) -> None:
+    """Let cuDNN compute ReLUs and residual sums in the kernels of the convolutions before them.
+
+    Args:
+        module: Module on a CUDA device whose batch norms are folded, changed in place. Each `ReLU` listed after a
+            convolution and a folded batch norm must take the output of this convolution.
+    """
+    layers = list(module.named_children())
+    for (name, layer), (_, norm), (last, activation) in zip(layers, layers[1:], layers[2:], strict=False):
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.Identity) and isinstance(activation, nn.ReLU):
+            setattr(module, name, FusedConvolution(layer))
+            setattr(module, last, nn.Identity())
+    for name, child in module.named_children():
+        if isinstance(child, BasicBlock | Bottleneck):
+            setattr(module, name, FusedBlock(child))
+        else:
+            fuse_activations(child)
+
+
+class FusedConvolution(nn.Module):
+    """A convolution with ReLU in one kernel of cuDNN.
+
+    Args:
+        conv: Convolution with a bias.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Return ``relu(conv(x) + residual)``.
+
+        Args:
+            x: Input, ``(B, C, H, W)``.
+            residual: Summand of the shape of the output. None for none.
+        """
+        conv = self.conv
+        geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        if residual is None:
+            return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *geometry)
+        return torch.cudnn_convolution_add_relu(x, conv.weight, residual, 1.0, conv.bias, *geometry)
+
+
+class FusedBlock(nn.Module):
+    """A residual block of torchvision whose convolutions include ReLU and sum.
+
+    Args:
+        block: Block with folded batch norms.
+    """
+
+    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+        super().__init__()
+        convs = [child for child in block.children() if isinstance(child, nn.Conv2d)]
+        self.convs = nn.ModuleList(FusedConvolution(conv) for conv in convs)
+        self.downsample = block.downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the block from ``(B, C, H, W)``."""
+        residual = x if self.downsample is None else self.downsample(x)
+        *firsts, last = self.convs
+        for conv in firsts:
+            x = conv(x)
+        out: Tensor = last(x, residual)
+        return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from alpharefine.crops import CROP_SIZE
 from alpharefine.models.backbone import FeaturePyramid
 from alpharefine.models.config import CornerHeadName, MaskHeadName, QualityHeadName
 from alpharefine.models.correlation import conv_norm_relu
+from alpharefine.models.cuda_graphs import side_by_side
 from alpharefine.models.precision import at_least_float32
 
 _MIN_CELLS = 0.01
@@ -103,8 +105,8 @@ class TowersHead(nn.Module):
 
     def forward(self, fused: Tensor) -> Corners:
         """Predict the two corners from ``(B, C, n, n)``."""
-        scores = torch.cat([self._scores(self.top_left, fused), self._scores(self.bottom_right, fused)], dim=1)
-        scores = at_least_float32(scores)
+        towers = (partial(self._scores, tower, fused) for tower in (self.top_left, self.bottom_right))
+        scores = at_least_float32(torch.cat(side_by_side(*towers), dim=1))
         return Corners(soft_argmax(scores, self.grid).flatten(1), scores)
 
     def _scores(self, tower: nn.Sequential, x: Tensor) -> Tensor:

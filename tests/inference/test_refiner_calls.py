@@ -35,7 +35,7 @@ def test_the_template_is_cut_from_the_first_frame() -> None:
     refiner.initialize(frame, BOX)
     template = network.templates[0]
     assert template.shape == (1, 3, 256, 256)
-    assert template.dtype == torch.uint8
+    assert template.dtype == torch.float32
     assert template[0, :, 70:186, 70:186].flatten(1).unique(dim=1).flatten().tolist() == [10, 100, 200]
     assert not template[0, :, :58].any()
     assert not template[0, :, :, 198:].any()
@@ -129,15 +129,14 @@ class Watching(KnownNetwork):
         return super().forward(*args)
 
 
-def test_32_bits_are_32_bits_on_graphics_cards_too() -> None:
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_32_bits_are_32_bits_on_graphics_cards_too(precision: Any) -> None:
     before = float32_precision()
     network = Watching([64, 64, 192, 192])
-    started(network, precision="32").refine(FRAME, BOX)
+    started(network, precision=precision).refine(FRAME, BOX)
     assert network.seen == ("ieee", "ieee")
     assert float32_precision() == before
     assert before[0] != "ieee"
-    started(network, precision="bf16").refine(FRAME, BOX)
-    assert network.seen == before
 
 
 def test_a_mask_alone() -> None:
@@ -157,15 +156,28 @@ def test_a_mask_alone() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_graphics_card_gives_the_boxes_of_the_processor(random_network: AlphaRefineNet) -> None:
     exact = started(random_network).refine(FRAME, BOX, mask=True)
-    for precision, tolerance in (("32", 0.05), ("auto", 1.2)):
+    for precision, tolerance in (("32", 0.05), ("auto", 1.2), ("bf16", 1.2)):
         refiner = Refiner.from_network(random_network, "auto", precision)  # type: ignore[arg-type]
         assert refiner.backend.device.startswith("cuda")
-        assert refiner.backend.precision == ("16" if precision == "auto" else "32")
+        assert refiner.backend.precision == ("16" if precision == "auto" else precision)
         refiner.initialize(FRAME, BOX)
         found = refiner.refine(FRAME, BOX, mask=True)
         np.testing.assert_allclose(found.raw_box_xywh, exact.raw_box_xywh, atol=tolerance)
         np.testing.assert_allclose(found.mask, exact.mask, atol=0.04)
-    random_network.cpu()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_batches_of_any_size_on_a_graphics_card(random_network: AlphaRefineNet) -> None:
+    refiner = Refiner.from_network(random_network, "cuda", "32")
+    boxes = [BOX + np.array([x, x % 7, x % 5, x % 3]) for x in range(71)]
+    templates = [refiner.encode_template(FRAME, box) for box in boxes]
+    alone = [refiner.refine_many([FRAME], [box], [each])[0] for box, each in zip(boxes, templates, strict=True)]
+    for num in (1, 2, 3, 32, 33, 71):
+        for mask in (False, True):
+            found = refiner.refine_many([FRAME] * num, boxes[:num], templates[:num], mask)
+            for one, other in zip(found, alone, strict=False):
+                np.testing.assert_allclose(one.raw_box_xywh, other.raw_box_xywh, atol=0.05)
 
 
 def test_a_checkpoint_refines_like_the_network_in_it(checkpoint: Path) -> None:

@@ -88,9 +88,14 @@ class ATOMTracker(OnlineTracker[BoxNet, ATOMParameters]):
         center, scale = np.rint(target.center_yx), target.scale
         size = parameters.sample_size
         sample = cut_sample(
-            frame, target.center_yx, scale * self._size_hw, (size, size), arithmetic=parameters.arithmetic
+            frame,
+            target.center_yx,
+            scale * self._size_hw,
+            (size, size),
+            arithmetic=parameters.arithmetic,
+            device=self._device,
         )
-        layers = self.network.layers(sample.pixels[None].to(self._device))
+        layers = self.network.layers_of_one(sample.pixels)
         with one_thread():
             features = project(normalized(layers.layer3), self.classifier.projection)
             found = self._localize(filter_scores(features, self.classifier.filters)[0], scale)

@@ -6,12 +6,14 @@ Source: ATOM (arXiv 1811.07628), section 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from alpharefine.models.cuda_graphs import GraphedFunction
 from alpharefine.trackers.dimp.iou_net import IoUNet
 
 RefinementSpace = Literal["default", "relative"]
@@ -64,15 +66,8 @@ def search_box(
         Box, ``(4,)`` float32 xywh in crop pixels; None if all boxes exceed the maximum aspect ratio.
     """
     starts = torch.from_numpy(np.concatenate([box_xywh[None], _random_boxes(box_xywh, search, generator)]))
-    boxes, values = climb(
-        network,
-        features,
-        starts[None].to(features[0].device),
-        search.space,
-        search.num_steps,
-        search.step_length,
-        search.step_decay,
-    )
+    device = features[0].device
+    boxes, values = _climber(network, search)(*features, starts[None].to(device), device=device)
     best = torch.cat([boxes[0], values[0, :, None]], dim=1).cpu().numpy()
     best[:, 2:4] = best[:, 2:4].clip(min=1)
     aspect = best[:, 2] / best[:, 3]
@@ -82,6 +77,22 @@ def search_box(
     order = np.argsort(-best[:, 4], kind="stable")[: search.num_averaged]
     mean: np.ndarray = best[order, :4].mean(axis=0)
     return mean
+
+
+@lru_cache(maxsize=1)  # a process runs one tracker, in any number of sequences
+def _climber(network: IoUNet, search: BoxSearch) -> GraphedFunction:
+    def climb_boxes(layer2: Tensor, layer3: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor]:
+        return climb(
+            network,
+            (layer2, layer3),
+            boxes_xywh,
+            search.space,
+            search.num_steps,
+            search.step_length,
+            search.step_decay,
+        )
+
+    return GraphedFunction(climb_boxes)
 
 
 def _random_boxes(box_xywh: np.ndarray, search: BoxSearch, generator: torch.Generator) -> np.ndarray:
@@ -120,7 +131,7 @@ def climb(
         Boxes ``(1, P, 4)`` in crop pixels, and their scores ``(1, P)`` before the last step.
     """
     lengths = (step_length, step_length) if isinstance(step_length, float | int) else step_length
-    step = boxes_xywh.new_tensor([lengths[0], lengths[0], lengths[1], lengths[1]])
+    step = torch.cat([boxes_xywh.new_full((2,), length) for length in lengths])
     first_size = boxes_xywh[:, :1, 2:]
     point = boxes_xywh if space == "default" else _to_relative(boxes_xywh, first_size)
     values = boxes_xywh.new_empty(boxes_xywh.shape[:-1])

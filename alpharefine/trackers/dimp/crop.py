@@ -52,6 +52,7 @@ def cut_sample(
     border: BorderMode = "replicate",
     max_scale_change: float | None = None,
     arithmetic: Arithmetic = "integer",
+    device: torch.device | str = "cpu",
 ) -> Sample:
     """Crop a window of a frame and resize it. Only pixels inside the window are read.
 
@@ -66,6 +67,7 @@ def cut_sample(
         max_scale_change: Maximum factor by which the window shrinks; None for no limit.
         arithmetic: ``integer`` for windows of whole pixels, as the authors' code with the PyTorch versions of its time;
             ``float`` as the same code with current versions.
+        device: Device of the crop, on which the window is resized.
     """
     image_hw = np.array(frame.shape[:2])
     center, sample = np.trunc(center_yx).astype(np.int64), np.asarray(sample_hw, np.float32)
@@ -82,7 +84,7 @@ def cut_sample(
         low, high = _shift_inside(low, high, thinned_hw)
     first, last = np.trunc(low).astype(np.int64), np.trunc(high).astype(np.int64)
     patch = _cut(frame[offset[0] :: step, offset[1] :: step], first, last)
-    pixels = torch.from_numpy(patch).permute(2, 0, 1).float()
+    pixels = torch.from_numpy(patch).to(device).permute(2, 0, 1).float()
     if patch.shape[:2] != tuple(output_hw):
         with one_thread():
             pixels = F.interpolate(pixels[None], output_hw, mode="bilinear", align_corners=False)[0]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from alpharefine.models import IMAGENET_MEAN, IMAGENET_STD, build_backbone
+from alpharefine.models.cuda_graphs import GraphedFunction
 from alpharefine.trackers.dimp.filters import FilterInitializer, InstanceL2Norm
 from alpharefine.trackers.dimp.iou_net import IoUNet
 from alpharefine.trackers.dimp.optimizers import FilterOptimizer
@@ -46,6 +47,7 @@ class BoxNet(nn.Module):
         self.bb_regressor = IoUNet(self.feature_extractor.channels[2:])
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self._layers_of_one = GraphedFunction(self.layers)
 
     def layers(self, crops: Tensor) -> Layers:
         """Return the feature maps of crops.
@@ -55,6 +57,15 @@ class BoxNet(nn.Module):
         """
         taps = self.feature_extractor((crops / 255 - self.mean) / self.std)
         return Layers(taps.layer2, taps.layer3)
+
+    def layers_of_one(self, crop: Tensor) -> Layers:
+        """Return the feature maps of one crop. On a GPU they are valid until the next call.
+
+        Args:
+            crop: RGB crop, ``(3, S, S)`` in 0..255.
+        """
+        layers: Layers = self._layers_of_one(crop[None], device=crop.device)
+        return layers
 
 
 class DiMPNet(BoxNet):

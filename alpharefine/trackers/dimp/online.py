@@ -69,8 +69,10 @@ class OnlineTracker(Tracker, Generic[Network, Parameters]):
         size, factor = self.parameters.sample_size, self.parameters.augmentation_expansion_factor
         large = size * factor + size * (factor - 1) % 2  # so that the crop in its middle starts at a whole pixel
         sample_hw = self.target.scale * np.full(2, large, dtype=np.float32)
-        sample = cut_sample(frame, center_yx, sample_hw, (large, large), arithmetic=self.parameters.arithmetic)
-        return crops_of(views, sample.pixels.to(self._device), size)
+        sample = cut_sample(
+            frame, center_yx, sample_hw, (large, large), arithmetic=self.parameters.arithmetic, device=self._device
+        )
+        return crops_of(views, sample.pixels, size)
 
     def _refine_box(self, layers: Layers, sample_center_yx: np.ndarray, scale: np.float32) -> None:
         network = self.network.bb_regressor

@@ -72,8 +72,9 @@ class DiMPTracker(OnlineTracker[DiMPNet, DiMPParameters]):
             parameters.border,
             parameters.max_scale_change,
             parameters.arithmetic,
+            self._device,
         )
-        layers = network.layers(sample.pixels[None].to(self._device))
+        layers = network.layers_of_one(sample.pixels)
         features = network.classification_features(layers.layer3)
         found = self._localize(apply_filter(features[:, None], self.target_filter), sample)
         if found.state is not TrackState.NOT_FOUND:

@@ -1,22 +1,26 @@
-"""The two networks of an export: template encoder and search network, from uint8 crops to float32 outputs."""
+"""Template encoder and search network, from uint8 crops to float32 outputs, as they run and as they are exported."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from alpharefine.inference.exported import ExportPrecision
 from alpharefine.models import AlphaRefineNet, HeadName, Prediction
+from alpharefine.options import ComputePrecision
+
+_LOW_PRECISIONS: dict[str, torch.dtype] = {"16": torch.float16, "bf16": torch.bfloat16}
 
 
 class TemplateEncoder(nn.Module):
     """Template encoder.
 
     Args:
-        network: Network of the export.
+        network: Network to run.
     """
 
     def __init__(self, network: AlphaRefineNet) -> None:
@@ -40,7 +44,7 @@ class SearchNetwork(nn.Module):
     """Search network.
 
     Args:
-        network: Network of the export.
+        network: Network to run.
         heads: Heads to run.
     """
 
@@ -66,27 +70,28 @@ class SearchNetwork(nn.Module):
         return (*boxes, *masks)
 
 
-def at_precision(network: AlphaRefineNet, precision: ExportPrecision) -> AlphaRefineNet:
-    """Return a copy of a network with the layers in a precision.
+def at_precision(network: AlphaRefineNet, precision: ComputePrecision) -> AlphaRefineNet:
+    """Return a copy of a network in evaluation mode with the layers in a precision.
 
-    In 16 bits, the backbone and the heads of boxes and masks are float16. As under autocast, normalization, correlation
-    and the decoding of the corners are float32. So is the quality head.
+    In 16 bits, the backbone and the heads of boxes and masks have 16 bits. As under autocast, normalization,
+    correlation and the decoding of the corners are float32. So is the quality head.
 
     Args:
         network: Network in float32.
-        precision: Floating-point precision of the layers.
+        precision: Floating-point precision of the layers, not ``auto``.
     """
     copy = deepcopy(network).eval()
-    if precision == "16":
+    if precision != "32":
+        dtype = _LOW_PRECISIONS[precision]
         for part in (copy.backbone, copy.corner_head, copy.mask_head):
             if part is not None:
-                part.half().register_forward_pre_hook(_first_input_to_half)
+                part.to(dtype).register_forward_pre_hook(partial(_first_input_to, dtype))
     return copy
 
 
-def _first_input_to_half(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    first, *others = inputs  # others: the features, which are float16 already
-    return (first.half(), *others)
+def _first_input_to(dtype: torch.dtype, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    first, *others = inputs  # others: the features, which have the type already
+    return (first.to(dtype), *others)
 
 
 def _images(crops: Tensor) -> Tensor:
