@@ -124,10 +124,11 @@ def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[Any, Any], min_size:
     # Outside the image, `low` exceeds `high`, which makes the box short.
     low = np.maximum(0, np.minimum(boxes_xyxy[..., :2], boxes_xyxy[..., 2:]))
     high = np.minimum(length, np.maximum(boxes_xyxy[..., :2], boxes_xyxy[..., 2:]))
-    center = ((low + high) / 2).clip(least / 2, length - least / 2)
     short = high - low < least
-    low = np.where(short, center - least / 2, low)
-    high = np.where(short, center + least / 2, high)
+    if short.any():
+        center = ((low + high) / 2).clip(least / 2, length - least / 2)
+        low = np.where(short, center - least / 2, low)
+        high = np.where(short, center + least / 2, high)
     return np.concatenate([low, high], axis=-1)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, isfinite
 from typing import Any, NamedTuple, Self, cast
 
 import cv2
@@ -61,11 +62,11 @@ class Window:
             ValueError: If a value is not finite or the size is not positive.
         """
         x, y, w, h = (float(v) for v in box_xywh)
-        if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
+        if not all(map(isfinite, (x, y, w, h))) or w <= 0 or h <= 0:
             raise ValueError(
                 f"`box_xywh` must be four finite numbers with a positive width and height, got {[x, y, w, h]}."
             )
-        width, height = int(np.ceil(search_factor * w)), int(np.ceil(search_factor * h))
+        width, height = ceil(search_factor * w), ceil(search_factor * h)
         return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
 
     @classmethod
@@ -87,7 +88,7 @@ class Window:
         height, width = image_size
         return self.x0 < width and self.y0 < height and self.x0 + self.width > 0 and self.y0 + self.height > 0
 
-    def cut(self, image: np.ndarray, crop_size: int = CROP_SIZE) -> np.ndarray:
+    def cut(self, image: np.ndarray, crop_size: int = CROP_SIZE, out: np.ndarray | None = None) -> np.ndarray:
         """Crop an image to the window and resize it to a square. Pixels outside the image are black.
 
         Only the pixels inside the window are read.
@@ -95,22 +96,27 @@ class Window:
         Args:
             image: Image of shape ``(H, W)`` or ``(H, W, C)``, uint8.
             crop_size: Side length of the crop in pixels.
+            out: Contiguous array that the crop is written to. None for a new one.
 
         Returns:
             Crop of shape ``(crop_size, crop_size)`` or ``(crop_size, crop_size, C)``, uint8.
         """
+        if out is None:
+            out = np.empty((crop_size, crop_size, *image.shape[2:]), dtype=image.dtype)
         left, top, right, bottom = self._visible_region(image.shape[:2])
         if left >= right or top >= bottom:
-            return np.zeros((crop_size, crop_size, *image.shape[2:]), dtype=image.dtype)
+            out[:] = 0
+            return out
         patch = image[top:bottom, left:right]
         if self.width * self.height > _MAX_BUILT_AREA:
-            return self._sample(patch, left, top, crop_size)
+            out[:] = self._sample(patch, left, top, crop_size)
+            return out
         if patch.shape[:2] != (self.height, self.width):
             padded = np.zeros((self.height, self.width, *image.shape[2:]), dtype=image.dtype)
             padded[top - self.y0 : bottom - self.y0, left - self.x0 : right - self.x0] = patch
             patch = padded
-        crop: np.ndarray = cv2.resize(patch, (crop_size, crop_size), interpolation=cv2.INTER_LINEAR)
-        return crop.reshape(crop_size, crop_size, *image.shape[2:])
+        cv2.resize(patch, (crop_size, crop_size), dst=out, interpolation=cv2.INTER_LINEAR)
+        return out
 
     def cut_reduced(self, pixels: np.ndarray, reduction: int) -> np.ndarray:
         """Cut the crop out of an image of reduced resolution. Pixels outside the image are black.

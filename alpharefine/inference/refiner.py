@@ -15,7 +15,7 @@ from alpharefine.crops import GEOMETRIES, Window
 from alpharefine.inference.backend import CropPredictions, InferenceBackend
 from alpharefine.inference.loading import load_network
 from alpharefine.inference.options import resolve_box_head
-from alpharefine.inference.threads import InThreads
+from alpharefine.inference.threads import Crops, in_threads
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.masks import MASK_THRESHOLD, mask_to_box
 from alpharefine.models import AlphaRefineNet, HeadName
@@ -24,8 +24,6 @@ from alpharefine.options import BoxSource, ComputePrecision, GeometryName
 RefinementFailure = Literal["outside", "not_finite", "not_found"]
 """Reason why a box was not refined: its search region lies outside the image, the prediction is not finite, or the
 predicted mask or box is empty."""
-
-_CROPS_PER_TASK = 4
 
 
 @dataclass(frozen=True)
@@ -308,7 +306,7 @@ class Refiner:
         windows = [self._geometry.window.around(box_xywh) for box_xywh in boxes_xywh.tolist()]
         predictions = self._predict(frames, windows, templates, ["mask"])
         assert predictions.masks is not None
-        return list(_paste(predictions.masks, frames, windows))
+        return _paste(predictions.masks, frames, windows)
 
     def _check_batch(
         self,
@@ -348,8 +346,7 @@ class Refiner:
         heads: list[HeadName],
     ) -> CropPredictions:
         """Return the predictions for windows. With `flip_test`, average them with those for the mirrored crops."""
-        calls = list(zip(windows, frames, strict=True))
-        crops = InThreads(lambda window, frame: window.cut(frame), calls, _CROPS_PER_TASK)
+        crops = Crops(windows, frames, pinned=self.backend.device.startswith("cuda"))
         encodings = [template.encoding for template in templates]
         if not self._flip_test:
             return self.backend.predict(crops, encodings, heads)
@@ -418,10 +415,16 @@ def _failure(in_image: bool, is_finite: bool, score: float) -> RefinementFailure
     return "not_found" if score <= 0 else None
 
 
-def _paste(masks: np.ndarray, frames: Sequence[np.ndarray], windows: Sequence[Window]) -> Sequence[np.ndarray]:
+def _paste(masks: np.ndarray, frames: Sequence[np.ndarray], windows: Sequence[Window]) -> list[np.ndarray]:
     """Return masks of crops, ``(N, S, S)``, in image coordinates."""
-    calls = [(window, mask, frame.shape[:2]) for window, mask, frame in zip(windows, masks, frames, strict=True)]
-    return InThreads(lambda window, mask, image_size: window.paste(mask, image_size), calls)
+    pasted = [np.empty(0)] * len(windows)
+
+    def paste(i: int) -> None:
+        pasted[i] = windows[i].paste(masks[i], frames[i].shape[:2])
+
+    for task in in_threads(paste, len(windows)):
+        task.result()
+    return pasted
 
 
 def _check(frames: Sequence[np.ndarray], boxes_xywh: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:

@@ -1,57 +1,74 @@
-"""Work of the host in threads."""
+"""Work of the host in threads, which goes on while its first results are used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import Generic, TypeVar, overload
+from typing import Any
 
+import numpy as np
 import torch
 
-Result = TypeVar("Result")
+from alpharefine.crops import CROP_SIZE, Window
+
+_CROPS_PER_TASK = 4
 
 
-class InThreads(Sequence[Result], Generic[Result]):
-    """Results of a function, which threads compute while the first ones are used.
+class Crops(Sequence[np.ndarray]):
+    """Crops of windows, ``(256, 256, 3)`` uint8 RGB each, adjacent in memory.
 
-    As many threads as torch has work on it, and none if this is one.
+    With more than a few windows, threads cut them, as many as torch has.
+
+    Args:
+        windows: N windows.
+        frames: N frames ``(H, W, 3)`` uint8 RGB.
+        pinned: Memory that a GPU can copy from while the host goes on.
+    """
+
+    def __init__(self, windows: Sequence[Window], frames: Sequence[np.ndarray], pinned: bool) -> None:
+        shape = (len(windows), CROP_SIZE, CROP_SIZE, 3)
+        self._pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
+
+        def cut(i: int) -> None:
+            windows[i].cut(frames[i], out=self._pixels[i])
+
+        self._tasks = in_threads(cut, len(windows), _CROPS_PER_TASK)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: Any) -> np.ndarray:  # type: ignore[override] # some crops as one array
+        """Return a crop, or some as one array, and wait for them if necessary."""
+        wanted = range(len(self))[index]
+        if self._tasks:
+            first, last = (wanted, wanted) if isinstance(wanted, int) else (wanted.start, wanted.stop - 1)
+            for task in self._tasks[first // _CROPS_PER_TASK : last // _CROPS_PER_TASK + 1]:
+                task.result()
+        pixels: np.ndarray = self._pixels[index]
+        return pixels
+
+
+def in_threads(function: Callable[[int], None], num_calls: int, group: int = 1) -> list[Future[None]]:
+    """Call a function with 0, 1 and so on in threads, as many as torch has, and return one task for each group.
 
     Args:
         function: Function that leaves the interpreter free most of the time, as those of OpenCV do.
-        calls: Arguments of each call.
-        group: Number of calls of one task. With no more calls than this, no thread is used.
+        num_calls: Number of calls.
+        group: Number of calls of one task. With no more calls than this, or one thread, all calls are done at once, and
+            there are no tasks.
     """
 
-    def __init__(self, function: Callable[..., Result], calls: Sequence[tuple[object, ...]], group: int = 1) -> None:
-        self._group, self._num_calls = group, len(calls)
-        groups = [calls[start : start + group] for start in range(0, len(calls), group)]
+    def run(some: range) -> None:
+        for i in some:
+            function(i)
 
-        def run(some: Sequence[tuple[object, ...]]) -> list[Result]:
-            return [function(*call) for call in some]
-
-        self._done: list[list[Result] | Future[list[Result]]]
-        if len(groups) > 1 and torch.get_num_threads() > 1:
-            self._done = [_threads(torch.get_num_threads()).submit(run, each) for each in groups]
-        else:
-            self._done = [run(each) for each in groups]
-
-    def __len__(self) -> int:
-        return self._num_calls
-
-    @overload
-    def __getitem__(self, index: int) -> Result: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Result]: ...
-
-    def __getitem__(self, index: int | slice) -> Result | list[Result]:
-        """Return results, and wait for them if necessary."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        done = self._done[number // self._group]
-        return (done.result() if isinstance(done, Future) else done)[number % self._group]
+    num_threads = torch.get_num_threads()
+    if num_calls <= group or num_threads < 2:
+        run(range(num_calls))
+        return []
+    starts = range(0, num_calls, group)
+    return [_threads(num_threads).submit(run, range(start, min(start + group, num_calls))) for start in starts]
 
 
 @cache

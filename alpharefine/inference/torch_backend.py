@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alpharefine.crops import CROP_SIZE
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.exported import output_names, predictions_of
 from alpharefine.inference.networks import SearchNetwork, TemplateEncoder, at_precision
@@ -104,16 +103,17 @@ class TorchBackend:
         """
         key = tuple(heads)
         if key not in self._searches:
-            self._searches[key] = GraphedFunction(SearchNetwork(self._network, key))
+            self._searches[key] = GraphedFunction(full_float32()(SearchNetwork(self._network, key)), pads=True)
         parts = []
-        with torch.inference_mode(), full_float32():
+        with torch.inference_mode():
             for start in range(0, len(crops), MAX_BATCH):
-                kernels = list(templates[start : start + MAX_BATCH])
-                num, size = len(kernels), self._batch_size(len(kernels))
-                pixels = self._pixels(crops[start : start + MAX_BATCH], size)
-                batch = torch.stack(kernels + kernels[-1:] * (size - num))
-                outputs = self._searches[key](pixels, batch, device=self._device)
-                parts.append([self._to_host(values[:num]) for values in outputs])
+                pixels, kernels = crops[start : start + MAX_BATCH], templates[start : start + MAX_BATCH]
+                outputs = self._searches[key](
+                    torch.from_numpy(pixels if isinstance(pixels, np.ndarray) else np.stack(pixels)),
+                    kernels[0][None] if len(kernels) == 1 else torch.stack(list(kernels)),
+                    device=self._device,
+                )
+                parts.append([self._to_host(values[: len(kernels)]) for values in outputs])
             if self._on_gpu:
                 torch.cuda.current_stream(self._device).synchronize()
         whole = (values[0] if len(values) == 1 else torch.cat(values) for values in zip(*parts, strict=True))
@@ -122,16 +122,6 @@ class TorchBackend:
     @property
     def _on_gpu(self) -> bool:
         return self._device.type == "cuda"
-
-    def _batch_size(self, num_crops: int) -> int:
-        """Return the next power of two on a GPU, so that few graphs are recorded."""
-        return 1 << (num_crops - 1).bit_length() if self._on_gpu else num_crops
-
-    def _pixels(self, crops: Sequence[np.ndarray], size: int) -> Tensor:
-        """Return crops as one tensor; on a GPU in pinned memory, with arbitrary pixels after the last crop."""
-        pixels = torch.empty((size, CROP_SIZE, CROP_SIZE, 3), dtype=torch.uint8, pin_memory=self._on_gpu)
-        np.stack(crops, out=pixels[: len(crops)].numpy())
-        return pixels
 
     def _to_host(self, values: Tensor) -> Tensor:
         """Copy an output to the host. The copy from a GPU is complete when its stream is."""

@@ -22,11 +22,13 @@ class GraphedFunction:
         function: Function of tensors that returns tensors on the same device, in a tuple of any nesting. Its kernels
             depend only on the shapes and types of its arguments: it reads no value on the host. Tensors that it reads
             besides its arguments must stay where they are.
+        pads: The arguments are batches of one length. The length is rounded up to a power of two, so that few graphs
+            are recorded; the rows that are added to the results have no meaning.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._graphs: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Graph] = {}
+    def __init__(self, function: Callable[..., Any], pads: bool = False) -> None:
+        self._function, self._pads = function, pads
+        self._graphs: dict[tuple[tuple[tuple[int, ...], torch.dtype], ...], _Graph] = {}
 
     def __call__(self, *inputs: Tensor, device: torch.device) -> Any:
         """Call the function.
@@ -40,32 +42,41 @@ class GraphedFunction:
         """
         if device.type != "cuda":
             return self._function(*inputs)
-        key = tuple((each.shape, each.dtype) for each in inputs)
+        key = tuple((self._padded(each.shape), each.dtype) for each in inputs)
         with torch.cuda.device(device):
             if key not in self._graphs:
-                self._graphs[key] = _Graph(self._function, inputs, device)
+                arguments = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in key]
+                self._graphs[key] = _Graph(self._function, arguments)
             return self._graphs[key](*inputs)
+
+    def _padded(self, shape: torch.Size) -> tuple[int, ...]:
+        return (1 << (shape[0] - 1).bit_length(), *shape[1:]) if self._pads else tuple(shape)
 
 
 class _Graph:
-    """Recording of a function for arguments of certain shapes."""
+    """Recording of a function.
 
-    def __init__(self, function: Callable[..., Any], inputs: tuple[Tensor, ...], device: torch.device) -> None:
-        self._inputs = [each.to(device, copy=True) for each in inputs]
+    Args:
+        function: Function to record.
+        arguments: Its arguments, in whose memory those of each call are copied.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: list[Tensor]) -> None:
+        self._arguments = arguments
         self._graph = torch.cuda.CUDAGraph()
         current, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP_CALLS):
-                function(*self._inputs)
+                function(*arguments)
         current.wait_stream(stream)
         # Other threads of this process may go on to use the GPU.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._outputs = function(*self._inputs)
+            self._outputs = function(*arguments)
 
     def __call__(self, *inputs: Tensor) -> Any:
-        for mine, given in zip(self._inputs, inputs, strict=True):
-            mine.copy_(given, non_blocking=True)
+        for mine, given in zip(self._arguments, inputs, strict=True):
+            (mine if mine.shape == given.shape else mine[: len(given)]).copy_(given, non_blocking=True)
         self._graph.replay()
         return self._outputs
 
