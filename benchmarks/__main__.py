@@ -1,7 +1,7 @@
 """Benchmarks that this machine can run, in one table: ``python -m benchmarks [NAME ...] [--quick] [--output FILE]``.
 
 Each benchmark measures a path and its reference alternately in one run. ``--quick`` takes a few calls of each, which
-shows that the benchmarks run; its figures mean nothing.
+shows that the benchmarks run; its figures mean nothing. ``--limit_s`` starts no benchmark after so many seconds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import platform
 import sys
 from dataclasses import asdict
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,8 +22,8 @@ import torch
 from alpharefine.cores import available_cores
 from benchmarks.rows import Row
 
-NAMES = ("data", "train_step", "refine", "processes", "score", "replay", "detections", "track")
-"""Modules of this package with a function `measure`."""
+NAMES = ("train_step", "refine", "track", "detections", "replay", "data", "score", "processes")
+"""Modules of this package with a function `measure`; those that use a GPU come first."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -34,6 +35,9 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"Benchmarks to run, of {', '.join(NAMES)}.")
     parser.add_argument("--quick", action="store_true", help="Take a few calls only.")
+    parser.add_argument(
+        "--limit_s", type=float, default=inf, help="Time in seconds after which no other one is started."
+    )
     parser.add_argument("--output", type=Path, help="JSON file to write.")
     options = parser.parse_args(args)
     unknown = set(options.names) - set(NAMES)
@@ -45,8 +49,12 @@ def main(args: list[str] | None = None) -> int:
     machine = describe_machine()
     print(", ".join(f"{key}: {value}" for key, value in machine.items()), flush=True)
     rows: dict[str, list[Row]] = {}
+    began = perf_counter()
     for name in names:
         start = perf_counter()
+        if start - began > options.limit_s:
+            print(f"{name}: not measured, because {options.limit_s:.0f} s are over", flush=True)
+            continue
         rows[name] = import_module(f"benchmarks.{name}").measure(options.quick)
         print(f"{name}: {perf_counter() - start:.0f} s", flush=True)
         if options.output is not None:  # also what was measured before an interruption

@@ -1,9 +1,10 @@
 """Time of a refinement and of refinements in batches, by network, on the GPU if there is one.
 
-The reference is the plain network in float32, without TF32 and with its batch norms. Crop, transfer to the device and
-the way back are part of the time. The weights are random; the time does not depend on them. The limit is the time of
-the network's floating-point operations at the rate of a large matrix product in the same precision, which convolutions
-can exceed.
+On the CPU one thread is used. On a GPU, torch has its threads, which cut the crops of batches, and OpenCV has one: more
+make the cut of a single crop slower. The reference is the plain network in float32, without TF32 and with its batch
+norms. Crop, transfer to the device and the way back are part of the time. The weights are random; the time does not
+depend on them. The limit is the time of the network's floating-point operations at the rate of a large matrix product
+in the same precision, which convolutions can exceed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -75,13 +77,16 @@ def measure(quick: bool) -> list[Row]:
     Args:
         quick: Take a few calls of the smaller network only.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(NUM_THREADS)
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(NUM_THREADS)
+    cv2.setNumThreads(NUM_THREADS)
     try:
         names = list(NETWORKS)[-1:] if quick else NETWORKS
         return [row for name in names for row in _measure_network(name, quick)]
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def _measure_network(name: str, quick: bool) -> list[Row]:

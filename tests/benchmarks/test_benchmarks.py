@@ -41,7 +41,12 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         main(["refin"])
     assert error.value.code == 2
-    assert "no benchmark refin; there are data, train_step" in capsys.readouterr().err
+    assert "no benchmark refin; there are train_step, refine" in capsys.readouterr().err
+
+
+def test_no_benchmark_is_started_after_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "track", "--quick", "--limit_s", "0", "--output", str(tmp_path / "found.json")]) == 0
+    assert "track: not measured, because 0 s are over" in capsys.readouterr().out
 
 
 @pytest.mark.slow
