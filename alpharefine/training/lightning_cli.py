@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import warnings
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -67,6 +67,28 @@ def _refusal(error: BaseException) -> UserError | None:
 
 def _indentation(line: str) -> int:
     return len(line) - len(line.lstrip())
+
+
+_HINTS = (
+    r"Tip: For seamless cloud logging",  # an advertisement
+    r"`weights_only` was not set",
+    r"You are using a CUDA device .* Tensor Cores",  # float32 is meant to be exact where it is used
+    r"your dataloader is not resumable",  # those of the data modules are
+    r"is not supported by the model summary",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # a call inside of Lightning
+)
+"""Messages of Lightning that a user of the command cannot act on."""
+
+
+def _silence_hints() -> None:
+    for hint in _HINTS:
+        warnings.filterwarnings("ignore", f".*{hint}")
+    for handler in logging.getLogger("pytorch_lightning").handlers:
+        handler.addFilter(_is_no_hint)
+
+
+def _is_no_hint(record: logging.LogRecord) -> bool:
+    return not any(re.search(hint, record.getMessage()) for hint in _HINTS)
 
 
 class TrainCLI(LightningCLI):
@@ -257,8 +279,7 @@ class TrainCLI(LightningCLI):
         Raises:
             UserError: If an option of the trainer is invalid on this machine.
         """
-        # Lightning's DataLoaders do not continue inside an epoch. Those of the data modules do.
-        warnings.filterwarnings("ignore", ".*your dataloader is not resumable", category=PossibleUserWarning)
+        _silence_hints()
         requeues = self.config.resume == "auto"
         last = LastCheckpoint(self.checkpoint_dir / LAST, *self._intervals, requeues)
         callbacks: list[Callback] = [

@@ -154,6 +154,8 @@ class TestCommand:
         done = run("-c", program, *arguments(data_root, tmp_path, **one_step), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "imported: None False"
+        for hint in ("litlogger", "weights_only", "LeafSpec"):  # of Lightning, not for the user of the command
+            assert hint not in done.stdout + done.stderr
 
 
 @pytest.mark.slow
