@@ -56,5 +56,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
         log_evaluation(metrics, config, results.output_dir, videos, config.output.wandb)
     require_complete(
-        metrics, f"The boxes of the others are in {results.output_dir}. Run the same command again to retry."
+        metrics, f"The boxes of the others are in {results.output_dir}. Mend the cause and run the same command again."
     )

@@ -28,7 +28,7 @@ def test_a_failure_keeps_what_is_done_and_a_second_run_goes_on(root: Path, names
     frame = folder_of(root, names[1]) / "img" / "00000004.jpg"
     picture = frame.read_bytes()
     frame.write_bytes(picture[:20])
-    with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[1]}\)\. .* Run the same command again"):
+    with pytest.raises(UserError, match=rf"1 of 3 sequences failed \({names[1]}\)\. .* and run the same command again"):
         run(*arguments)
     assert [path.stem for path in sorted((tracker_in(out) / "base").glob("*.txt"))] == sorted([names[0], names[2]])
     first = (tracker_in(out) / "base" / f"{names[0]}.txt").stat()
