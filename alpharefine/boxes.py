@@ -7,12 +7,15 @@ states its format: ``xyxy`` (two corners) and ``xywh`` (top-left corner and size
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ImageSize: TypeAlias = tuple[int, int] | tuple[np.ndarray, np.ndarray]
+"""Height and width of an image, or two arrays ``(N,)`` with those of N images."""
 
 LEAVING_SHARE = 0.2
 """Share of boxes that leave the image above which their format is in doubt."""
@@ -102,7 +105,7 @@ def _area(boxes_xyxy: Tensor) -> Tensor:
     return (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0).prod(-1)
 
 
-def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[Any, Any], min_size: float = 10.0) -> np.ndarray:
+def clip_to_image(boxes_xyxy: np.ndarray, image_size: ImageSize, min_size: float = 10.0) -> np.ndarray:
     """Clip boxes to an image, order their corners and enforce a minimum side length.
 
     Deviation: clipping in the original code can leave boxes of 3 x 4 pixels and corners out of order. This function
@@ -132,7 +135,7 @@ def clip_to_image(boxes_xyxy: np.ndarray, image_size: tuple[Any, Any], min_size:
     return np.concatenate([low, high], axis=-1)
 
 
-def clip_as_original(boxes_xyxy: np.ndarray, image_size: tuple[Any, Any]) -> np.ndarray:
+def clip_as_original(boxes_xyxy: np.ndarray, image_size: ImageSize) -> np.ndarray:
     """Clip boxes to an image as the original code does.
 
     The result can be as small as 3 x 4 pixels and have corners out of order.

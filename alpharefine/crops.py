@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
 
-from alpharefine.boxes import clip_as_original, clip_to_image
+from alpharefine.boxes import ImageSize, clip_as_original, clip_to_image
 from alpharefine.options import GeometryName
 
 CROP_SIZE = 256
@@ -51,7 +51,7 @@ class Window:
     height: int
 
     @classmethod
-    def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> Window:
+    def around(cls, box_xywh: np.ndarray | Sequence[float], search_factor: float = SEARCH_FACTOR) -> Window:
         """Create the window of a box: the box scaled about its center and rounded to whole pixels.
 
         Args:
@@ -68,16 +68,6 @@ class Window:
             )
         width, height = ceil(search_factor * w), ceil(search_factor * h)
         return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
-
-    @classmethod
-    def stack(cls, windows: Sequence[Self]) -> Self:
-        """Return windows as one whose attributes are arrays ``(N,)``, for `to_image` of a box for each of them.
-
-        Args:
-            windows: N windows.
-        """
-        columns = zip(*(vars(window).values() for window in windows), strict=True)
-        return cls(*cast("tuple[int, int, int, int]", [np.array(column).T for column in columns]))
 
     def overlaps(self, image_size: tuple[int, int]) -> bool:
         """Test whether the window contains at least one pixel of an image.
@@ -179,6 +169,21 @@ class Window:
         boxes_xyxy: np.ndarray = crop_xyxy * (self._size / crop_size) + self._origin
         return boxes_xyxy
 
+    @classmethod
+    def each_to_image(cls, windows: Sequence[Self], crop_xyxy: np.ndarray) -> np.ndarray:
+        """Map a box of each of several crops to image coordinates, as `to_image` does, in one computation.
+
+        Args:
+            windows: N windows.
+            crop_xyxy: A box for each, ``(N, 4)`` in crop pixels.
+
+        Returns:
+            Boxes of shape ``(N, 4)``, xyxy in image pixels.
+        """
+        columns = zip(*(vars(window).values() for window in windows), strict=True)
+        arrays: Any = [np.array(column).T for column in columns]  # `to_image` takes arrays in place of numbers
+        return cls(*arrays).to_image(crop_xyxy)
+
     def paste(self, crop_mask: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
         """Map a mask from crop to image coordinates.
 
@@ -227,7 +232,7 @@ class OriginalWindow(Window):
     search_factor: float
 
     @classmethod
-    def around(cls, box_xywh: np.ndarray, search_factor: float = SEARCH_FACTOR) -> OriginalWindow:
+    def around(cls, box_xywh: np.ndarray | Sequence[float], search_factor: float = SEARCH_FACTOR) -> OriginalWindow:
         """Create the window of a box: the rectangle of the ``exact`` geometry, with the unrounded box.
 
         Args:
@@ -298,7 +303,7 @@ class Geometry(NamedTuple):
     """
 
     window: type[Window]
-    clip: Callable[[np.ndarray, tuple[Any, Any]], np.ndarray]
+    clip: Callable[[np.ndarray, ImageSize], np.ndarray]
 
     def mirrored(self, crop_xyxy: np.ndarray) -> np.ndarray:
         """Mirror boxes of a crop horizontally, about the center that the labels of the geometry have.

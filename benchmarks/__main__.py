@@ -61,7 +61,7 @@ def main(args: list[str] | None = None) -> int:
             as_rows = {each: [*map(as_json, values)] for each, values in rows.items()}
             content = {"machine": machine, "quick": options.quick, "rows": as_rows}
             options.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if options.output is not None:
+    if options.output is not None and rows:
         print(f"written: {options.output}")
     print(table([row for each in rows.values() for row in each]))
     return 0

@@ -19,10 +19,10 @@ case "${1:-}" in
     card=$("$PYTHON" -c 'import sys, torch
 sys.exit("no GPU: give --dry to run on the CPU") if not torch.cuda.is_available() else print(torch.cuda.get_device_name())')
     output="benchmarks/results/$(echo "$card" | tr ' /' '__').json"
-    options=(--limit_s 180) ;;
+    options=(--limit_s 180) limit_s=280 ;;
   --dry)
     output="$(mktemp -d)/dry.json"
-    options=(--quick) ;;
+    options=(--quick) limit_s=0 ;;
   *)
     echo "usage: benchmarks/gpu.sh [--dry]" >&2
     exit 2 ;;
@@ -34,5 +34,5 @@ if [ -n "${WHEELS:-}" ]; then
   PYTHONPATH=$PYTHONPATH:$site
 fi
 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu $(grep -rl --include="*.py" "pytest.mark.gpu" tests) || tests=$?
-"$PYTHON" -m benchmarks "${options[@]}" --output "$output"
+timeout "$limit_s" "$PYTHON" -m benchmarks "${options[@]}" --output "$output"
 exit "${tests:-0}"

@@ -233,6 +233,19 @@ class TestMapping:
             np.testing.assert_allclose(window.to_image(window.to_crop(boxes_xyxy)), boxes_xyxy, rtol=0, atol=1e-9)
             np.testing.assert_allclose(window.to_crop(window.to_image(boxes_xyxy)), boxes_xyxy, rtol=0, atol=1e-9)
 
+    @pytest.mark.parametrize("name", GEOMETRIES)
+    def test_many_windows_at_once(self, name: GeometryName) -> None:
+        rng, geometry = np.random.default_rng(5), GEOMETRIES[name]
+        boxes_xywh = rng.uniform([-50, -50, 2, 2], [400, 300, 200, 150], (20, 4))
+        crop_xyxy = rng.uniform(-20, 280, (20, 4)).astype(np.float32)
+        sizes = rng.integers(5, 400, (2, 20))
+        windows = [geometry.window.around(box_xywh) for box_xywh in boxes_xywh]
+        together = geometry.window.each_to_image(windows, crop_xyxy)
+        alone = [window.to_image(box) for window, box in zip(windows, crop_xyxy, strict=True)]
+        np.testing.assert_array_equal(together, alone)
+        clipped = [geometry.clip(box, (height, width)) for box, height, width in zip(alone, *sizes, strict=True)]
+        np.testing.assert_array_equal(geometry.clip(together, (sizes[0], sizes[1])), clipped)
+
     def test_a_rectangle_lies_in_the_crop_where_its_box_says(self) -> None:
         image = np.zeros((80, 90, 3), np.uint8)
         image[30:50, 20:60] = 255

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from alpharefine.inference.exported import (
     PartName,
     output_names,
 )
-from alpharefine.inference.networks import SearchNetwork, TemplateEncoder, at_precision
+from alpharefine.inference.networks import SearchNetwork, TemplateEncoder, set_precision
 from alpharefine.models import AlphaRefineNet
 from alpharefine.models.correlation import KERNEL_SIZE
 
@@ -64,7 +65,8 @@ def trace(network: AlphaRefineNet, precision: ExportPrecision, batch_size: int |
         precision: Floating-point precision of its layers.
         batch_size: Fixed batch size. None leaves it free.
     """
-    takes_targets, network = header_of(network, precision).takes_targets, at_precision(network, precision)
+    takes_targets, network = header_of(network, precision).takes_targets, deepcopy(network).eval()
+    set_precision(network, precision)
     num_crops = batch_size or 2  # the tracer takes an axis of one cell for one that always has one cell
     crops = torch.zeros(num_crops, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
     targets_xyxy = torch.tensor([0.25, 0.25, 0.75, 0.75]).mul(CROP_SIZE).repeat(num_crops, 1)

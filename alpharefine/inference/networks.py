@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -70,23 +69,21 @@ class SearchNetwork(nn.Module):
         return (*boxes, *masks)
 
 
-def at_precision(network: AlphaRefineNet, precision: ComputePrecision) -> AlphaRefineNet:
-    """Return a copy of a network in evaluation mode with the layers in a precision.
+def set_precision(network: AlphaRefineNet, precision: ComputePrecision) -> None:
+    """Convert the layers of a network to a precision.
 
     In 16 bits, the backbone and the heads of boxes and masks have 16 bits. As under autocast, normalization,
     correlation and the decoding of the corners are float32. So is the quality head.
 
     Args:
-        network: Network in float32.
+        network: Network in float32, changed in place.
         precision: Floating-point precision of the layers, not ``auto``.
     """
-    copy = deepcopy(network).eval()
     if precision != "32":
         dtype = _LOW_PRECISIONS[precision]
-        for part in (copy.backbone, copy.corner_head, copy.mask_head):
+        for part in (network.backbone, network.corner_head, network.mask_head):
             if part is not None:
                 part.to(dtype).register_forward_pre_hook(partial(_first_input_to, dtype))
-    return copy
 
 
 def _first_input_to(dtype: torch.dtype, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -346,7 +346,8 @@ class Refiner:
         heads: list[HeadName],
     ) -> CropPredictions:
         """Return the predictions for windows. With `flip_test`, average them with those for the mirrored crops."""
-        crops = Crops(windows, frames, pinned=self.backend.device.startswith("cuda"))
+        is_on_gpu = isinstance(self.backend, TorchBackend) and self.backend.device.startswith("cuda")
+        crops = Crops(windows, frames, pinned=is_on_gpu)
         encodings = [template.encoding for template in templates]
         if not self._flip_test:
             return self.backend.predict(crops, encodings, heads)
@@ -376,7 +377,7 @@ class Refiner:
         """Convert predictions for crops to refinements in image coordinates."""
         masks = None if predictions.masks is None else _paste(predictions.masks, frames, windows)
         if predictions.crop_xyxy is not None and predictions.score is not None:
-            raw_xywh = xyxy_to_xywh(self._geometry.window.stack(windows).to_image(predictions.crop_xyxy))
+            raw_xywh = xyxy_to_xywh(self._geometry.window.each_to_image(windows, predictions.crop_xyxy))
             scores, is_finite = predictions.score.copy(), np.isfinite(raw_xywh).all(-1) & np.isfinite(predictions.score)
         else:
             assert masks is not None
@@ -416,7 +417,7 @@ def _failure(in_image: bool, is_finite: bool, score: float) -> RefinementFailure
 
 
 def _paste(masks: np.ndarray, frames: Sequence[np.ndarray], windows: Sequence[Window]) -> list[np.ndarray]:
-    """Return masks of crops, ``(N, S, S)``, in image coordinates."""
+    """Return masks of crops, ``(N, S, S)``, in image coordinates: ``(H, W)`` float32 each."""
     pasted = [np.empty(0)] * len(windows)
 
     def paste(i: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -39,12 +40,18 @@ class Crops(Sequence[np.ndarray]):
         return len(self._pixels)
 
     def __getitem__(self, index: Any) -> np.ndarray:  # type: ignore[override] # some crops as one array
-        """Return a crop, or some as one array, and wait for them if necessary."""
+        """Return crops, and wait for them if necessary.
+
+        Args:
+            index: Number of a crop, or a slice.
+
+        Returns:
+            Crop ``(256, 256, 3)``, or crops ``(B, 256, 256, 3)``.
+        """
         wanted = range(len(self))[index]
-        if self._tasks:
-            first, last = (wanted, wanted) if isinstance(wanted, int) else (wanted.start, wanted.stop - 1)
-            for task in self._tasks[first // _CROPS_PER_TASK : last // _CROPS_PER_TASK + 1]:
-                task.result()
+        for i in [wanted] if isinstance(wanted, int) else wanted:
+            if self._tasks:
+                self._tasks[i // _CROPS_PER_TASK].result()
         pixels: np.ndarray = self._pixels[index]
         return pixels
 
@@ -74,3 +81,6 @@ def in_threads(function: Callable[[int], None], num_calls: int, group: int = 1) 
 @cache
 def _threads(number: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(number, thread_name_prefix="refiner")
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked process has no threads

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.exported import output_names, predictions_of
-from alpharefine.inference.networks import SearchNetwork, TemplateEncoder, at_precision
+from alpharefine.inference.networks import SearchNetwork, TemplateEncoder, set_precision
 from alpharefine.inference.options import resolve_precision
 from alpharefine.models import AlphaRefineNet, HeadName
 from alpharefine.models.cuda_graphs import GraphedFunction
@@ -28,7 +28,8 @@ MAX_BATCH = 32
 class TorchBackend:
     """An `InferenceBackend` that runs the network in PyTorch.
 
-    On a GPU, the search network runs as CUDA graphs, one for each power of two of crops up to `MAX_BATCH`.
+    On a GPU, the search network runs as CUDA graphs, one for each set of heads and each power of two of crops up to
+    `MAX_BATCH`. The first call of each records it and keeps its memory. One thread at a time may use the backend.
 
     Args:
         network: Network to run. A copy in evaluation mode, with folded batch norms, is moved to the device.
@@ -48,9 +49,9 @@ class TorchBackend:
             )
         self._device = select_device(device)
         self._precision = resolve_precision(precision, self._device.type, network.geometry)
-        folded = copy.deepcopy(network).eval()
-        fold_batch_norms(folded)
-        self._network = at_precision(folded, self._precision)
+        self._network = deepcopy(network).eval()
+        fold_batch_norms(self._network)
+        set_precision(self._network, self._precision)
         self._network.to(self._device).to(memory_format=torch.channels_last)
         if self._on_gpu and self._precision != "32":
             fuse_activations(self._network)
@@ -103,9 +104,9 @@ class TorchBackend:
         """
         key = tuple(heads)
         if key not in self._searches:
-            self._searches[key] = GraphedFunction(full_float32()(SearchNetwork(self._network, key)), pads=True)
+            self._searches[key] = GraphedFunction(SearchNetwork(self._network, key), pads=True)
         parts = []
-        with torch.inference_mode():
+        with torch.inference_mode(), full_float32():
             for start in range(0, len(crops), MAX_BATCH):
                 pixels, kernels = crops[start : start + MAX_BATCH], templates[start : start + MAX_BATCH]
                 outputs = self._searches[key](

@@ -21,20 +21,24 @@ class GraphedFunction:
     Args:
         function: Function of tensors that returns tensors on the same device, in a tuple of any nesting. Its kernels
             depend only on the shapes and types of its arguments: it reads no value on the host. Tensors that it reads
-            besides its arguments must stay where they are.
+            besides its arguments, such as weights, must stay where they are.
         pads: The arguments are batches of one length. The length is rounded up to a power of two, so that few graphs
-            are recorded; the rows that are added to the results have no meaning.
+            are recorded. The rows that are added to the results are computed from arguments of earlier calls.
     """
 
     def __init__(self, function: Callable[..., Any], pads: bool = False) -> None:
         self._function, self._pads = function, pads
-        self._graphs: dict[tuple[tuple[tuple[int, ...], torch.dtype], ...], _Graph] = {}
+        self._graphs: dict[tuple[object, ...], _Graph] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy, which records its own graphs."""
+        return {**vars(self), "_graphs": {}}
 
     def __call__(self, *inputs: Tensor, device: torch.device) -> Any:
-        """Call the function.
+        """Call the function. On a GPU, one thread at a time may do so.
 
         Args:
-            inputs: Arguments, on the device or in pinned memory of the host.
+            inputs: Arguments, on the device or on the host. Pinned memory of the host is copied while the host goes on.
             device: Device to run on.
 
         Returns:
@@ -42,14 +46,16 @@ class GraphedFunction:
         """
         if device.type != "cuda":
             return self._function(*inputs)
-        key = tuple((self._padded(each.shape), each.dtype) for each in inputs)
+        shapes = [(self._padded(each.shape), each.dtype) for each in inputs]
+        key = (device, *shapes)
         with torch.cuda.device(device):
             if key not in self._graphs:
-                arguments = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in key]
+                arguments = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in shapes]
                 self._graphs[key] = _Graph(self._function, arguments)
             return self._graphs[key](*inputs)
 
     def _padded(self, shape: torch.Size) -> tuple[int, ...]:
+        """Return the shape of an argument in a graph."""
         return (1 << (shape[0] - 1).bit_length(), *shape[1:]) if self._pads else tuple(shape)
 
 
@@ -70,11 +76,13 @@ class _Graph:
             for _ in range(_WARM_UP_CALLS):
                 function(*arguments)
         current.wait_stream(stream)
-        # Other threads of this process may go on to use the GPU.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        # The default stream of a recording belongs to the device of the process's first one. Other threads may go on to
+        # use the GPU.
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._outputs = function(*arguments)
 
     def __call__(self, *inputs: Tensor) -> Any:
+        """Compute the results of arguments with at most as many rows as those of the recording."""
         for mine, given in zip(self._arguments, inputs, strict=True):
             (mine if mine.shape == given.shape else mine[: len(given)]).copy_(given, non_blocking=True)
         self._graph.replay()

@@ -18,10 +18,10 @@ def select_device(name: str) -> torch.device:
     device(type='cpu')
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
+        probe = torch.zeros(1, device=name)
+        probe.cpu()
     except Exception as error:  # torch raises errors of half a dozen types
         num_gpus = torch.cuda.device_count()
         gpus = f"{num_gpus} GPU{'s' if num_gpus > 1 else ''} of CUDA" if num_gpus else "no GPU of CUDA"
@@ -29,4 +29,4 @@ def select_device(name: str) -> torch.device:
             f"`device` must be auto, cpu or a device of torch that this machine has, such as cuda:0, got {name!r}; "
             f"torch finds {gpus} here, and says: {str(error).splitlines()[0]}"
         ) from error
-    return device
+    return probe.device  # with the index of the GPU

@@ -32,11 +32,14 @@ def fuse_activations(module: nn.Module) -> None:
 
     Args:
         module: Module on a CUDA device whose batch norms are folded, changed in place. Each `ReLU` listed after a
-            convolution and a folded batch norm must take the output of this convolution.
+            convolution and a folded batch norm must take the output of this convolution. Layers in float32, and
+            convolutions with groups, stay as they are.
     """
     layers = list(module.named_children())
     for (name, layer), (_, norm), (last, activation) in zip(layers, layers[1:], layers[2:], strict=False):
-        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.Identity) and isinstance(activation, nn.ReLU):
+        if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or layer.weight.dtype == torch.float32:
+            continue
+        if isinstance(norm, nn.Identity) and isinstance(activation, nn.ReLU):
             setattr(module, name, FusedConvolution(layer))
             setattr(module, last, nn.Identity())
     for name, child in module.named_children():

@@ -182,7 +182,8 @@ class RPNHead(nn.Module):
     def forward(self, fused: Tensor) -> Corners:
         """Predict x1, y1, x2, y2 from ``(B, C, n, n)``."""
         offsets, scores = at_least_float32(self.boxes(fused)), at_least_float32(self.confidence(fused))
-        offsets = offsets[:, [0, 2, 1, 3]]  # the channels are x1, x2, y1, y2
+        x1, x2, y1, y2 = offsets.unbind(1)
+        offsets = torch.stack([x1, y1, x2, y2], dim=1)
         columns = self.grid.positions(offsets).expand_as(offsets)
         positions = torch.where(_is_x(offsets), columns, columns.transpose(-2, -1)) + offsets
         best = scores.flatten(1).argmax(-1)[:, None, None].expand(-1, 4, -1)  # (B, 4, 1)
@@ -444,7 +445,7 @@ def _tower(in_channels: int, widths: tuple[int, ...], out_channels: int) -> nn.S
 
 def _is_x(maps: Tensor) -> Tensor:
     """Mask ``(4, 1, 1)`` of the x coordinates among x1, y1, x2, y2."""
-    return torch.tensor([True, False, True, False], device=maps.device)[:, None, None]
+    return (torch.arange(4, device=maps.device) % 2 == 0)[:, None, None]
 
 
 def _two_convs(c_in: int, c_mid: int, c_out: int) -> nn.Sequential:

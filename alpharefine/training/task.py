@@ -277,7 +277,7 @@ class RefineTask(pl.LightningModule):
         trained = [p for p in backbone if p.requires_grad]
         if trained:
             groups.append({"params": trained, "lr": hparams["lr"] * hparams["backbone_lr_factor"]})
-        # One kernel in place of many. The gradient scaler of float16 has to see the gradients before the step.
+        # With the gradient scaler of float16, it would unscale the gradients after they are clipped and logged.
         fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
         optimizer = torch.optim.AdamW(groups, weight_decay=hparams["weight_decay"], fused=fused)
         if hparams["schedule"] == "step":

@@ -46,7 +46,11 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_benchmark_is_started_after_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", "track", "--quick", "--limit_s", "0", "--output", str(tmp_path / "found.json")]) == 0
-    assert "track: not measured, because 0 s are over" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    for name in ("score", "track"):
+        assert f"{name}: not measured, because 0 s are over" in printed
+    assert "written" not in printed
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow

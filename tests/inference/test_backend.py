@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from alpharefine import Refiner
+from alpharefine.crops import Window
 from alpharefine.inference.backend import CropPredictions, InferenceBackend
+from alpharefine.inference.threads import Crops
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.models import AlphaRefineNet, HeadName, NetworkConfig
 from alpharefine.options import GeometryName
@@ -98,6 +104,53 @@ def test_the_torch_backend_gives_what_the_network_gives(quality_head: Any) -> No
     assert (quality is None) == (quality_head == "none")
     np.testing.assert_allclose(found.masks, logits.sigmoid(), atol=1e-5)
     assert backend.predict(crops, backend.encode_templates(crops, targets_xyxy), ["corner"]).masks is None
+
+
+def test_a_refiner_that_was_used_can_be_copied() -> None:
+    refiner = Refiner.from_network(AlphaRefineNet(NetworkConfig("mobilenet_v3_small")), "cpu")
+    frame, box_xywh = scene([60, 50, 64, 64]), np.array([60.0, 50, 64, 64])
+    refiner.initialize(frame, box_xywh)
+    found = refiner.refine(frame, box_xywh)
+    other = pickle.loads(pickle.dumps(refiner))
+    np.testing.assert_array_equal(other.refine(frame, box_xywh).box_xywh, found.box_xywh)
+
+
+@pytest.mark.usefixtures("num_threads")
+class TestCrops:
+    windows: ClassVar = [Window(3 * i, 2 * i, 40 + i, 30) for i in range(11)]
+
+    @pytest.fixture(params=[1, 3])
+    def num_threads(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
+
+    @pytest.mark.parametrize("num", [1, 4, 5, 11])
+    def test_they_are_those_of_the_windows(self, num: int) -> None:
+        frames = list(np.random.default_rng(0).integers(0, 256, (num, 60, 80, 3), dtype=np.uint8))
+        expected = [window.cut(frame) for window, frame in zip(self.windows, frames, strict=False)]
+        for index in (slice(None), slice(1, 3), slice(None, None, -1), slice(2, None, 4), slice(5, 2)):
+            crops = Crops(self.windows[:num], frames, pinned=False)
+            assert len(crops) == num
+            np.testing.assert_array_equal(crops[index], np.array(expected).reshape(num, 256, 256, 3)[index])
+        np.testing.assert_array_equal(list(Crops(self.windows[:num], frames, pinned=False)), expected)
+        np.testing.assert_array_equal(crops[-1], expected[-1])
+
+    def test_an_error_in_a_thread_reaches_the_caller(self) -> None:
+        frames = [np.zeros((60, 80, 3), np.uint8)] * 8 + [np.zeros((60, 80, 4), np.uint8)]  # no RGB
+        with pytest.raises(cv2.error):
+            Crops(self.windows[:9], frames, pinned=False)[8]
+
+    def test_a_forked_process_has_its_own_threads(self) -> None:
+        program = (
+            "import os, torch\n"
+            "from alpharefine.inference.threads import in_threads\n"
+            "torch.get_num_threads = lambda: 2\n"
+            "def work(): [task.result() for task in in_threads(lambda i: None, 4)]\n"
+            "work()\n"
+            "if (child := os.fork()) == 0: work(); os._exit(7)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        )
+        command = [sys.executable, "-W", "ignore", "-c", program]
+        assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout == "7\n"
 
 
 @pytest.mark.parametrize(

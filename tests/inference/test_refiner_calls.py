@@ -15,6 +15,7 @@ from alpharefine.inference.options import resolve_precision
 from alpharefine.models import AlphaRefineNet, NetworkConfig
 from alpharefine.options import GeometryName
 from tests.known_network import BOX, FRAME, KnownNetwork, started
+from tests.models.test_folding import VARIANTS
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +169,25 @@ def test_a_graphics_card_gives_the_boxes_of_the_processor(random_network: AlphaR
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_batches_of_any_size_on_a_graphics_card(random_network: AlphaRefineNet) -> None:
-    refiner = Refiner.from_network(random_network, "cuda", "32")
+@pytest.mark.parametrize("precision", ["32", "16", "bf16"])
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(options.values()))
+def test_every_network_runs_on_a_graphics_card(options: dict[str, Any], precision: Any) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = AlphaRefineNet(NetworkConfig(**{"backbone": "resnet18", **options}))
+    exact = started(network, precision="32").refine(FRAME, BOX, mask=True)
+    refiner = Refiner.from_network(network, "cuda", precision)
+    refiner.initialize(FRAME, BOX)
+    found = refiner.refine(FRAME, BOX, mask=True)
+    np.testing.assert_allclose(found.raw_box_xywh, exact.raw_box_xywh, atol=0.05 if precision == "32" else 2.0)
+    np.testing.assert_allclose(found.mask, exact.mask, atol=0.01 if precision == "32" else 0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_batches_of_any_size_on_a_graphics_card(random_network: AlphaRefineNet, flip_test: bool) -> None:
+    refiner = Refiner.from_network(random_network, "cuda", "32", flip_test=flip_test)
     boxes = [BOX + np.array([x, x % 7, x % 5, x % 3]) for x in range(71)]
     templates = [refiner.encode_template(FRAME, box) for box in boxes]
     alone = [refiner.refine_many([FRAME], [box], [each])[0] for box, each in zip(boxes, templates, strict=True)]
@@ -178,6 +196,7 @@ def test_batches_of_any_size_on_a_graphics_card(random_network: AlphaRefineNet) 
             found = refiner.refine_many([FRAME] * num, boxes[:num], templates[:num], mask)
             for one, other in zip(found, alone, strict=False):
                 np.testing.assert_allclose(one.raw_box_xywh, other.raw_box_xywh, atol=0.05)
+                assert (one.mask is not None) == mask
 
 
 def test_a_checkpoint_refines_like_the_network_in_it(checkpoint: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,6 +139,16 @@ class TestOptimisation:
         together = [id(p) for p in rest["params"] + backbone["params"]]
         assert len(together) == len(set(together)) == len(list(task.parameters()))
         assert rest["weight_decay"] == backbone["weight_decay"] == 0.01
+
+    @pytest.mark.parametrize(
+        ("device", "precision", "fused"),
+        [("cuda", "bf16-mixed", True), ("cuda", "32-true", True), ("cuda", "16-mixed", False), ("cpu", "", False)],
+    )
+    def test_the_optimizer_is_fused_on_a_gpu_without_a_scaler(self, monkeypatch, device, precision, fused) -> None:
+        monkeypatch.setattr(RefineTask, "device", torch.device(device))
+        monkeypatch.setattr(RefineTask, "trainer", SimpleNamespace(precision=precision))
+        task = RefineTask("resnet18", backbone_weights=None)
+        assert task.configure_optimizers()["optimizer"].defaults["fused"] is fused
 
     def test_a_fully_frozen_backbone_is_not_in_the_optimizer(self) -> None:
         task = RefineTask("resnet18", backbone_weights=None, frozen_stages=3)

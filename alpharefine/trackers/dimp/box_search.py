@@ -6,7 +6,7 @@ Source: ATOM (arXiv 1811.07628), section 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -67,7 +67,9 @@ def search_box(
     """
     starts = torch.from_numpy(np.concatenate([box_xywh[None], _random_boxes(box_xywh, search, generator)]))
     device = features[0].device
-    boxes, values = _climber(network, search)(*features, starts[None].to(device), device=device)
+    if search not in network.searches:
+        network.searches[search] = GraphedFunction(partial(_climb, network, search))
+    boxes, values = network.searches[search](*features, starts[None].to(device), device=device)
     best = torch.cat([boxes[0], values[0, :, None]], dim=1).cpu().numpy()
     best[:, 2:4] = best[:, 2:4].clip(min=1)
     aspect = best[:, 2] / best[:, 3]
@@ -79,20 +81,18 @@ def search_box(
     return mean
 
 
-@lru_cache(maxsize=1)  # a process runs one tracker, in any number of sequences
-def _climber(network: IoUNet, search: BoxSearch) -> GraphedFunction:
-    def climb_boxes(layer2: Tensor, layer3: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor]:
-        return climb(
-            network,
-            (layer2, layer3),
-            boxes_xywh,
-            search.space,
-            search.num_steps,
-            search.step_length,
-            search.step_decay,
-        )
-
-    return GraphedFunction(climb_boxes)
+def _climb(
+    network: IoUNet, search: BoxSearch, layer2: Tensor, layer3: Tensor, boxes_xywh: Tensor
+) -> tuple[Tensor, Tensor]:
+    return climb(
+        network,
+        (layer2, layer3),
+        boxes_xywh,
+        search.space,
+        search.num_steps,
+        search.step_length,
+        search.step_decay,
+    )
 
 
 def _random_boxes(box_xywh: np.ndarray, search: BoxSearch, generator: torch.Generator) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from alpharefine.models import precise_roi_pool
+from alpharefine.models.cuda_graphs import GraphedFunction
 
 _STRIDES = (8, 16)
 _BINS = (5, 3)
@@ -51,6 +52,9 @@ class IoUNet(nn.Module):
 
     Args:
         channels: Numbers of channels of the two maps.
+
+    Attributes:
+        searches: Searches for the best box by their settings, see `alpharefine.trackers.dimp.box_search`.
     """
 
     def __init__(self, channels: tuple[int, int]) -> None:
@@ -68,6 +72,7 @@ class IoUNet(nn.Module):
         self.fc3_rt = _Linear(256 * _BINS[0] ** 2, 256)
         self.fc4_rt = _Linear(256 * _BINS[1] ** 2, 256)
         self.iou_predictor = nn.Linear(512, 1)
+        self.searches: dict[object, GraphedFunction] = {}
 
     def modulation(self, layer2: Tensor, layer3: Tensor, boxes_xywh: Tensor) -> Modulation:
         """Encode a target.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from alpharefine.models.correlation import depthwise_correlation
+from alpharefine.models.cuda_graphs import GraphedFunction
 from alpharefine.trackers.siamrpnpp.backbones import BACKBONES, BackboneName
 
 NUM_ANCHORS = 5
@@ -156,6 +157,7 @@ class SiamRPNpp(nn.Module):
             )
         channels = neck_channels or self.backbone.out_channels
         self.rpn_head = MultiLevelHead(channels, weighted) if len(channels) > 1 else LevelHead(channels[0])
+        self._search = GraphedFunction(self._maps)
 
     @property
     def heads(self) -> list[LevelHead]:
@@ -196,6 +198,22 @@ class SiamRPNpp(nn.Module):
             return levels[0]
         logits, deltas = zip(*levels, strict=True)
         return Proposals(_combine(logits, self.rpn_head.cls_weight), _combine(deltas, self.rpn_head.loc_weight))
+
+    def search(self, crop: Tensor, template: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the proposals for search crops. On a GPU they are valid until the next call.
+
+        Args:
+            crop: Search crops, ``(B, 3, m, m)``.
+            template: Result of `encode_template`.
+
+        Returns:
+            Logits and deltas, ``(B, 2 * 5 + 4 * 5, S, S)``.
+        """
+        maps: Tensor = self._search(crop, *(kernel for level in template for kernel in level), device=crop.device)
+        return maps
+
+    def _maps(self, crop: Tensor, *kernels: Tensor) -> Tensor:
+        return torch.cat(self(crop, list(zip(kernels[::2], kernels[1::2], strict=True))), dim=1)
 
 
 def _combine(levels: Sequence[Tensor], weight: Tensor | None) -> Tensor:

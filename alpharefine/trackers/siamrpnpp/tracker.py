@@ -7,7 +7,6 @@ template. The features of the template are computed once per sequence.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import floor
 
 import cv2
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alpharefine.models.cuda_graphs import GraphedFunction
 from alpharefine.models.device import select_device
 from alpharefine.trackers.base import Track, Tracker, TrackState
 from alpharefine.trackers.entry import LoadedTracker, TrackerRequest
@@ -121,8 +119,7 @@ class SiamRPNppTracker(Tracker):
     def _search(self, crop: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return logits ``(2, 5, S, S)`` and deltas ``(4, 5, S, S)``, copied from the device at once."""
         with torch.inference_mode():
-            kernels = [kernel for level in self._template for kernel in level]
-            maps = _searcher(self._network)(crop, *kernels, device=self._device)[0].cpu().numpy()
+            maps = self._network.search(crop, self._template)[0].cpu().numpy()
         channels = maps.reshape(6, -1, *maps.shape[1:])
         return channels[:2], channels[2:]
 
@@ -131,14 +128,6 @@ class SiamRPNppTracker(Tracker):
             hann = np.hanning(self._variant.score_size(search_size))
             self._grids[search_size] = AnchorGrid(np.outer(hann, hann))
         return self._grids[search_size]
-
-
-@lru_cache(maxsize=1)  # a process runs one tracker, in any number of sequences
-def _searcher(network: SiamRPNpp) -> GraphedFunction:
-    def search(crop: Tensor, *kernels: Tensor) -> Tensor:
-        return torch.cat(network(crop, list(zip(kernels[::2], kernels[1::2], strict=True))), dim=1)
-
-    return GraphedFunction(search)
 
 
 def load(request: TrackerRequest) -> LoadedTracker:
