@@ -86,7 +86,7 @@ class Window:
         Args:
             image: Image of shape ``(H, W)`` or ``(H, W, C)``, uint8.
             crop_size: Side length of the crop in pixels.
-            out: Contiguous array that the crop is written to. None for a new one.
+            out: Contiguous array of the shape and type of the crop that it is written to. None for a new one.
 
         Returns:
             Crop of shape ``(crop_size, crop_size)`` or ``(crop_size, crop_size, C)``, uint8.

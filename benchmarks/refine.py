@@ -1,10 +1,10 @@
 """Time of a refinement and of refinements in batches, by network, on the GPU if there is one.
 
 On the CPU one thread is used. On a GPU, as many threads as torch has cut the crops of batches, those of the reference,
-too, and OpenCV has one: more make the cut of a single crop slower. The reference is the plain network in float32, without TF32 and with its batch
-norms. Crop, transfer to the device and the way back are part of the time. The weights are random; the time does not
-depend on them. The limit is the time of the network's floating-point operations at the rate of a large matrix product
-in the same precision, which convolutions can exceed.
+too, and OpenCV has one: more make the cut of a single crop slower. The reference is the plain network in float32,
+without TF32 and with its batch norms. Crop, transfer to the device and the way back are part of the time. The weights
+are random; the time does not depend on them. The limit is the time of the network's floating-point operations at the
+rate of a large matrix product in the same precision, which convolutions can exceed.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -135,8 +134,8 @@ class TestCrops:
         np.testing.assert_array_equal(crops[-1], expected[-1])
 
     def test_an_error_in_a_thread_reaches_the_caller(self) -> None:
-        frames = [np.zeros((60, 80, 3), np.uint8)] * 8 + [np.zeros((60, 80, 4), np.uint8)]  # no RGB
-        with pytest.raises(cv2.error):
+        frames: list[Any] = [np.zeros((60, 80, 3), np.uint8)] * 8 + ["no frame"]
+        with pytest.raises(AttributeError, match="shape"):
             Crops(self.windows[:9], frames, pinned=False)[8]
 
     def test_a_forked_process_has_its_own_threads(self) -> None:
