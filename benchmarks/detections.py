@@ -40,7 +40,7 @@ def measure(quick: bool) -> list[Row]:
             elapsed_s, processor_s = np.median(times_s[1:], axis=0)
             rough_iou, iou = (mean_iou(boxes_xyxy, crowd) for boxes_xyxy in (rough_xyxy, xyxy))
             output = "box + mask" if mask else "box"
-            what = f"detections, {num_objects} objects, {output}, on {refiner.backend.device}"
+            what = f"detections, {num_objects} objects, {output}, on {torch.device(refiner.backend.device).type}"
             rows.append(Row(what, "frames/s", 1 / elapsed_s, None, f"IoU {rough_iou:.3f}, refined {iou:.3f}"))
             rows.append(Row(f"{what}, a second of processor time", "frames/s", 1 / processor_s))
     return rows

@@ -147,7 +147,7 @@ def _rows(
     plain = np.array(times.pop("plain"))
     rows = []
     for name, each in times.items():
-        path = f"{name}, {backends[name].precision} on {backends[name].device}"
+        path = f"{name}, {backends[name].precision} on {torch.device(backends[name].device).type}"
         if batch == 1:
             for quantile, label in ((0.5, "p50"), (0.99, "p99")):
                 value, reference = (1e3 * float(np.quantile(seconds, quantile)) for seconds in (each, plain))

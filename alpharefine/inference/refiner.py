@@ -25,6 +25,9 @@ RefinementFailure = Literal["outside", "not_finite", "not_found"]
 """Reason why a box was not refined: its search region lies outside the image, the prediction is not finite, or the
 predicted mask or box is empty."""
 
+_MAX_PINNED = 256
+"""Largest number of crops in pinned memory, which PyTorch keeps."""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -105,6 +108,8 @@ class Refiner:
             )
         self._mask_threshold = mask_threshold
         self._flip_test = flip_test
+        # Crops in pinned memory reach a GPU at once. With `flip_test`, the crops are copied anyway.
+        self._pins = isinstance(backend, TorchBackend) and backend.device.startswith("cuda") and not flip_test
         self._geometry = GEOMETRIES[backend.geometry]
         self._template: Template | None = None
 
@@ -346,8 +351,7 @@ class Refiner:
         heads: list[HeadName],
     ) -> CropPredictions:
         """Return the predictions for windows. With `flip_test`, average them with those for the mirrored crops."""
-        is_on_gpu = isinstance(self.backend, TorchBackend) and self.backend.device.startswith("cuda")
-        crops = Crops(windows, frames, pinned=is_on_gpu)
+        crops = Crops(windows, frames, pinned=self._pins and len(windows) <= _MAX_PINNED)
         encodings = [template.encoding for template in templates]
         if not self._flip_test:
             return self.backend.predict(crops, encodings, heads)

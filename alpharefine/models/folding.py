@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+_WIDEST_KERNEL = 7
+"""Side of the largest kernel that is fused. The 16 x 16 convolutions of `BoxHead` were not tried."""
+
 
 def fold_batch_norms(module: nn.Module) -> None:
     """Fold each batch norm into the convolution before it, which saves time; outputs differ by rounding only.
@@ -33,13 +36,12 @@ def fuse_activations(module: nn.Module) -> None:
     Args:
         module: Module on a CUDA device whose batch norms are folded, changed in place. Each `ReLU` listed after a
             convolution and a folded batch norm must take the output of this convolution. Layers in float32, and
-            convolutions with groups, stay as they are.
+            convolutions with groups or kernels wider than 7, stay as they are.
     """
     layers = list(module.named_children())
     for (name, layer), (_, norm), (last, activation) in zip(layers, layers[1:], layers[2:], strict=False):
-        if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or layer.weight.dtype == torch.float32:
-            continue
-        if isinstance(norm, nn.Identity) and isinstance(activation, nn.ReLU):
+        is_folded = isinstance(norm, nn.Identity) and isinstance(activation, nn.ReLU)
+        if isinstance(layer, nn.Conv2d) and is_folded and _can_fuse(layer):
             setattr(module, name, FusedConvolution(layer))
             setattr(module, last, nn.Identity())
     for name, child in module.named_children():
@@ -47,6 +49,10 @@ def fuse_activations(module: nn.Module) -> None:
             setattr(module, name, FusedBlock(child))
         else:
             fuse_activations(child)
+
+
+def _can_fuse(conv: nn.Conv2d) -> bool:
+    return conv.groups == 1 and max(conv.kernel_size) <= _WIDEST_KERNEL and conv.weight.dtype != torch.float32
 
 
 class FusedConvolution(nn.Module):

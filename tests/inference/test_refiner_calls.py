@@ -194,8 +194,11 @@ def test_every_network_runs_on_a_graphics_card(options: dict[str, Any], precisio
     refiner.initialize(FRAME, BOX)
     found = refiner.refine(FRAME, BOX, mask=True)
     assert exact.failure != "not_finite"
-    np.testing.assert_allclose(found.raw_box_xywh, exact.raw_box_xywh, atol=0.05 if precision == "32" else 2.0)
-    np.testing.assert_allclose(found.mask, exact.mask, atol=0.01 if precision == "32" else 0.1)
+    # On the CPU: 0.3 px in float16, 0.9 px in bfloat16, both of ResNet-50; masks 0.03.
+    np.testing.assert_allclose(
+        found.raw_box_xywh, exact.raw_box_xywh, atol={"32": 0.05, "16": 0.6, "bf16": 1.8}[precision]
+    )
+    np.testing.assert_allclose(found.mask, exact.mask, atol=0.01 if precision == "32" else 0.07)
 
 
 @pytest.mark.gpu
