@@ -48,7 +48,8 @@ def measure(quick: bool) -> list[Row]:
         seconds = medians(alternate(paths, 1 if quick else 3, warm_up=0 if quick else 1))
     num_boxes = NUM_TRACKERS * sum(len(job.sequence) for job in jobs)
     batched, single = (num_boxes / seconds[name] for name in ("batches", "one by one"))
-    what = f"replay of {NUM_TRACKERS} trackers in batches of {BATCH_SIZE}, on {torch.device(runners['batches'].refiner.backend.device).type}"
+    device = torch.device(runners["batches"].refiner.backend.device).type
+    what = f"replay of {NUM_TRACKERS} trackers in batches of {BATCH_SIZE}, on {device}"
     return [Row(what, "boxes/s", batched, single, "one by one")]
 
 

@@ -21,7 +21,8 @@ def select_device(name: str) -> torch.device:
         if not torch.cuda.is_available():
             return torch.device("cpu")
         # The index, because the current device may change. Without a context of CUDA it is 0, and none is made here.
-        return torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_initialized() else 0)
+        has_context = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return torch.device("cuda", torch.cuda.current_device() if has_context else 0)
     try:
         probe = torch.zeros(1, device=name)
         probe.cpu()
