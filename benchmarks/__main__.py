@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -43,6 +44,8 @@ def main(args: list[str] | None = None) -> int:
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"no benchmark {sorted(unknown)[0]}; there are {', '.join(NAMES)}.")
+    if options.output is not None and options.output.is_dir():
+        parser.error(f"--output must be a file, got the folder {options.output}.")
     names = options.names or NAMES
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +80,7 @@ def describe_machine() -> dict[str, Any]:
         "gpu": gpu,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "date": datetime.now(UTC).date().isoformat(),
     }
 
 

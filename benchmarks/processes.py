@@ -48,13 +48,19 @@ def measure(quick: bool) -> list[Row]:
                 times.setdefault((waiting, num_processes), []).extend(_refinement_ms(environment, num_processes, calls))
     found = {key: median(each) for key, each in times.items()}
     rows = [
-        Row(f"refine, AR18, 2 threads, {n} processes", "ms", found["brief", n], found[other, n], note)
+        Row(
+            f"refine, AR18, 2 threads, processes: {n}, against {other} ones",
+            "ms",
+            found["brief", n],
+            found[other, n],
+            note,
+        )
         for n in counts
         for other, note in (("spinning", "threads spin"), ("sleeping", "threads do not spin"))
     ]
     if 2 in counts:
         beside = (found["brief", 2], found["brief", 1])
-        rows.append(Row("refine, AR18, 2 threads, 2 processes", "ms", *beside, "one process"))
+        rows.append(Row("refine, AR18, 2 threads, processes: 2, against 1", "ms", *beside, "one process"))
     return rows
 
 

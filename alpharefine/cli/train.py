@@ -116,6 +116,9 @@ def _train(arguments: list[str]) -> None:
     # Lightning divides the cores among its processes unless the number of threads is given.
     remark_shared_cores(cli.trainer.num_devices if "OMP_NUM_THREADS" in os.environ else 1, torch.get_num_threads())
     _fit(cli, checkpoint)
+    if cli.trainer.is_global_zero:
+        names = sorted(path.name for path in cli.checkpoint_dir.glob("*.ckpt"))
+        sys.stdout.write(f"{', '.join(names)} in {cli.checkpoint_dir}\n")
 
 
 def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:

@@ -36,10 +36,12 @@ class Template:
     Attributes:
         encoding: Encoding by the refiner's backend.
         mirrored_encoding: Encoding of the horizontally mirrored target. None without `flip_test`.
+        flip_test: True if there is an encoding of the mirrored target.
     """
 
     encoding: Any
-    mirrored_encoding: Any | None = None
+    mirrored_encoding: Any = None
+    flip_test: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,16 +212,17 @@ class Refiner:
         x1, y1, x2, y2 = xywh_to_xyxy(_check([frame], [box_xywh])[0])
         height, width = frame.shape[:2]
         if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+            values = [float(value) for value in box_xywh]
             raise ValueError(
-                f"`box_xywh` {list(box_xywh)} lies outside of the {width}x{height} frame; give the box of a visible "
-                "target."
+                f"`box_xywh` {values} lies outside of the {width}x{height} frame; give the box of a visible target."
             )
         window = self._geometry.window.around(box_xywh)
         crops, targets_xyxy = [window.cut(frame)], [window.to_crop(np.array([x1, y1, x2, y2]))]
         if self._flip_test:
             crops.append(crops[0][:, ::-1])
             targets_xyxy.append(self._geometry.mirrored(targets_xyxy[0]))
-        return Template(*self.backend.encode_templates(crops, np.stack(targets_xyxy)))
+        encodings = self.backend.encode_templates(crops, np.stack(targets_xyxy))
+        return Template(encodings[0], encodings[1] if self._flip_test else None, self._flip_test)
 
     def refine(self, frame: np.ndarray, box_xywh: np.ndarray, mask: bool = False) -> Refinement:
         """Refine a rough box of the target.
@@ -325,7 +328,7 @@ class Refiner:
                 f"`frames`, `boxes_xywh` and `templates` must have the same length, got {len(frames)} frames, "
                 f"{len(boxes_xywh)} boxes, {len(templates)} templates; give one of each per box."
             )
-        if self._flip_test and any(template.mirrored_encoding is None for template in templates):
+        if self._flip_test and not all(template.flip_test for template in templates):
             raise ValueError(
                 "`templates` must come from `encode_template` of a refiner with `flip_test`; encode them again."
             )
@@ -435,10 +438,14 @@ def _paste(masks: np.ndarray, frames: Sequence[np.ndarray], windows: Sequence[Wi
 def _check(frames: Sequence[np.ndarray], boxes_xywh: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Return boxes as an array ``(N, 4)`` float64, or raise an error for a malformed frame or box."""
     for frame in frames:
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise ValueError(
-                f"`frame` must be an (H, W, 3) uint8 RGB image, got {frame.dtype} {frame.shape}; convert it."
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            hint = (
+                "read it again: `cv2.imread` returns None for a file that it cannot read"
+                if frame is None
+                else "convert it"
             )
+            raise ValueError(f"`frame` must be an (H, W, 3) uint8 RGB image, got {got}; {hint}.")
     for box_xywh in boxes_xywh:
         if np.shape(box_xywh) != (4,):
             raise ValueError(_malformed(box_xywh))

@@ -71,6 +71,29 @@ def test_a_backend_without_torch_is_all_that_the_refiner_needs(flip_test: bool) 
     assert refinement.mask[:58].max() == 0
 
 
+class Empty(NumpyBackend):
+    """Needs no encodings."""
+
+    def encode_templates(self, crops: Sequence[np.ndarray], _targets_xyxy: np.ndarray) -> list[Any]:
+        return [None] * len(crops)
+
+    def predict(self, crops: Sequence[np.ndarray], templates: Sequence[Any], heads: Sequence[HeadName]) -> Any:
+        assert list(templates) == [None] * len(crops)
+        return super().predict(crops, [90] * len(crops), heads)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_any_value_can_be_an_encoding(flip_test: bool) -> None:
+    refiner = Refiner(Empty(), flip_test=flip_test)
+    refiner.initialize(scene([60, 50, 64, 64]), np.array([60.0, 50, 64, 64]))
+    found = refiner.refine(scene([100, 60, 64, 64]), np.array([95.0, 66, 64, 64]))
+    np.testing.assert_allclose(found.box_xywh, [100, 60, 64, 64], atol=1)
+    if flip_test:
+        plain = Refiner(Empty()).encode_template(scene([60, 50, 64, 64]), np.array([60.0, 50, 64, 64]))
+        with pytest.raises(ValueError, match=r"`templates` must come from .* a refiner with `flip_test`"):
+            refiner.refine_many([scene([60, 50, 64, 64])], [np.array([60.0, 50, 64, 64])], [plain])
+
+
 def test_only_the_needed_heads_are_requested() -> None:
     backend = NumpyBackend()
     frame, box_xywh = scene([60, 50, 64, 64]), np.array([60.0, 50, 64, 64])

@@ -258,6 +258,19 @@ def test_a_malformed_frame(frame: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
+    ("frame", "told"),
+    [
+        (None, r"got NoneType; read it again: `cv2.imread` returns None for a file that it cannot read"),
+        ("frame.jpg", "got str; convert it"),
+        (torch.zeros(9, 9, 3, dtype=torch.uint8), "got Tensor; convert it"),
+    ],
+)
+def test_what_is_no_array_is_no_frame(frame: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=rf"`frame` must be an \(H, W, 3\) uint8 RGB image, {told}"):
+        started(KnownNetwork([0, 0, 1, 1])).refine(frame, BOX)
+
+
+@pytest.mark.parametrize(
     "box_xywh",
     [
         pytest.param([1, 2, 3], id="three numbers"),

@@ -153,7 +153,9 @@ class TestCommand:
         one_step = {"trainer__limit_train_batches": 1, "trainer__limit_val_batches": 1, "trainer__max_epochs": 1}
         done = run("-c", program, *arguments(data_root, tmp_path, **one_step), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == "imported: None False"
+        *_, saved, imported = done.stdout.splitlines()
+        assert saved == f"best.ckpt, last.ckpt in {tmp_path / 'small' / 'checkpoints'}"
+        assert imported == "imported: None False"
         for hint in ("litlogger", "weights_only", "LeafSpec"):  # of Lightning, not for the user of the command
             assert hint not in done.stdout + done.stderr
 
