@@ -116,8 +116,8 @@ def _train(arguments: list[str]) -> None:
     # Lightning divides the cores among its processes unless the number of threads is given.
     remark_shared_cores(cli.trainer.num_devices if "OMP_NUM_THREADS" in os.environ else 1, torch.get_num_threads())
     _fit(cli, checkpoint)
-    if cli.trainer.is_global_zero:
-        names = sorted(path.name for path in cli.checkpoint_dir.glob("*.ckpt"))
+    names = sorted(path.name for path in cli.checkpoint_dir.glob("*.ckpt"))
+    if names and cli.trainer.is_global_zero:
         sys.stdout.write(f"{', '.join(names)} in {cli.checkpoint_dir}\n")
 
 
