@@ -99,7 +99,8 @@ def side_by_side(first: Callable[[], Tensor], second: Callable[[], Tensor]) -> t
     Returns:
         Results of both.
     """
-    if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+    # `torch.compile` does not look behind the question whether a stream is recorded.
+    if torch.compiler.is_compiling() or not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
         return first(), second()
     stream, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(stream)

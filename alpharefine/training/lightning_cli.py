@@ -7,12 +7,15 @@ import os
 import re
 import warnings
 from argparse import ArgumentError
+from math import inf
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
+import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
@@ -35,6 +38,7 @@ from alpharefine.training.rate import PairRate
 MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
 """Metric that compares checkpoints, by head; that of the first head is the default."""
 
+_BAR_INTERVAL_S = 0.5
 
 _KEY = re.compile(r'Parser key "([^"]+)":')
 _CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>|typing\.|^- ")
@@ -89,6 +93,21 @@ def _silence_hints() -> None:
 
 def _is_no_hint(record: logging.LogRecord) -> bool:
     return not any(re.search(hint, record.getMessage()) for hint in _HINTS)
+
+
+def _update_seldom(bar: ProgressBar) -> None:
+    """Let a progress bar show a training twice a second at most, because it waits for the GPU each time."""
+    update, shown = bar.on_train_batch_end, -inf
+
+    def update_seldom(
+        trainer: Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        nonlocal shown
+        if perf_counter() - shown >= _BAR_INTERVAL_S or batch_idx + 1 == trainer.num_training_batches:
+            update(trainer, pl_module, outputs, batch, batch_idx)
+            shown = perf_counter()
+
+    bar.on_train_batch_end = update_seldom  # type: ignore[method-assign]
 
 
 class TrainCLI(LightningCLI):
@@ -322,9 +341,12 @@ class TrainCLI(LightningCLI):
 
     def _build_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise UserError(f"`--trainer`: {error} Correct the option, or leave it out.") from error
+        if trainer.progress_bar_callback is not None:
+            _update_seldom(trainer.progress_bar_callback)
+        return trainer
 
 
 class ValidateCLI(TrainCLI):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -75,6 +75,9 @@ class RefineTask(pl.LightningModule):
         mask_weight: Weight of the mask loss.
         cell_weight: Weight of the classification loss of the corner head ``rpn``.
         quality_weight: Weight of the loss of the quality head. It changes no other part.
+        compile: Mode of `torch.compile` in which network and losses are compiled for training: ``default`` or
+            ``reduce-overhead``, which records CUDA graphs. The first step then takes one or two minutes. null compiles
+            nothing.
 
     Raises:
         UserError: If the type of a part of the network is unknown, there is no head, or a trained part does not exist.
@@ -105,6 +108,7 @@ class RefineTask(pl.LightningModule):
         mask_weight: float = 1000.0,
         cell_weight: float = 1.0,
         quality_weight: float = 1.0,
+        compile: Literal["default", "reduce-overhead"] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -126,6 +130,7 @@ class RefineTask(pl.LightningModule):
                 f"{sorted(self._trained)}; correct it."
             )
         self._frozen = [name for name in existing if name not in self._trained]
+        self._compiled: Callable[[PairBatch, Tensor], dict[str, Tensor]] | None = None
         for module in self._frozen_modules():
             module.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in self.network.parameters()):
@@ -151,17 +156,28 @@ class RefineTask(pl.LightningModule):
             imagenet_weights(self.hparams["backbone"])
 
     def setup(self, stage: str) -> None:
-        """Load the pretrained backbone, unless training resumes from a checkpoint.
+        """Load the pretrained backbone, unless training resumes from a checkpoint, and prepare the compilation.
 
         Args:
             stage: Stage of the trainer, such as ``fit``.
+
+        Raises:
+            UserError: If the gradients of several batches are accumulated in CUDA graphs.
         """
-        source = self.hparams["backbone_weights"]
+        source, mode = self.hparams["backbone_weights"], self.hparams["compile"]
+        if stage == "fit" and mode is not None:
+            if mode == "reduce-overhead" and self.trainer.accumulate_grad_batches > 1:
+                # https://github.com/pytorch/pytorch/issues/169545
+                raise UserError(
+                    "`model.compile` must not be reduce-overhead with `trainer.accumulate_grad_batches`: PyTorch's "
+                    "graphs overwrite the gradients of the batch before; use `default`."
+                )
+            self._compiled = torch.compile(self._losses, mode=mode, dynamic=False)
         if stage == "fit" and source is not None and self.trainer.ckpt_path is None:
             load_backbone_weights(self.network.backbone, self.hparams["backbone"], source)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Require the same hyperparameters as in the checkpoint, except for the initial weights of the backbone.
+        """Require the same hyperparameters as in the checkpoint, except for the initial weights and the compilation.
 
         The states of the optimizer and the schedule come from the checkpoint, so other values might have no effect.
 
@@ -177,7 +193,7 @@ class RefineTask(pl.LightningModule):
             if isinstance(value, list | tuple) and isinstance(began, list | tuple):
                 value, began = list(value), list(began)  # a list if read from a file, else a tuple
             same = value == began
-            if name != "backbone_weights" and not same:
+            if name not in ("backbone_weights", "compile") and not same:
                 raise UserError(
                     f"`model.{name}` was {began} when this run began, got {value}; a resumed run keeps its values: "
                     "restore the value, or start another run."
@@ -215,15 +231,22 @@ class RefineTask(pl.LightningModule):
         Returns:
             Total loss, a scalar. If it is not finite, all its gradients are NaN, in all processes.
         """
-        prediction = self._predict(batch, self._trained_heads()) if self._frozen else self(batch)
-        losses = self._losses(prediction, batch)
+        losses = (self._compiled or self._losses)(batch, self._num_masks(batch))
         total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
         # `mask_loss` divides by the mean number of masks per process, so only the average over processes is meaningful.
         self.log("train/loss", total, prog_bar=True, sync_dist=True)
         self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()}, sync_dist=True)
         return total * torch.where(total.isfinite(), 1.0, math.nan)
 
-    def _losses(self, prediction: Prediction, batch: PairBatch) -> dict[str, Tensor]:
+    def _num_masks(self, batch: PairBatch) -> Tensor:
+        """Return the mean number of masks of a process, at least that of one mask."""
+        count = batch.has_mask.sum().float()
+        if self.trainer.world_size > 1 and "mask" in self.network.heads:
+            count = self.trainer.strategy.reduce(count, reduce_op="mean")
+        return count.clamp(min=1 / self.trainer.world_size)
+
+    def _losses(self, batch: PairBatch, num_masks: Tensor) -> dict[str, Tensor]:
+        prediction = self._predict(batch, self._trained_heads()) if self._frozen else self(batch)
         losses = {}
         if prediction.corners is not None and self._trains("corner"):
             criterion = _CORNER_LOSSES[self.hparams["corner_loss"]]
@@ -234,9 +257,6 @@ class RefineTask(pl.LightningModule):
             boxes_xyxy = prediction.corners.crop_xyxy
             losses["quality"] = quality_loss(prediction.quality_logits, boxes_xyxy, batch.target_xyxy)
         if prediction.mask_logits is not None and self._trains("mask"):
-            count = batch.has_mask.sum().float()
-            mean_count = self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
-            num_masks = mean_count.clamp(min=1 / self.trainer.world_size)
             losses["mask"] = mask_loss(prediction.mask_logits, batch.mask, batch.has_mask, num_masks)
         return losses
 
@@ -278,13 +298,20 @@ class RefineTask(pl.LightningModule):
         if trained:
             groups.append({"params": trained, "lr": hparams["lr"] * hparams["backbone_lr_factor"]})
         # With the gradient scaler of float16, it would unscale the gradients after they are clipped and logged.
-        fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
+        fused = self.trainer.precision != "16-mixed"
         optimizer = torch.optim.AdamW(groups, weight_decay=hparams["weight_decay"], fused=fused)
+        optimizer.register_load_state_dict_pre_hook(_stay_fused)
         if hparams["schedule"] == "step":
             epoch_schedule = torch.optim.lr_scheduler.StepLR(optimizer, hparams["lr_step"], hparams["lr_decay"])
             return {"optimizer": optimizer, "lr_scheduler": epoch_schedule}
         step_schedule = _warmup_cosine(optimizer, hparams["warmup_steps"], int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": step_schedule, "interval": "step"}}
+
+
+def _stay_fused(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+    """Keep the implementation when the state of a run with another precision is loaded."""
+    for group in state_dict["param_groups"]:
+        group["fused"] = optimizer.defaults["fused"]
 
 
 def _warmup_cosine(

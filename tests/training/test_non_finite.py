@@ -24,8 +24,8 @@ def faulty_steps(monkeypatch):
     monkeypatch.setattr(RefineTask, "forward", quick_forward)
 
     def install(steps: set[int], value: float) -> None:
-        def faulty(self, prediction, batch):
-            parts = losses(self, prediction, batch)
+        def faulty(self, batch, num_masks):
+            parts = losses(self, batch, num_masks)
             if self.global_step in steps:
                 self.network.corner_head.top_left[0][1].running_mean.fill_(value)
                 parts["corner"] = parts["corner"].detach() * 0 + value + 0 * parts["corner"]

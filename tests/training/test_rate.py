@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -15,7 +16,7 @@ from alpharefine.cli.train import main
 from alpharefine.data.loader import EpochLoader
 from alpharefine.data.pairs import PairDataset
 from alpharefine.errors import UserError
-from alpharefine.training import rate
+from alpharefine.training import lightning_cli, rate
 from alpharefine.training.gradient_norm import GradientNorm
 from alpharefine.training.rate import PairRate
 from alpharefine.training.task import RefineTask
@@ -147,3 +148,26 @@ def test_artifacts_require_wandb(data_root, tmp_path, not_fitted) -> None:
     with pytest.raises(UserError, match="`--log_checkpoints` has no effect with `--wandb off`"):
         main(arguments(data_root, tmp_path, "--log_checkpoints"))
     assert not not_fitted
+
+
+class TestProgressBar:
+    def test_shows_a_training_seldom_and_its_last_batch(self, monkeypatch) -> None:
+        now, shown = [0.0], []
+        monkeypatch.setattr(lightning_cli, "perf_counter", lambda: now[0])
+        bar = ProgressBar()
+        monkeypatch.setattr(bar, "on_train_batch_end", lambda *args: shown.append(args[-1]))
+        lightning_cli._update_seldom(bar)
+        trainer = SimpleNamespace(num_training_batches=12)
+        for batch_idx in range(12):
+            bar.on_train_batch_end(trainer, None, None, None, batch_idx)
+            now[0] += 0.2
+        assert shown == [0, 3, 6, 9, 11]
+
+    @pytest.mark.usefixtures("quick")
+    def test_of_a_run(self, data_root, tmp_path, monkeypatch) -> None:
+        bars = []
+        monkeypatch.setattr(lightning_cli, "_update_seldom", bars.append)
+        main(arguments(data_root, tmp_path, trainer__enable_progress_bar="true", **QUICK))
+        main(arguments(data_root, tmp_path, name="quiet", **QUICK))
+        assert len(bars) == 1
+        assert isinstance(bars[0], ProgressBar)
