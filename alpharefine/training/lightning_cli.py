@@ -34,6 +34,7 @@ from alpharefine.training.last_checkpoint import LastCheckpoint
 from alpharefine.training.non_finite import NonFiniteSteps
 from alpharefine.training.pair_panel import PairPanel
 from alpharefine.training.rate import PairRate
+from alpharefine.training.task import LOSS
 
 MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
 """Metric that compares checkpoints, by head; that of the first head is the default."""
@@ -96,8 +97,11 @@ def _is_no_hint(record: logging.LogRecord) -> bool:
 
 
 def _update_seldom(bar: ProgressBar) -> None:
-    """Let a progress bar show a training twice a second at most, because it waits for the GPU each time."""
-    update, shown = bar.on_train_batch_end, -inf
+    """Let a progress bar show a training and its loss twice a second at most, because it waits for the GPU each time.
+
+    Lightning reads a metric that is logged with ``prog_bar=True`` in every step.
+    """
+    update, get_metrics, shown = bar.on_train_batch_end, bar.get_metrics, -inf
 
     def update_seldom(
         trainer: Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -107,7 +111,14 @@ def _update_seldom(bar: ProgressBar) -> None:
             update(trainer, pl_module, outputs, batch, batch_idx)
             shown = perf_counter()
 
+    def get_metrics_and_loss(
+        trainer: Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        loss = trainer.callback_metrics.get(LOSS)
+        return get_metrics(trainer, pl_module) | ({} if loss is None else {LOSS: loss.item()})
+
     bar.on_train_batch_end = update_seldom  # type: ignore[method-assign]
+    bar.get_metrics = get_metrics_and_loss  # type: ignore[method-assign]
 
 
 class TrainCLI(LightningCLI):

@@ -40,6 +40,9 @@ PARTS: tuple[PartName, ...] = get_args(PartName)
 _WARMUP_START = 0.01
 """Ratio of the learning rate of the first warm-up step to the learning rate after the warm-up."""
 
+LOSS = "train/loss"
+"""Name of the weighted sum of the losses in the log."""
+
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
 
@@ -234,7 +237,7 @@ class RefineTask(pl.LightningModule):
         losses = (self._compiled or self._losses)(batch, self._num_masks(batch))
         total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
         # `mask_loss` divides by the mean number of masks per process, so only the average over processes is meaningful.
-        self.log("train/loss", total, prog_bar=True, sync_dist=True)
+        self.log(LOSS, total, sync_dist=True)
         self.log_dict({f"train/loss_{name}": loss for name, loss in losses.items()}, sync_dist=True)
         return total * torch.where(total.isfinite(), 1.0, math.nan)
 

@@ -15,8 +15,10 @@ from alpharefine.errors import UserError
 from alpharefine.training import last_checkpoint, non_finite
 from alpharefine.training.host_copy import HostCopy
 from alpharefine.training.last_checkpoint import LastCheckpoint
+from alpharefine.training.task import RefineTask
+from tests.models.test_cuda_graphs import HostOperations
 from tests.training.test_non_finite import FIVE_STEPS, faulty_steps, finite  # noqa: F401 - a fixture
-from tests.training_runs import arguments, read_checkpoint
+from tests.training_runs import arguments, quick_forward, read_checkpoint
 
 
 class Late(HostCopy):
@@ -49,6 +51,22 @@ def test_a_copy_from_a_gpu() -> None:
     numbers.zero_()
     assert copied.is_late
     assert copied.tolist() == [1, 2]
+
+
+def test_no_step_reads_a_number_of_the_device(data_root, tmp_path, monkeypatch) -> None:
+    step, mode = RefineTask.training_step, HostOperations()
+
+    def marked(self, batch, batch_idx):
+        mode.found.append(f"step {batch_idx}")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RefineTask, "training_step", marked)
+    monkeypatch.setattr(RefineTask, "forward", quick_forward)
+    with mode:
+        main(arguments(data_root, tmp_path, trainer__log_every_n_steps=5, **FIVE_STEPS))
+    found = [each for each in mode.found if each != torch.ops.aten.lift_fresh.default]  # frames that become tensors
+    steps = found[found.index("step 0") : found.index("step 4")]
+    assert steps == [f"step {i}" for i in range(4)]
 
 
 @pytest.mark.usefixtures("_late")

@@ -163,6 +163,15 @@ class TestProgressBar:
             now[0] += 0.2
         assert shown == [0, 3, 6, 9, 11]
 
+    def test_shows_the_loss(self, monkeypatch) -> None:
+        bar = ProgressBar()
+        monkeypatch.setattr(bar, "get_metrics", lambda *_: {"val/iou": 0.5})
+        lightning_cli._update_seldom(bar)
+        trainer = SimpleNamespace(callback_metrics={})
+        assert bar.get_metrics(trainer, None) == {"val/iou": 0.5}
+        trainer.callback_metrics["train/loss"] = torch.tensor(2.0)
+        assert bar.get_metrics(trainer, None) == {"val/iou": 0.5, "train/loss": 2.0}
+
     @pytest.mark.usefixtures("quick")
     def test_of_a_run(self, data_root, tmp_path, monkeypatch) -> None:
         bars = []
