@@ -87,7 +87,8 @@ class Refiner:
         box_head: Head that boxes are taken from.
 
     Raises:
-        ValueError: If the network does not have the head, or the threshold is not between 0 and 1.
+        ValueError: If the backend is the name of weights, the network does not have the head, or the threshold is not
+            between 0 and 1.
     """
 
     def __init__(
@@ -97,6 +98,11 @@ class Refiner:
         mask_threshold: float = MASK_THRESHOLD,
         flip_test: bool = False,
     ) -> None:
+        if isinstance(backend, str | Path):
+            raise ValueError(
+                f"`backend` must be an inference backend, got {str(backend)!r}; use `Refiner.from_checkpoint` for "
+                "weights."
+            )
         self.backend = backend
         self.box_head = resolve_box_head(box_from, backend.heads)
         if self.box_head not in backend.heads:
@@ -328,10 +334,9 @@ class Refiner:
                 f"`frames`, `boxes_xywh` and `templates` must have the same length, got {len(frames)} frames, "
                 f"{len(boxes_xywh)} boxes, {len(templates)} templates; give one of each per box."
             )
-        if self._flip_test and not all(template.flip_test for template in templates):
-            raise ValueError(
-                "`templates` must come from `encode_template` of a refiner with `flip_test`; encode them again."
-            )
+        if not all(isinstance(template, Template) and template.flip_test >= self._flip_test for template in templates):
+            which = "a refiner with `flip_test`" if self._flip_test else "this refiner"
+            raise ValueError(f"`templates` must come from `encode_template` of {which}; encode them again.")
         return _check(frames, boxes_xywh)
 
     def _require_template(self, method: str) -> Template:

@@ -80,6 +80,7 @@ _HINTS = (
     r"You are using a CUDA device .* Tensor Cores",  # float32 is meant to be exact where it is used
     r"your dataloader is not resumable",  # those of the data modules are
     r"is not supported by the model summary",
+    r"TPU available: False",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # a call inside of Lightning
 )
 """Messages of Lightning that a user of the command cannot act on."""

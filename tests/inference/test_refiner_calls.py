@@ -309,6 +309,17 @@ def test_lists_that_differ_in_length() -> None:
         refiner.refine_many([FRAME, FRAME], [BOX], [Template(torch.zeros(3))])
 
 
+def test_a_template_from_elsewhere() -> None:
+    with pytest.raises(ValueError, match=r"`templates` must come from `encode_template` of this refiner"):
+        started(KnownNetwork([0, 0, 1, 1])).refine_many([FRAME], [BOX], [None])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("weights", ["ar18_cm", Path("best.ckpt")])
+def test_weights_in_place_of_a_backend(weights: Any) -> None:
+    with pytest.raises(ValueError, match=rf"`backend` must be .* got '{weights}'; use `Refiner.from_checkpoint`"):
+        Refiner(weights)
+
+
 def test_no_boxes_and_an_array_of_frames() -> None:
     refiner = started(KnownNetwork([64, 64, 192, 192]))
     template = refiner.encode_template(FRAME, BOX)
