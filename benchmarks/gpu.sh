@@ -19,7 +19,7 @@ case "${1:-}" in
     card=$("$PYTHON" -c 'import sys, torch
 sys.exit("no GPU: give --dry to run on the CPU") if not torch.cuda.is_available() else print(torch.cuda.get_device_name())')
     output="benchmarks/results/$(echo "$card" | tr ' /' '__').json"
-    options=(--limit_s 180) limit_s=230 ;;
+    options=(--limit_s 150) limit_s=200 ;;
   --dry)
     output="$(mktemp -d)/dry.json"
     options=(--quick) limit_s=0 ;;
@@ -33,6 +33,6 @@ if [ -n "${WHEELS:-}" ]; then
   "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --target "$site" "$WHEELS"/*.whl
   PYTHONPATH=$PYTHONPATH:$site
 fi
-timeout 120 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu $(grep -rl --include="*.py" "pytest.mark.gpu" tests) || tests=$?
+timeout 150 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu $(grep -rl --include="*.py" "pytest.mark.gpu" tests) || tests=$?
 timeout "$limit_s" "$PYTHON" -m benchmarks "${options[@]}" --output "$output" || benchmarks=$?
 exit "${tests:-${benchmarks:-0}}"
