@@ -15,7 +15,6 @@ from alpharefine.cores import remark_shared_cores
 from alpharefine.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
     from pytorch_lightning import Trainer
 
     from alpharefine.training.lightning_cli import TrainCLI
@@ -114,21 +113,12 @@ def _train(arguments: list[str]) -> None:
     if _starts_the_others(cli.trainer):
         # An error in the data is reported once, before other processes start and wait for this one.
         cli.datamodule.prepare_data()
-    if cli.trainer.precision == "bf16-mixed" and not _has_bfloat16(cli.trainer.strategy.root_device):
-        sys.stderr.write("This GPU has no instructions for bfloat16; `--trainer.precision 16-mixed` is faster.\n")
     # Lightning divides the cores among its processes unless the number of threads is given.
     remark_shared_cores(cli.trainer.num_devices if "OMP_NUM_THREADS" in os.environ else 1, torch.get_num_threads())
     _fit(cli, checkpoint)
     names = sorted(path.name for path in cli.checkpoint_dir.glob("*.ckpt"))
     if names and cli.trainer.is_global_zero:
         sys.stdout.write(f"{', '.join(names)} in {cli.checkpoint_dir}\n")
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Return False for a GPU before NVIDIA's Ampere, which computes bfloat16 in float32."""
-    import torch
-
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:

@@ -334,9 +334,12 @@ class Refiner:
                 f"`frames`, `boxes_xywh` and `templates` must have the same length, got {len(frames)} frames, "
                 f"{len(boxes_xywh)} boxes, {len(templates)} templates; give one of each per box."
             )
-        if not all(isinstance(template, Template) and template.flip_test >= self._flip_test for template in templates):
-            which = "a refiner with `flip_test`" if self._flip_test else "this refiner"
-            raise ValueError(f"`templates` must come from `encode_template` of {which}; encode them again.")
+        if not all(isinstance(template, Template) for template in templates):
+            raise ValueError("`templates` must come from `encode_template`; encode the targets.")
+        if self._flip_test and not all(template.flip_test for template in templates):
+            raise ValueError(
+                "`templates` must come from `encode_template` of a refiner with `flip_test`; encode them again."
+            )
         return _check(frames, boxes_xywh)
 
     def _require_template(self, method: str) -> Template:

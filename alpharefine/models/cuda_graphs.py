@@ -99,7 +99,7 @@ def side_by_side(first: Callable[[], Tensor], second: Callable[[], Tensor]) -> t
     Returns:
         Results of both.
     """
-    # `torch.compile` does not look behind the question whether a stream is recorded.
+    # The compiler cannot trace `is_current_stream_capturing`.
     if torch.compiler.is_compiling() or not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
         return first(), second()
     stream, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]

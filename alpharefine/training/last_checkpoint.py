@@ -22,8 +22,6 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from alpharefine.training.host_copy import HostCopy
-
 _RANDOM = "random_states"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -49,7 +47,6 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps, self.interval = every_n_steps, interval
         self.requeues = requeues
         self._signal = 0
-        self._unread: HostCopy | None = None
         self._saved_step, self._saved_time = 0, 0.0
         self._inside_epoch = False
         self._loaded: list[dict[str, Any]] = []
@@ -96,7 +93,7 @@ class LastCheckpoint(Checkpoint):
         Raises:
             SystemExit: If a signal was received.
         """
-        received, is_time = self._agree(trainer, late=True)
+        received, is_time = self._agree(trainer)
         if batch_idx % trainer.accumulate_grad_batches:
             return
         if (received or is_time) and trainer.global_step != self._saved_step:
@@ -120,22 +117,15 @@ class LastCheckpoint(Checkpoint):
         if received:
             self._stop(trainer, received)
 
-    def _agree(self, trainer: Trainer, late: bool = False) -> tuple[int, bool]:
-        """Return the signal that any process received, or 0, and whether any process finds that it is time to save.
-
-        With `late`, several processes on GPUs learn it one call later, so that they do not wait for their GPUs.
-        """
+    def _agree(self, trainer: Trainer) -> tuple[int, bool]:
+        """Return the signal that any process received, or 0, and whether any process finds that it is time to save."""
         by_step = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         by_time = self.interval is not None and monotonic() - self._saved_time >= self.interval.total_seconds()
         if trainer.world_size == 1:
             return self._signal, by_step or by_time
-        flags = torch.tensor([self._signal, int(by_time)])
-        flags = flags.to(trainer.strategy.root_device, non_blocking=True)
-        now, before = HostCopy(trainer.strategy.reduce(flags, reduce_op="max")), self._unread
-        self._unread = now if late and now.is_late else None
-        read = before if self._unread else now
-        received, is_time = read.tolist() if read else (0, 0)
-        return received, by_step or bool(is_time)
+        flags = torch.tensor([self._signal, int(by_step or by_time)], device=trainer.strategy.root_device)
+        received, is_time = trainer.strategy.reduce(flags, reduce_op="max").tolist()
+        return received, bool(is_time)
 
     def _save(self, trainer: Trainer, inside_epoch: bool) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -146,7 +136,6 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path)
         self._inside_epoch = False
         self._saved_step, self._saved_time = trainer.global_step, monotonic()
-        self._unread = None  # it would ask for another one
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         name = signal.Signals(signum).name

@@ -39,7 +39,7 @@ from alpharefine.training.task import LOSS
 MONITORS = {"corner": "val/iou", "mask": "val/mask_iou"}
 """Metric that compares checkpoints, by head; that of the first head is the default."""
 
-_BAR_INTERVAL_S = 0.5
+_LOSS_INTERVAL_S = 0.5
 
 _KEY = re.compile(r'Parser key "([^"]+)":')
 _CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>|typing\.|^- ")
@@ -97,28 +97,20 @@ def _is_no_hint(record: logging.LogRecord) -> bool:
     return not any(re.search(hint, record.getMessage()) for hint in _HINTS)
 
 
-def _update_seldom(bar: ProgressBar) -> None:
-    """Let a progress bar show a training and its loss twice a second at most, because it waits for the GPU each time.
+def _show_loss(bar: ProgressBar) -> None:
+    """Let a progress bar show the loss, which is read twice a second, because each time waits for the GPU.
 
     Lightning reads a metric that is logged with ``prog_bar=True`` in every step.
     """
-    update, get_metrics, shown = bar.on_train_batch_end, bar.get_metrics, -inf
+    get_metrics, read = bar.get_metrics, -inf
+    shown: dict[str, Any] = {}
 
-    def update_seldom(
-        trainer: Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        nonlocal shown
-        if perf_counter() - shown >= _BAR_INTERVAL_S or batch_idx + 1 == trainer.num_training_batches:
-            update(trainer, pl_module, outputs, batch, batch_idx)
-            shown = perf_counter()
+    def get_metrics_and_loss(trainer: Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        nonlocal read
+        if perf_counter() - read >= _LOSS_INTERVAL_S and LOSS in trainer.callback_metrics:
+            shown[LOSS], read = trainer.callback_metrics[LOSS].item(), perf_counter()
+        return get_metrics(trainer, pl_module) | shown
 
-    def get_metrics_and_loss(
-        trainer: Trainer, pl_module: pl.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        loss = trainer.callback_metrics.get(LOSS)
-        return get_metrics(trainer, pl_module) | ({} if loss is None else {LOSS: loss.item()})
-
-    bar.on_train_batch_end = update_seldom  # type: ignore[method-assign]
     bar.get_metrics = get_metrics_and_loss  # type: ignore[method-assign]
 
 
@@ -357,7 +349,7 @@ class TrainCLI(LightningCLI):
         except (MisconfigurationException, ValueError) as error:
             raise UserError(f"`--trainer`: {error} Correct the option, or leave it out.") from error
         if trainer.progress_bar_callback is not None:
-            _update_seldom(trainer.progress_bar_callback)
+            _show_loss(trainer.progress_bar_callback)
         return trainer
 
 

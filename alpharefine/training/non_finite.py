@@ -4,41 +4,67 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from alpharefine.errors import UserError
-from alpharefine.training.host_copy import HostCopy
+from alpharefine.training.task import LOSS
+
+
+class _HostCopy:
+    """Copy of a tensor on the host. The copy from a GPU is asynchronous: to read it one step later causes no wait.
+
+    Args:
+        values: Tensor on any device.
+
+    Attributes:
+        is_asynchronous: True for a tensor on a GPU.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self.is_asynchronous = values.device.type == "cuda"
+        self._values = torch.empty_like(values, device="cpu", pin_memory=self.is_asynchronous)
+        self._values.copy_(values, non_blocking=self.is_asynchronous)
+        if self.is_asynchronous:
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
+
+    def tolist(self) -> Any:
+        """Return the numbers, and wait for them if necessary."""
+        if self.is_asynchronous:
+            self._copied.synchronize()
+        return self._values.tolist()
 
 
 class _Step(NamedTuple):
-    """Step that was made.
+    """Optimizer step, made or skipped.
 
     Attributes:
         number: Number of optimizer steps before it.
         epoch: Number of its epoch.
         batch_idx: Number of its batch in the epoch.
-        numbers: Whether its gradients are finite, and its loss, mean over the processes.
+        outcome: Whether its gradients are finite, and its loss.
     """
 
     number: int
     epoch: int
     batch_idx: int
-    numbers: HostCopy
+    outcome: _HostCopy
 
 
 class NonFiniteSteps(Callback):
     """Skips optimizer steps with a non-finite loss or gradient, and stops after several in a row.
 
-    The task makes all gradients NaN if the loss is not finite, so the gradients tell all processes the same. Batch-norm
-    statistics are restored, too. With a fused optimizer, a GPU skips the step by itself, and the host learns of it one
-    step later, so that it never waits. The gradient scaler of float16 skips steps in search of its scale; only steps
-    with a non-finite loss count there.
+    The task makes all gradients NaN if the loss is not finite, so the gradients tell all processes the same.
+    Batch-norm statistics are restored, too. A fused optimizer skips the step by itself. On a GPU, the host reads one
+    step later whether it did, and so does not wait. The gradient scaler of float16 skips steps in search of its scale;
+    only steps with a non-finite loss count there.
 
     Args:
         max_steps: Number of consecutive non-finite steps that ends the training.
@@ -51,11 +77,10 @@ class NonFiniteSteps(Callback):
         if max_steps < 1:
             raise UserError(f"`--max_nonfinite_steps` must be at least 1, got {max_steps}.")
         self.max_steps = max_steps
-        self._num_steps = 0
-        self._fault = ""
+        self._faults: list[_Step] = []
+        self._unread: deque[_Step] = deque()
         self._buffers: list[Tensor] = []
         self._kept = torch.empty(0)
-        self._unread: deque[_Step] = deque()
 
     def on_train_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the batch-norm statistics.
@@ -64,21 +89,10 @@ class NonFiniteSteps(Callback):
             trainer: Trainer of the run.
             pl_module: Task that is trained.
         """
+        self._faults.clear()
+        self._unread.clear()
         self._buffers = [buffer for buffer in pl_module.buffers() if buffer.is_floating_point()]
-        self._kept = self._statistics()
-
-    def _statistics(self) -> Tensor:
-        return torch.cat([buffer.flatten() for buffer in self._buffers])
-
-    def on_before_backward(self, trainer: Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Keep the loss. Lightning's own metrics of a step cannot be read without waiting for the GPU.
-
-        Args:
-            trainer: Trainer of the run.
-            pl_module: Task that is trained.
-            loss: Loss of a batch, multiplied by the gradient scaler if there is one.
-        """
-        self._loss = loss.detach() * trainer.accumulate_grad_batches
+        self._kept = parameters_to_vector(self._buffers) if self._buffers else torch.empty(0)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -91,35 +105,40 @@ class NonFiniteSteps(Callback):
             optimizer: Optimizer of the task.
 
         Raises:
-            UserError: If the steps known by now end with `max_steps` non-finite ones.
+            UserError: If the steps read so far end with `max_steps` non-finite ones.
         """
         grads = gradients_of(optimizer)
+        if not grads:
+            return
         is_finite = torch.stack(torch._foreach_norm(grads, float("inf"))).isfinite().all()
         if optimizer.defaults.get("fused"):
-            optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined] # what a scaler tells it
+            optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined] # as a gradient scaler sets it
         elif not _has_scaler(trainer) and not is_finite:
             optimizer.zero_grad(set_to_none=True)
-        self._kept = torch.where(is_finite, self._statistics(), self._kept)
-        parts = torch.split(self._kept, [buffer.numel() for buffer in self._buffers])
-        torch._foreach_copy_(self._buffers, [p.view_as(b) for p, b in zip(parts, self._buffers, strict=True)])
-        numbers = torch.stack([is_finite.float(), self._loss.float()])
-        copied = HostCopy(trainer.strategy.reduce(numbers, reduce_op="mean") if trainer.world_size > 1 else numbers)
-        self._unread.append(_Step(trainer.global_step, trainer.current_epoch, trainer.fit_loop.batch_idx, copied))
-        self._read(trainer, num_left=int(copied.is_late))
+        self._keep_or_restore(is_finite)
+        loss = trainer.callback_metrics[LOSS]  # the mean over the processes
+        outcome = _HostCopy(torch.stack([is_finite.float(), loss.float()]))
+        self._unread.append(_Step(trainer.global_step, trainer.current_epoch, trainer.fit_loop.batch_idx, outcome))
+        self._read(trainer, num_left=int(outcome.is_asynchronous))
+
+    def _keep_or_restore(self, is_finite: Tensor) -> None:
+        """Keep the batch-norm statistics of a finite step; restore those before a non-finite one."""
+        if self._buffers:
+            self._kept = torch.where(is_finite, parameters_to_vector(self._buffers), self._kept)
+            parts = torch.split(self._kept, [buffer.numel() for buffer in self._buffers])
+            kept = [part.view_as(buffer) for part, buffer in zip(parts, self._buffers, strict=True)]
+            torch._foreach_copy_(self._buffers, kept)
 
     def _read(self, trainer: Trainer, num_left: int = 0) -> None:
-        """Count the non-finite steps, save among the last `num_left`, and stop if there are too many in a row."""
+        """Count the consecutive non-finite steps, except for the last `num_left` steps, and stop at too many."""
         while len(self._unread) > num_left:
             step = self._unread.popleft()
-            is_finite, loss = step.numbers.tolist()
+            is_finite, loss = step.outcome.tolist()
             if is_finite:
-                self._num_steps = 0
+                self._faults.clear()
             elif not (_has_scaler(trainer) and math.isfinite(loss)):
-                self._num_steps += 1
-                if self._num_steps == 1:
-                    self._fault = f"step {step.number} (loss {loss})"
-                self._last_fault = step
-                if self._num_steps >= self.max_steps:
+                self._faults.append(step)
+                if len(self._faults) >= self.max_steps:
                     raise UserError(self._message(trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
@@ -135,12 +154,13 @@ class NonFiniteSteps(Callback):
         self._read(trainer)
 
     def _message(self, trainer: Trainer) -> str:
-        _, epoch, batch_idx, _ = self._last_fault
-        data = trainer.datamodule.describe_batch(batch_idx)  # type: ignore[attr-defined]
+        first, last = self._faults[0], self._faults[-1]
+        data = trainer.datamodule.describe_batch(last.batch_idx)  # type: ignore[attr-defined]
         return (
-            f"The loss or its gradient was not finite in {self._num_steps} consecutive steps, from {self._fault}. The "
-            f"last was batch {batch_idx} of epoch {epoch}, {data}. Decrease `model.lr`, or use "
-            "`--trainer.precision 32-true`; `--max_nonfinite_steps` allows more such steps."
+            f"The loss or its gradient was not finite in {len(self._faults)} consecutive steps, from step "
+            f"{first.number} (loss {first.outcome.tolist()[1]}). The last was batch {last.batch_idx} of epoch "
+            f"{last.epoch}, {data}. Decrease `model.lr`, or use `--trainer.precision 32-true`; "
+            "`--max_nonfinite_steps` allows more such steps."
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
@@ -154,7 +174,7 @@ class NonFiniteSteps(Callback):
             UserError: If the last step of the training was not finite.
         """
         self._read(trainer)
-        if self._num_steps:
+        if self._faults:
             raise UserError(self._message(trainer))
 
 

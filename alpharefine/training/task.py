@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError
@@ -42,6 +43,9 @@ _WARMUP_START = 0.01
 
 LOSS = "train/loss"
 """Name of the weighted sum of the losses in the log."""
+
+_BFLOAT16_CAPABILITY = (8, 0)
+"""Compute capability of NVIDIA's Ampere, the first with instructions for bfloat16."""
 
 _CORNER_LOSSES = {"mse": corner_loss, "l1_giou": l1_giou_loss}
 
@@ -202,6 +206,12 @@ class RefineTask(pl.LightningModule):
                     "restore the value, or start another run."
                 )
 
+    def on_fit_start(self) -> None:
+        """Warn of a GPU that is slow in bfloat16."""
+        is_bfloat16_on_gpu = self.trainer.precision == "bf16-mixed" and self.device.type == "cuda"
+        if is_bfloat16_on_gpu and torch.cuda.get_device_capability(self.device) < _BFLOAT16_CAPABILITY:
+            rank_zero_warn("This GPU has no instructions for bfloat16; `--trainer.precision 16-mixed` is faster.")
+
     def on_train_start(self) -> None:
         """Freeze the batch-norm statistics of frozen stages. No epoch starts if training resumes inside one."""
         self.on_train_epoch_start()
@@ -242,9 +252,9 @@ class RefineTask(pl.LightningModule):
         return total * torch.where(total.isfinite(), 1.0, math.nan)
 
     def _num_masks(self, batch: PairBatch) -> Tensor:
-        """Return the mean number of masks of a process, at least that of one mask."""
+        """Return the mean number of masks of a process, at least one mask in all of them."""
         count = batch.has_mask.sum().float()
-        if self.trainer.world_size > 1 and "mask" in self.network.heads:
+        if self.trainer.world_size > 1 and "mask" in self.network.heads and self._trains("mask"):
             count = self.trainer.strategy.reduce(count, reduce_op="mean")
         return count.clamp(min=1 / self.trainer.world_size)
 
@@ -301,9 +311,10 @@ class RefineTask(pl.LightningModule):
         if trained:
             groups.append({"params": trained, "lr": hparams["lr"] * hparams["backbone_lr_factor"]})
         # With the gradient scaler of float16, it would unscale the gradients after they are clipped and logged.
-        fused = self.trainer.precision != "16-mixed"
+        fused = True if self.trainer.precision != "16-mixed" else None
         optimizer = torch.optim.AdamW(groups, weight_decay=hparams["weight_decay"], fused=fused)
         optimizer.register_load_state_dict_pre_hook(_stay_fused)
+        optimizer._step_supports_amp_scaling = False  # else Lightning refuses to clip gradients
         if hparams["schedule"] == "step":
             epoch_schedule = torch.optim.lr_scheduler.StepLR(optimizer, hparams["lr_step"], hparams["lr_decay"])
             return {"optimizer": optimizer, "lr_scheduler": epoch_schedule}

@@ -14,7 +14,7 @@ from pytorch_lightning.accelerators import CUDAAccelerator
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from alpharefine.cli.configs import CONFIGS
-from alpharefine.cli.train import HELP, _has_bfloat16, main
+from alpharefine.cli.train import HELP, main
 from alpharefine.errors import UserError
 from alpharefine.training.checkpoint_io import WholeCheckpointIO
 from datamodules import CropStoreDataModule
@@ -337,11 +337,3 @@ class TestHelp:
         assert left.value.code == 0
         printed = capsys.readouterr().out
         assert all(option in printed for option in ("--model.backbone", "--trainer.max_epochs", "--init_from"))
-
-
-@pytest.mark.parametrize(
-    ("device", "capability", "expected"), [("cuda", (7, 5), False), ("cuda", (8, 0), True), ("cpu", (0, 0), True)]
-)
-def test_gpus_without_bfloat16(monkeypatch, device, capability, expected) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert _has_bfloat16(torch.device(device)) is expected

@@ -310,7 +310,7 @@ def test_lists_that_differ_in_length() -> None:
 
 
 def test_a_template_from_elsewhere() -> None:
-    with pytest.raises(ValueError, match=r"`templates` must come from `encode_template` of this refiner"):
+    with pytest.raises(ValueError, match=r"`templates` must come from `encode_template`; encode"):
         started(KnownNetwork([0, 0, 1, 1])).refine_many([FRAME], [BOX], [None])  # type: ignore[list-item]
 
 

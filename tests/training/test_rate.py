@@ -151,32 +151,23 @@ def test_artifacts_require_wandb(data_root, tmp_path, not_fitted) -> None:
 
 
 class TestProgressBar:
-    def test_shows_a_training_seldom_and_its_last_batch(self, monkeypatch) -> None:
-        now, shown = [0.0], []
+    def test_reads_the_loss_seldom(self, monkeypatch) -> None:
+        now = [10.0]
         monkeypatch.setattr(lightning_cli, "perf_counter", lambda: now[0])
-        bar = ProgressBar()
-        monkeypatch.setattr(bar, "on_train_batch_end", lambda *args: shown.append(args[-1]))
-        lightning_cli._update_seldom(bar)
-        trainer = SimpleNamespace(num_training_batches=12)
-        for batch_idx in range(12):
-            bar.on_train_batch_end(trainer, None, None, None, batch_idx)
-            now[0] += 0.2
-        assert shown == [0, 3, 6, 9, 11]
-
-    def test_shows_the_loss(self, monkeypatch) -> None:
-        bar = ProgressBar()
+        bar, trainer = ProgressBar(), SimpleNamespace(callback_metrics={})
         monkeypatch.setattr(bar, "get_metrics", lambda *_: {"val/iou": 0.5})
-        lightning_cli._update_seldom(bar)
-        trainer = SimpleNamespace(callback_metrics={})
+        lightning_cli._show_loss(bar)
         assert bar.get_metrics(trainer, None) == {"val/iou": 0.5}
-        trainer.callback_metrics["train/loss"] = torch.tensor(2.0)
-        assert bar.get_metrics(trainer, None) == {"val/iou": 0.5, "train/loss": 2.0}
+        shown = []
+        for loss in range(6):
+            trainer.callback_metrics["train/loss"] = torch.tensor(float(loss))
+            shown.append(bar.get_metrics(trainer, None)["train/loss"])
+            now[0] += 0.2
+        assert shown == [0, 0, 0, 3, 3, 3]
 
-    @pytest.mark.usefixtures("quick")
-    def test_of_a_run(self, data_root, tmp_path, monkeypatch) -> None:
-        bars = []
-        monkeypatch.setattr(lightning_cli, "_update_seldom", bars.append)
+    def test_of_a_run(self, data_root, tmp_path, monkeypatch, capsys) -> None:
+        monkeypatch.setattr(RefineTask, "forward", quick_forward)
         main(arguments(data_root, tmp_path, trainer__enable_progress_bar="true", **QUICK))
+        assert "train/loss" in capsys.readouterr().out
         main(arguments(data_root, tmp_path, name="quiet", **QUICK))
-        assert len(bars) == 1
-        assert isinstance(bars[0], ProgressBar)
+        assert "train/loss" not in capsys.readouterr().out

@@ -141,7 +141,7 @@ class TestOptimisation:
         assert len(together) == len(set(together)) == len(list(task.parameters()))
         assert rest["weight_decay"] == backbone["weight_decay"] == 0.01
 
-    @pytest.mark.parametrize(("precision", "fused"), [("bf16-mixed", True), ("32-true", True), ("16-mixed", False)])
+    @pytest.mark.parametrize(("precision", "fused"), [("bf16-mixed", True), ("32-true", True), ("16-mixed", None)])
     def test_the_optimizer_is_fused_without_a_scaler(self, monkeypatch, precision, fused) -> None:
         monkeypatch.setattr(RefineTask, "trainer", SimpleNamespace(precision=precision))
         task = RefineTask("resnet18", backbone_weights=None)
@@ -152,6 +152,27 @@ class TestOptimisation:
             group["fused"] = not fused
         optimizer.load_state_dict(state)
         assert [group["fused"] for group in optimizer.param_groups] == [fused, fused]
+
+    @pytest.mark.parametrize(
+        ("device", "precision", "capability", "expected"),
+        [
+            (
+                "cuda",
+                "bf16-mixed",
+                (7, 5),
+                ["This GPU has no instructions for bfloat16; `--trainer.precision 16-mixed` is faster."],
+            ),
+            ("cuda", "bf16-mixed", (8, 0), []),
+            ("cuda", "32-true", (7, 5), []),
+            ("cpu", "bf16-mixed", (0, 0), []),
+        ],
+    )
+    def test_gpus_without_bfloat16(self, monkeypatch, recwarn, device, precision, capability, expected) -> None:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+        monkeypatch.setattr(RefineTask, "device", torch.device(device))
+        monkeypatch.setattr(RefineTask, "trainer", SimpleNamespace(precision=precision))
+        RefineTask("resnet18", backbone_weights=None).on_fit_start()
+        assert ["has no instructions for bfloat16" in str(each.message) for each in recwarn] == [True] * expected
 
     def test_a_fully_frozen_backbone_is_not_in_the_optimizer(self, monkeypatch) -> None:
         monkeypatch.setattr(RefineTask, "trainer", SimpleNamespace(precision="32-true"))
