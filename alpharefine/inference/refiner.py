@@ -445,23 +445,28 @@ def _paste(masks: np.ndarray, frames: Sequence[np.ndarray], windows: Sequence[Wi
 
 def _check(frames: Sequence[np.ndarray], boxes_xywh: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Return boxes as an array ``(N, 4)`` float64, or raise an error for a malformed frame or box."""
-    for frame in frames:
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            hint = (
-                "read it again: `cv2.imread` returns None for a file that it cannot read"
-                if frame is None
-                else "convert it"
-            )
-            raise ValueError(f"`frame` must be an (H, W, 3) uint8 RGB image, got {got}; {hint}.")
-    for box_xywh in boxes_xywh:
+    for i, frame in enumerate(frames):
+        is_image = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
+        if not is_image or frame.shape[2] != 3 or not frame.size:
+            raise ValueError(_malformed_frame(i, frames))
+    for i, box_xywh in enumerate(boxes_xywh):
         if np.shape(box_xywh) != (4,):
-            raise ValueError(_malformed(box_xywh))
+            raise ValueError(_malformed_box(i, boxes_xywh))
     checked = np.array(boxes_xywh, dtype=np.float64).reshape(-1, 4)
     for i in (~is_valid(checked)).nonzero()[0].tolist():
-        raise ValueError(_malformed(boxes_xywh[i]))
+        raise ValueError(_malformed_box(i, boxes_xywh))
     return checked
 
 
-def _malformed(box_xywh: np.ndarray) -> str:
-    return f"`box_xywh` must be four finite numbers with a positive width and height, got {box_xywh}; correct it."
+def _malformed_frame(i: int, frames: Sequence[np.ndarray]) -> str:
+    frame = frames[i]
+    name = "frame" if len(frames) == 1 else f"frames[{i}]"
+    got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+    read_again = "read it again: `cv2.imread` returns None for a file that it cannot read"
+    hint = read_again if frame is None else "convert it"
+    return f"`{name}` must be an (H, W, 3) uint8 RGB image, got {got}; {hint}."
+
+
+def _malformed_box(i: int, boxes_xywh: Sequence[np.ndarray] | np.ndarray) -> str:
+    name = "box_xywh" if len(boxes_xywh) == 1 else f"boxes_xywh[{i}]"
+    return f"`{name}` must be four finite numbers with a positive width and height, got {boxes_xywh[i]}; correct it."

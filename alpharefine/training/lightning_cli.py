@@ -98,7 +98,7 @@ def _is_no_hint(record: logging.LogRecord) -> bool:
 
 
 def _show_loss(bar: ProgressBar) -> None:
-    """Let a progress bar show the loss, which is read twice a second, because each time waits for the GPU.
+    """Let a progress bar show the loss. From a GPU it is read twice a second, because the host waits for it.
 
     Lightning reads a metric that is logged with ``prog_bar=True`` in every step.
     """
@@ -107,8 +107,13 @@ def _show_loss(bar: ProgressBar) -> None:
 
     def get_metrics_and_loss(trainer: Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         nonlocal read
-        if perf_counter() - read >= _LOSS_INTERVAL_S and LOSS in trainer.callback_metrics:
-            shown[LOSS], read = trainer.callback_metrics[LOSS].item(), perf_counter()
+        loss = trainer.callback_metrics.get(LOSS)
+        if loss is not None and (
+            loss.device.type == "cpu"
+            or perf_counter() - read >= _LOSS_INTERVAL_S
+            or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        ):
+            shown[LOSS], read = loss.item(), perf_counter()
         return get_metrics(trainer, pl_module) | shown
 
     bar.get_metrics = get_metrics_and_loss  # type: ignore[method-assign]
@@ -262,7 +267,18 @@ class TrainCLI(LightningCLI):
         if trainer.precision in ("16-true", "bf16-true"):
             mixed = trainer.precision.replace("true", "mixed")
             raise UserError(
-                f"`--trainer.precision` must keep the weights in 32 bits, got {trainer.precision}; use `{mixed}`."
+                f"`--trainer.precision` must keep the weights in at least 32 bits, got {trainer.precision}; use "
+                f"`{mixed}`."
+            )
+
+        if trainer.accumulate_grad_batches < 1:
+            raise UserError(
+                f"`--trainer.accumulate_grad_batches` must be at least 1, got {trainer.accumulate_grad_batches}."
+            )
+        if trainer.gradient_clip_val is not None and trainer.gradient_clip_val < 0:
+            raise UserError(
+                f"`--trainer.gradient_clip_val` must not be negative, got {trainer.gradient_clip_val}; null clips "
+                "nothing."
             )
 
     def _monitor(self) -> str:

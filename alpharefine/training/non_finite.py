@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from alpharefine.errors import UserError
+from alpharefine.training.rate import is_logged
 from alpharefine.training.task import LOSS
 
 
@@ -61,6 +62,8 @@ class _Step(NamedTuple):
 class NonFiniteSteps(Callback):
     """Skips optimizer steps with a non-finite loss or gradient, and stops after several in a row.
 
+    Logs ``train/skipped_steps``: the number of skipped steps since the run started or was resumed.
+
     The task makes all gradients NaN if the loss is not finite, so the gradients tell all processes the same.
     Batch-norm statistics are restored, too. A fused optimizer skips the step by itself. On a GPU, the host reads one
     step later whether it did, and so does not wait. The gradient scaler of float16 skips steps in search of its scale;
@@ -77,6 +80,7 @@ class NonFiniteSteps(Callback):
         if max_steps < 1:
             raise UserError(f"`--max_nonfinite_steps` must be at least 1, got {max_steps}.")
         self.max_steps = max_steps
+        self._num_skipped = 0
         self._faults: list[_Step] = []
         self._unread: deque[_Step] = deque()
         self._buffers: list[Tensor] = []
@@ -120,6 +124,8 @@ class NonFiniteSteps(Callback):
         outcome = _HostCopy(torch.stack([is_finite.float(), loss.float()]))
         self._unread.append(_Step(trainer.global_step, trainer.current_epoch, trainer.fit_loop.batch_idx, outcome))
         self._read(trainer, num_left=int(outcome.is_asynchronous))
+        if is_logged(trainer, trainer.global_step + 1):
+            pl_module.log("train/skipped_steps", float(self._num_skipped))
 
     def _keep_or_restore(self, is_finite: Tensor) -> None:
         """Keep the batch-norm statistics of a finite step; restore those before a non-finite one."""
@@ -134,37 +140,48 @@ class NonFiniteSteps(Callback):
         while len(self._unread) > num_left:
             step = self._unread.popleft()
             is_finite, loss = step.outcome.tolist()
+            self._num_skipped += not is_finite
             if is_finite:
                 self._faults.clear()
             elif not (_has_scaler(trainer) and math.isfinite(loss)):
                 self._faults.append(step)
                 if len(self._faults) >= self.max_steps:
-                    raise UserError(self._message(trainer))
+                    raise self._error(trainer, " `--max_nonfinite_steps` allows more such steps.")
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Read the last step.
+    def on_validation_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to end well with a non-finite step, before the best checkpoint is written.
 
         Args:
             trainer: Trainer of the run.
             pl_module: Task that is trained.
 
         Raises:
-            UserError: If the epoch ends with `max_steps` non-finite steps.
+            UserError: If the training is complete, and its last step was not finite.
         """
-        self._read(trainer)
+        self._read_all(trainer)
 
-    def _message(self, trainer: Trainer) -> str:
-        first, last = self._faults[0], self._faults[-1]
-        data = trainer.datamodule.describe_batch(last.batch_idx)  # type: ignore[attr-defined]
-        return (
-            f"The loss or its gradient was not finite in {len(self._faults)} consecutive steps, from step "
-            f"{first.number} (loss {first.outcome.tolist()[1]}). The last was batch {last.batch_idx} of epoch "
-            f"{last.epoch}, {data}. Decrease `model.lr`, or use `--trainer.precision 32-true`; "
-            "`--max_nonfinite_steps` allows more such steps."
-        )
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to end well with a non-finite step, before the last checkpoint is written.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+
+        Raises:
+            UserError: If the training is complete, and its last step was not finite.
+        """
+        self._read_all(trainer)
+
+    def _read_all(self, trainer: Trainer) -> None:
+        self._read(trainer)
+        by_steps = 0 <= trainer.max_steps <= trainer.global_step
+        is_last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+        by_epochs = is_last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if self._faults and (by_steps or by_epochs):
+            raise self._error(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse to end well with a non-finite step.
+        """Refuse to end well with a non-finite step when the training was ended early, such as by `max_time`.
 
         Args:
             trainer: Trainer of the run.
@@ -175,7 +192,18 @@ class NonFiniteSteps(Callback):
         """
         self._read(trainer)
         if self._faults:
-            raise UserError(self._message(trainer))
+            raise self._error(trainer)
+
+    def _error(self, trainer: Trainer, more_advice: str = "") -> UserError:
+        first, last = self._faults[0], self._faults[-1]
+        data = trainer.datamodule.describe_batch(last.batch_idx)  # type: ignore[attr-defined]
+        steps = "step" if len(self._faults) == 1 else f"{len(self._faults)} steps"
+        precision = "" if trainer.precision == "32-true" else ", or use `--trainer.precision 32-true`"
+        return UserError(
+            f"The loss or its gradient was not finite in the last {steps}, from step {first.number} (loss "
+            f"{first.outcome.tolist()[1]}). The last was batch {last.batch_idx} of epoch {last.epoch}, {data}. "
+            f"Decrease `model.lr`{precision}.{more_advice}"
+        )
 
 
 def _has_scaler(trainer: Trainer) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError
@@ -83,11 +83,12 @@ class RefineTask(pl.LightningModule):
         cell_weight: Weight of the classification loss of the corner head ``rpn``.
         quality_weight: Weight of the loss of the quality head. It changes no other part.
         compile: Mode of `torch.compile` in which network and losses are compiled for training: ``default`` or
-            ``reduce-overhead``, which records CUDA graphs. The first step then takes one or two minutes. null compiles
+            ``reduce-overhead``, which records CUDA graphs. The first step then takes some minutes. null compiles
             nothing.
 
     Raises:
-        UserError: If the type of a part of the network is unknown, there is no head, or a trained part does not exist.
+        UserError: If the type of a part of the network is unknown, there is no head, a trained part does not exist, or
+            the learning rate is not possible.
     """
 
     def __init__(
@@ -119,6 +120,8 @@ class RefineTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        if not 0 <= lr < math.inf:
+            raise UserError(f"`model.lr` must be finite and not negative, got {lr}; correct it.")
         try:
             config = NetworkConfig(
                 backbone, tuple(heads), neck, corner_head, mask_head, geometry, spatial_attention, quality_head
@@ -179,6 +182,7 @@ class RefineTask(pl.LightningModule):
                     "`model.compile` must not be reduce-overhead with `trainer.accumulate_grad_batches`: PyTorch's "
                     "graphs overwrite the gradients of the batch before; use `default`."
                 )
+            rank_zero_info("The network is compiled in the first step, which takes some minutes.")
             self._compiled = torch.compile(self._losses, mode=mode, dynamic=False)
         if stage == "fit" and source is not None and self.trainer.ckpt_path is None:
             load_backbone_weights(self.network.backbone, self.hparams["backbone"], source)

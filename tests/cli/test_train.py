@@ -255,6 +255,8 @@ class TestOptions:
         [
             ("enable_checkpointing", "false", "A run keeps its log and its checkpoints"),
             ("barebones", "true", "A run keeps its log and its checkpoints"),
+            ("accumulate_grad_batches", "0", "`--trainer.accumulate_grad_batches` must be at least 1, got 0"),
+            ("gradient_clip_val", "-1", "`--trainer.gradient_clip_val` must not be negative, got -1; null"),
             ("precision", "bf16-true", "`--trainer.precision` must .*, got bf16-true; use `bf16-mixed`"),
             ("precision", "16-true", "`--trainer.precision` must .*, got 16-true; use `16-mixed`"),
         ],

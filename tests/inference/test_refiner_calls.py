@@ -248,6 +248,7 @@ def test_refine_before_initialize() -> None:
         pytest.param(FRAME[..., 0], id="gray"),
         pytest.param(np.zeros((20, 20, 4), np.uint8), id="four channels"),
         pytest.param(np.zeros((1, 20, 20, 3), np.uint8), id="batch"),
+        pytest.param(FRAME[:0], id="no height"),
     ],
 )
 def test_a_malformed_frame(frame: np.ndarray) -> None:
@@ -301,6 +302,16 @@ def test_a_first_box_outside_of_the_frame(box_xywh: Any) -> None:
 def test_a_mask_of_a_network_without_masks() -> None:
     with pytest.raises(ValueError, match="`mask` requires a network with a mask head"):
         started(KnownNetwork([0, 0, 1, 1])).refine(FRAME, BOX, mask=True)
+
+
+def test_the_malformed_one_of_a_batch_is_named() -> None:
+    refiner = started(KnownNetwork([0, 0, 1, 1]))
+    template = refiner.encode_template(FRAME, BOX)
+    with pytest.raises(ValueError, match=r"`frames\[1\]` must be .* got NoneType"):
+        refiner.refine_many([FRAME, None], [BOX, BOX], [template, template])  # type: ignore[list-item]
+    for box_xywh in (BOX[:2], -BOX):
+        with pytest.raises(ValueError, match=r"`boxes_xywh\[1\]` must be four finite numbers"):
+            refiner.refine_many([FRAME, FRAME], [BOX, box_xywh], [template, template])
 
 
 def test_lists_that_differ_in_length() -> None:

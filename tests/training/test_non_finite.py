@@ -58,7 +58,7 @@ def test_a_single_step_is_skipped(data_root, tmp_path, faulty_steps, value, prec
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_too_many_in_a_row(data_root, tmp_path, faulty_steps, value) -> None:
     faulty_steps({1, 2, 3, 4}, float(value))
-    with pytest.raises(UserError, match=rf"not finite in 2 consecutive steps, from step 1 \(loss {value}\)") as caught:
+    with pytest.raises(UserError, match=rf"not finite in the last 2 steps, from step 1 \(loss {value}\)") as caught:
         main(arguments(data_root, tmp_path, max_nonfinite_steps=2, **FIVE_STEPS))
     message = str(caught.value)
     assert "batch 2 of epoch 0, pairs 4: " in message
@@ -67,10 +67,25 @@ def test_too_many_in_a_row(data_root, tmp_path, faulty_steps, value) -> None:
     assert not list((tmp_path / "small").rglob("*.ckpt"))
 
 
-def test_not_at_the_end_either(data_root, tmp_path, faulty_steps) -> None:
+@pytest.mark.parametrize(
+    "end", [{}, {"trainer__max_steps": 5, "trainer__max_epochs": 9}, {"trainer__precision": "bf16-mixed"}]
+)
+def test_not_at_the_end_either(data_root, tmp_path, faulty_steps, end) -> None:
     faulty_steps({4}, float("nan"))
-    with pytest.raises(UserError, match=r"not finite in 1 consecutive steps"):
-        main(arguments(data_root, tmp_path, **FIVE_STEPS))
+    command = FIVE_STEPS | {"checkpoint__every_n_train_steps": 2} | end
+    with pytest.raises(UserError, match=r"not finite in the last step, from step 4 .* Decrease `model\.lr`") as caught:
+        main(arguments(data_root, tmp_path, **command))
+    assert ("32-true" in str(caught.value)) == ("trainer__precision" in end)
+    # The run has not ended: it goes on from the last checkpoint before.
+    names = {path.name: torch.load(path)["global_step"] for path in (tmp_path / "small").rglob("*.ckpt")}
+    assert names == {"last.ckpt": 4, "last.previous.ckpt": 2}
+
+
+def test_skipped_steps_are_logged(data_root, tmp_path, faulty_steps) -> None:
+    faulty_steps({1, 3}, float("nan"))
+    main(arguments(data_root, tmp_path, **FIVE_STEPS))
+    rows = read_metrics(tmp_path / "small")
+    assert [row["train/skipped_steps"] for row in rows if "train/loss" in row] == [0, 1, 1, 2, 2]
 
 
 def test_an_optimizer_that_is_not_fused(data_root, tmp_path, faulty_steps, monkeypatch) -> None:
@@ -103,7 +118,7 @@ def test_gradients_are_clipped(data_root, tmp_path, monkeypatch, precision) -> N
 
 
 def test_a_rate_that_breaks_the_weights(data_root, tmp_path) -> None:
-    with pytest.raises(UserError, match=r"not finite in 3 consecutive steps, from step \d .*`model\.lr`"):
+    with pytest.raises(UserError, match=r"not finite in the last 3 steps, from step \d .*`model\.lr`\. `--max"):
         main(arguments(data_root, tmp_path, model__lr=1e30, model__corner_loss="mse", **FIVE_STEPS))
     for path in (tmp_path / "small").rglob("*.ckpt"):
         assert finite(read_checkpoint(tmp_path / "small", path.stem)["state_dict"])
@@ -146,12 +161,12 @@ class TestReadOneStepLater:
 
     def test_too_many_in_a_row(self, data_root, tmp_path, faulty_steps) -> None:
         faulty_steps({1, 2, 3, 4}, float("nan"))
-        with pytest.raises(UserError, match=r"in 2 consecutive steps, from step 1 \(loss nan\).* batch 2 of epoch 0"):
+        with pytest.raises(UserError, match=r"in the last 2 steps, from step 1 \(loss nan\).* batch 2 of epoch 0"):
             main(arguments(data_root, tmp_path, max_nonfinite_steps=2, **FIVE_STEPS))
 
     def test_the_last_one_at_the_end(self, data_root, tmp_path, faulty_steps) -> None:
         faulty_steps({4}, float("nan"))
-        with pytest.raises(UserError, match=r"in 1 consecutive steps, from step 4 .* batch 4 of epoch 0"):
+        with pytest.raises(UserError, match=r"in the last step, from step 4 .* batch 4 of epoch 0"):
             main(arguments(data_root, tmp_path, **FIVE_STEPS))
 
 

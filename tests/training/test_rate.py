@@ -151,19 +151,24 @@ def test_artifacts_require_wandb(data_root, tmp_path, not_fitted) -> None:
 
 
 class TestProgressBar:
-    def test_reads_the_loss_seldom(self, monkeypatch) -> None:
-        now = [10.0]
+    @pytest.mark.parametrize(("device", "expected"), [("cuda", [0, 0, 0, 3, 3, 5]), ("cpu", [0, 1, 2, 3, 4, 5])])
+    def test_reads_the_loss_of_a_gpu_seldom(self, monkeypatch, device, expected) -> None:
+        now, progress = [10.0], SimpleNamespace(is_last_batch=False)
         monkeypatch.setattr(lightning_cli, "perf_counter", lambda: now[0])
-        bar, trainer = ProgressBar(), SimpleNamespace(callback_metrics={})
+        loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+        bar, trainer = ProgressBar(), SimpleNamespace(callback_metrics={}, fit_loop=loop)
         monkeypatch.setattr(bar, "get_metrics", lambda *_: {"val/iou": 0.5})
         lightning_cli._show_loss(bar)
         assert bar.get_metrics(trainer, None) == {"val/iou": 0.5}
         shown = []
         for loss in range(6):
-            trainer.callback_metrics["train/loss"] = torch.tensor(float(loss))
+            progress.is_last_batch = loss == 5
+            trainer.callback_metrics["train/loss"] = SimpleNamespace(
+                device=torch.device(device), item=lambda loss=loss: loss
+            )
             shown.append(bar.get_metrics(trainer, None)["train/loss"])
             now[0] += 0.2
-        assert shown == [0, 0, 0, 3, 3, 3]
+        assert shown == expected
 
     def test_of_a_run(self, data_root, tmp_path, monkeypatch, capsys) -> None:
         monkeypatch.setattr(RefineTask, "forward", quick_forward)

@@ -141,6 +141,11 @@ class TestOptimisation:
         assert len(together) == len(set(together)) == len(list(task.parameters()))
         assert rest["weight_decay"] == backbone["weight_decay"] == 0.01
 
+    @pytest.mark.parametrize("lr", [-1.0, math.inf, math.nan])
+    def test_an_impossible_learning_rate(self, lr) -> None:
+        with pytest.raises(UserError, match=r"`model\.lr` must be finite and not negative, got "):
+            RefineTask("resnet18", backbone_weights=None, lr=lr)
+
     @pytest.mark.parametrize(("precision", "fused"), [("bf16-mixed", True), ("32-true", True), ("16-mixed", None)])
     def test_the_optimizer_is_fused_without_a_scaler(self, monkeypatch, precision, fused) -> None:
         monkeypatch.setattr(RefineTask, "trainer", SimpleNamespace(precision=precision))
