@@ -97,26 +97,34 @@ def _is_no_hint(record: logging.LogRecord) -> bool:
     return not any(re.search(hint, record.getMessage()) for hint in _HINTS)
 
 
-def _show_loss(bar: ProgressBar) -> None:
-    """Let a progress bar show the loss. From a GPU it is read twice a second, because the host waits for it.
+class _MetricsAndLoss:
+    """Metrics of a progress bar, and the loss. From a GPU it is read twice a second, because the host waits for it.
 
     Lightning reads a metric that is logged with ``prog_bar=True`` in every step.
-    """
-    get_metrics, read = bar.get_metrics, -inf
-    shown: dict[str, Any] = {}
 
-    def get_metrics_and_loss(trainer: Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        nonlocal read
+    Args:
+        bar: Progress bar, whose `get_metrics` this object replaces.
+    """
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._get_metrics, self._read_s = bar.get_metrics, -inf
+        self._shown: dict[str, Any] = {}
+
+    def __call__(self, trainer: Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return the values to show.
+
+        Args:
+            trainer: Trainer of the run.
+            pl_module: Task that is trained.
+        """
         loss = trainer.callback_metrics.get(LOSS)
         if loss is not None and (
             loss.device.type == "cpu"
-            or perf_counter() - read >= _LOSS_INTERVAL_S
+            or perf_counter() - self._read_s >= _LOSS_INTERVAL_S
             or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         ):
-            shown[LOSS], read = loss.item(), perf_counter()
-        return get_metrics(trainer, pl_module) | shown
-
-    bar.get_metrics = get_metrics_and_loss  # type: ignore[method-assign]
+            self._shown, self._read_s = {LOSS: loss.item()}, perf_counter()
+        return self._get_metrics(trainer, pl_module) | self._shown
 
 
 class TrainCLI(LightningCLI):
@@ -364,8 +372,9 @@ class TrainCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise UserError(f"`--trainer`: {error} Correct the option, or leave it out.") from error
-        if trainer.progress_bar_callback is not None:
-            _show_loss(trainer.progress_bar_callback)
+        bar = trainer.progress_bar_callback
+        if bar is not None:
+            bar.get_metrics = _MetricsAndLoss(bar)  # type: ignore[method-assign]
         return trainer
 
 

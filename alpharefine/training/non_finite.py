@@ -146,7 +146,7 @@ class NonFiniteSteps(Callback):
             elif not (_has_scaler(trainer) and math.isfinite(loss)):
                 self._faults.append(step)
                 if len(self._faults) >= self.max_steps:
-                    raise self._error(trainer, " `--max_nonfinite_steps` allows more such steps.")
+                    raise self._error(trainer, "`--max_nonfinite_steps` allows more such steps.")
 
     def on_validation_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to end well with a non-finite step, before the best checkpoint is written.
@@ -178,7 +178,7 @@ class NonFiniteSteps(Callback):
         is_last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
         by_epochs = is_last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if self._faults and (by_steps or by_epochs):
-            raise self._error(trainer)
+            raise self._error(trainer, "A larger `--trainer.max_epochs` or `max_steps` lets the run go on after it.")
 
     def on_train_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to end well with a non-finite step when the training was ended early, such as by `max_time`.
@@ -192,17 +192,17 @@ class NonFiniteSteps(Callback):
         """
         self._read(trainer)
         if self._faults:
-            raise self._error(trainer)
+            raise self._error(trainer, "A larger `--trainer.max_epochs` or `max_steps` lets the run go on after it.")
 
-    def _error(self, trainer: Trainer, more_advice: str = "") -> UserError:
+    def _error(self, trainer: Trainer, advice: str) -> UserError:
         first, last = self._faults[0], self._faults[-1]
         data = trainer.datamodule.describe_batch(last.batch_idx)  # type: ignore[attr-defined]
         steps = "step" if len(self._faults) == 1 else f"{len(self._faults)} steps"
-        precision = "" if trainer.precision == "32-true" else ", or use `--trainer.precision 32-true`"
+        precision = "" if trainer.precision == "32-true" else ", or continue with `--trainer.precision 32-true`"
         return UserError(
             f"The loss or its gradient was not finite in the last {steps}, from step {first.number} (loss "
             f"{first.outcome.tolist()[1]}). The last was batch {last.batch_idx} of epoch {last.epoch}, {data}. "
-            f"Decrease `model.lr`{precision}.{more_advice}"
+            f"Start another run with a lower `model.lr`{precision}. {advice}"
         )
 
 

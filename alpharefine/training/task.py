@@ -314,11 +314,10 @@ class RefineTask(pl.LightningModule):
         trained = [p for p in backbone if p.requires_grad]
         if trained:
             groups.append({"params": trained, "lr": hparams["lr"] * hparams["backbone_lr_factor"]})
-        # With the gradient scaler of float16, it would unscale the gradients after they are clipped and logged.
-        fused = True if self.trainer.precision != "16-mixed" else None
-        optimizer = torch.optim.AdamW(groups, weight_decay=hparams["weight_decay"], fused=fused)
+        fused = self.device.type in ("cpu", "cuda")  # elsewhere, fused optimizers do not skip non-finite steps
+        optimizer = torch.optim.AdamW(groups, weight_decay=hparams["weight_decay"], fused=fused or None)
         optimizer.register_load_state_dict_pre_hook(_stay_fused)
-        optimizer._step_supports_amp_scaling = False  # else Lightning refuses to clip gradients
+        optimizer._step_supports_amp_scaling = False  # a gradient scaler divides before the gradients are clipped
         if hparams["schedule"] == "step":
             epoch_schedule = torch.optim.lr_scheduler.StepLR(optimizer, hparams["lr_step"], hparams["lr_decay"])
             return {"optimizer": optimizer, "lr_scheduler": epoch_schedule}
@@ -327,7 +326,7 @@ class RefineTask(pl.LightningModule):
 
 
 def _stay_fused(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-    """Keep the implementation when the state of a run with another precision is loaded."""
+    """Keep the implementation when the state of a run on another kind of device is loaded."""
     for group in state_dict["param_groups"]:
         group["fused"] = optimizer.defaults["fused"]
 

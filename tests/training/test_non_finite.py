@@ -68,17 +68,38 @@ def test_too_many_in_a_row(data_root, tmp_path, faulty_steps, value) -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [{}, {"trainer__max_steps": 5, "trainer__max_epochs": 9}, {"trainer__precision": "bf16-mixed"}]
+    ("fault", "options"),
+    [
+        (4, {}),
+        (4, {"trainer__precision": "bf16-mixed"}),
+        (4, {"trainer__max_steps": 5, "trainer__max_epochs": 9}),
+        (3, {"trainer__max_steps": 4}),
+        (3, {"trainer__max_steps": 4, "trainer__max_epochs": -1}),
+    ],
 )
-def test_not_at_the_end_either(data_root, tmp_path, faulty_steps, end) -> None:
-    faulty_steps({4}, float("nan"))
-    command = FIVE_STEPS | {"checkpoint__every_n_train_steps": 2} | end
-    with pytest.raises(UserError, match=r"not finite in the last step, from step 4 .* Decrease `model\.lr`") as caught:
+def test_not_at_the_end_either(data_root, tmp_path, faulty_steps, fault, options) -> None:
+    faulty_steps({fault}, float("nan"))
+    command = FIVE_STEPS | {"checkpoint__every_n_train_steps": 2} | options
+    expected = rf"not finite in the last step, from step {fault} .* Start another run with a lower `model\.lr`"
+    with pytest.raises(UserError, match=expected) as caught:
         main(arguments(data_root, tmp_path, **command))
-    assert ("32-true" in str(caught.value)) == ("trainer__precision" in end)
+    assert ("32-true" in str(caught.value)) == ("trainer__precision" in options)
     # The run has not ended: it goes on from the last checkpoint before.
     names = {path.name: torch.load(path)["global_step"] for path in (tmp_path / "small").rglob("*.ckpt")}
-    assert names == {"last.ckpt": 4, "last.previous.ckpt": 2}
+    assert names == ({"last.ckpt": 4, "last.previous.ckpt": 2} if fault == 4 else {"last.ckpt": 2})
+    if not options:
+        main(arguments(data_root, tmp_path, "--resume", **command | {"trainer__max_epochs": 2}))
+        assert read_checkpoint(tmp_path / "small")["global_step"] == 10
+
+
+def test_not_at_an_early_end_either(data_root, tmp_path, faulty_steps, monkeypatch) -> None:
+    def stop(task, *_) -> None:
+        task.trainer.should_stop = task.global_step == 4
+
+    faulty_steps({3}, float("nan"))
+    monkeypatch.setattr(RefineTask, "on_train_batch_end", stop)
+    with pytest.raises(UserError, match=r"not finite in the last step, from step 3 "):
+        main(arguments(data_root, tmp_path, **FIVE_STEPS))
 
 
 def test_skipped_steps_are_logged(data_root, tmp_path, faulty_steps) -> None:

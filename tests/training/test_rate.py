@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from types import SimpleNamespace
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -158,15 +159,15 @@ class TestProgressBar:
         loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
         bar, trainer = ProgressBar(), SimpleNamespace(callback_metrics={}, fit_loop=loop)
         monkeypatch.setattr(bar, "get_metrics", lambda *_: {"val/iou": 0.5})
-        lightning_cli._show_loss(bar)
-        assert bar.get_metrics(trainer, None) == {"val/iou": 0.5}
+        get_metrics = lightning_cli._MetricsAndLoss(bar)
+        assert get_metrics(trainer, None) == {"val/iou": 0.5}
         shown = []
         for loss in range(6):
             progress.is_last_batch = loss == 5
             trainer.callback_metrics["train/loss"] = SimpleNamespace(
                 device=torch.device(device), item=lambda loss=loss: loss
             )
-            shown.append(bar.get_metrics(trainer, None)["train/loss"])
+            shown.append(get_metrics(trainer, None)["train/loss"])
             now[0] += 0.2
         assert shown == expected
 
@@ -174,5 +175,6 @@ class TestProgressBar:
         monkeypatch.setattr(RefineTask, "forward", quick_forward)
         main(arguments(data_root, tmp_path, trainer__enable_progress_bar="true", **QUICK))
         assert "train/loss" in capsys.readouterr().out
+        pickle.loads(pickle.dumps(lightning_cli._MetricsAndLoss(RichProgressBar())))  # for processes that are spawned
         main(arguments(data_root, tmp_path, name="quiet", **QUICK))
         assert "train/loss" not in capsys.readouterr().out

@@ -130,8 +130,7 @@ class TestOptimisation:
         expected = [0.0] + [0.1 * (1 + math.cos(math.pi * t / 16)) for t in range(9, 16)]
         assert seen == [pytest.approx([rate, rate]) for rate in expected]
 
-    def test_groups_hold_every_parameter_once(self, monkeypatch) -> None:
-        monkeypatch.setattr(RefineTask, "trainer", SimpleNamespace(precision="32-true"))
+    def test_groups_hold_every_parameter_once(self) -> None:
         task = RefineTask("resnet18", backbone_weights=None, weight_decay=0.01)
         optimizer = task.configure_optimizers()["optimizer"]
         assert isinstance(optimizer, torch.optim.AdamW)
@@ -146,9 +145,9 @@ class TestOptimisation:
         with pytest.raises(UserError, match=r"`model\.lr` must be finite and not negative, got "):
             RefineTask("resnet18", backbone_weights=None, lr=lr)
 
-    @pytest.mark.parametrize(("precision", "fused"), [("bf16-mixed", True), ("32-true", True), ("16-mixed", None)])
-    def test_the_optimizer_is_fused_without_a_scaler(self, monkeypatch, precision, fused) -> None:
-        monkeypatch.setattr(RefineTask, "trainer", SimpleNamespace(precision=precision))
+    @pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("cuda", True), ("mps", None)])
+    def test_the_optimizer_is_fused_where_it_skips_steps(self, monkeypatch, device, fused) -> None:
+        monkeypatch.setattr(RefineTask, "device", torch.device(device))
         task = RefineTask("resnet18", backbone_weights=None)
         optimizer = task.configure_optimizers()["optimizer"]
         assert optimizer.defaults["fused"] is fused
@@ -157,6 +156,16 @@ class TestOptimisation:
             group["fused"] = not fused
         optimizer.load_state_dict(state)
         assert [group["fused"] for group in optimizer.param_groups] == [fused, fused]
+
+    def test_a_gradient_scaler_divides_once(self) -> None:
+        task = RefineTask("resnet18", ("corner",), None)
+        optimizer = task.configure_optimizers()["optimizer"]
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024)
+        scaler.scale(torch.stack([weight.sum() for weight in task.parameters()]).sum()).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        for state in optimizer.state.values():
+            torch.testing.assert_close(state["exp_avg"], torch.full_like(state["exp_avg"], 0.1))
 
     @pytest.mark.parametrize(
         ("device", "precision", "capability", "num_warnings"),
@@ -174,8 +183,7 @@ class TestOptimisation:
         RefineTask("resnet18", backbone_weights=None).on_fit_start()
         assert ["has no instructions for bfloat16" in str(each.message) for each in recwarn] == [True] * num_warnings
 
-    def test_a_fully_frozen_backbone_is_not_in_the_optimizer(self, monkeypatch) -> None:
-        monkeypatch.setattr(RefineTask, "trainer", SimpleNamespace(precision="32-true"))
+    def test_a_fully_frozen_backbone_is_not_in_the_optimizer(self) -> None:
         task = RefineTask("resnet18", backbone_weights=None, frozen_stages=3)
         (rest,) = task.configure_optimizers()["optimizer"].param_groups
         assert {id(p) for p in rest["params"]} == {id(p) for p in task.parameters() if p.requires_grad}
