@@ -149,7 +149,7 @@ class NonFiniteSteps(Callback):
                     raise self._error(trainer, "`--max_nonfinite_steps` allows more such steps.")
 
     def on_validation_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse to end well with a non-finite step, before the best checkpoint is written.
+        """Refuse to end well with a non-finite step, before the best and the last checkpoint are written.
 
         Args:
             trainer: Trainer of the run.
@@ -158,27 +158,14 @@ class NonFiniteSteps(Callback):
         Raises:
             UserError: If the training is complete, and its last step was not finite.
         """
-        self._read_all(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse to end well with a non-finite step, before the last checkpoint is written.
-
-        Args:
-            trainer: Trainer of the run.
-            pl_module: Task that is trained.
-
-        Raises:
-            UserError: If the training is complete, and its last step was not finite.
-        """
-        self._read_all(trainer)
-
-    def _read_all(self, trainer: Trainer) -> None:
         self._read(trainer)
         by_steps = 0 <= trainer.max_steps <= trainer.global_step
         is_last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
         by_epochs = is_last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if self._faults and (by_steps or by_epochs):
-            raise self._error(trainer, "A larger `--trainer.max_epochs` or `max_steps` lets the run go on after it.")
+            raise self._error(trainer)
+
+    on_train_epoch_end = on_validation_start  # there is no validation if `max_steps` ends an epoch
 
     def on_train_end(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to end well with a non-finite step when the training was ended early, such as by `max_time`.
@@ -192,9 +179,13 @@ class NonFiniteSteps(Callback):
         """
         self._read(trainer)
         if self._faults:
-            raise self._error(trainer, "A larger `--trainer.max_epochs` or `max_steps` lets the run go on after it.")
+            raise self._error(trainer)
 
-    def _error(self, trainer: Trainer, advice: str) -> UserError:
+    def _error(
+        self,
+        trainer: Trainer,
+        advice: str = "A larger `--trainer.max_epochs` or `max_steps` lets the run go on after it.",
+    ) -> UserError:
         first, last = self._faults[0], self._faults[-1]
         data = trainer.datamodule.describe_batch(last.batch_idx)  # type: ignore[attr-defined]
         steps = "step" if len(self._faults) == 1 else f"{len(self._faults)} steps"
