@@ -2,19 +2,25 @@
 
 Random boxes of LaSOT's lengths are written to a temporary folder. The three metrics with their curves are computed by
 `alpharefine` and by a plain reference, which splits every line in Python and compares all frames with all thresholds
-once for each metric. Processor times, which other programs do not lengthen. The limit is numpy's parse of the files.
+once for each metric. `alpharefine evaluate` replays the results and draws its report. Refined boxes, which have up to 17
+digits, are read and written. Processor times, which other programs do not lengthen. The limit is numpy's parse of the
+files.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from time import process_time
 
 import numpy as np
 
-from alpharefine.data.text import read_flags, read_rows
+from alpharefine.cli import evaluate
+from alpharefine.data.text import format_rows, read_flags, read_rows
 from alpharefine.evaluation.datasets.base import EvaluationSequence, GroundTruth
 from alpharefine.evaluation.score import read_results, score_run
 from alpharefine.metrics import score_frames
@@ -33,18 +39,53 @@ def measure(quick: bool) -> list[Row]:
     Args:
         quick: Score a tenth of the sequences once.
     """
+    rounds = 1 if quick else 3
     with tempfile.TemporaryDirectory() as folder:
-        annotations, results = generate(Path(folder), 28 if quick else 280)
+        root = Path(folder)
+        annotations, results = generate(root, 28 if quick else 280)
         names = sorted(path.stem for path in annotations.glob("*.txt"))
         assert abs(score(annotations, results, names) - score_plainly(annotations, results, names)) < 1e-9
+        replay(annotations, results, names[:1])  # imports what the report needs
         paths = {
             "ours": lambda: score(annotations, results, names),
             "reference": lambda: score_plainly(annotations, results, names),
             "parse": lambda: parse(annotations, results, names),
+            "replay": lambda: replay(annotations, results, names),
         }
-        seconds = medians(alternate(paths, 1 if quick else 3, warm_up=0, clock=process_time))
-    what, note = f"score {len(names)} sequences, three metrics", "rows parsed in Python, each metric on its own"
-    return [Row(what, "s", seconds["ours"], seconds["reference"], f"{note}; limit: `np.loadtxt`", seconds["parse"])]
+        seconds = medians(alternate(paths, rounds, warm_up=0, clock=process_time))
+        refined = read_results(results, names)
+        for name, boxes_xywh in refined.items():
+            refined[name] = boxes_xywh.astype(np.float32).astype(np.float64)
+            (results / f"{name}.txt").write_text(format_rows(refined[name]))
+        paths = {
+            "read": lambda: read_results(results, names),
+            "read, reference": lambda: [split_rows(results / f"{name}.txt") for name in names],
+            "read, numpy": lambda: [np.loadtxt(results / f"{name}.txt", delimiter=",") for name in names],
+            "write": lambda: [format_rows(rows) for rows in refined.values()],
+            "write, reference": lambda: [json.dumps(rows.tolist()) for rows in refined.values()],
+        }
+        seconds |= medians(alternate(paths, rounds, warm_up=0, clock=process_time))
+    what, plain = f"{len(names)} sequences", "rows parsed in Python"
+    return [
+        Row(
+            f"score {what}, three metrics",
+            "s",
+            seconds["ours"],
+            seconds["reference"],
+            f"{plain}, each metric on its own; limit: `np.loadtxt`",
+            seconds["parse"],
+        ),
+        Row(f"replay {what} with report", "s", seconds["replay"], None, "limit: `np.loadtxt`", seconds["parse"]),
+        Row(
+            f"read the refined boxes of {what}",
+            "s",
+            seconds["read"],
+            seconds["read, reference"],
+            f"{plain}; limit: `np.loadtxt`",
+            seconds["read, numpy"],
+        ),
+        Row(f"format the refined boxes of {what}", "s", seconds["write"], seconds["write, reference"], "`json`"),
+    ]
 
 
 def score(annotations: Path, results: Path, names: list[str]) -> float:
@@ -73,6 +114,17 @@ def score_plainly(annotations: Path, results: Path, names: list[str]) -> float:
             ]
         )
     return float(100 * np.mean([curve.mean() for curve, _, _ in curves]))
+
+
+def replay(annotations: Path, results: Path, names: list[str]) -> None:
+    """Replay the results by `alpharefine evaluate`, without refinement, into a new folder."""
+    with tempfile.TemporaryDirectory() as output, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        evaluate.main(
+            [
+                *["--tracker", "replay", "--results_dir", str(results), "--annotations_dir", str(annotations)],
+                *["--sequences", ",".join(names), "--output_dir", output],
+            ]
+        )
 
 
 def parse(annotations: Path, results: Path, names: list[str]) -> list[np.ndarray]:
