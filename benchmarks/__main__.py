@@ -44,6 +44,8 @@ def main(args: list[str] | None = None) -> int:
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"no benchmark {sorted(unknown)[0]}; there are {', '.join(NAMES)}.")
+    if not options.limit_s >= 0:
+        parser.error(f"--limit_s must be at least 0, got {options.limit_s}.")
     if options.output is not None and options.output.is_dir():
         parser.error(f"--output must be a file, got the folder {options.output}.")
     names = options.names or NAMES

@@ -75,6 +75,8 @@ def main(args: list[str] | None = None) -> int:
     if options.memory == "kept":
         keep_freed_memory()
     paths = sorted(options.folder.rglob("*.jpg"))
+    if not paths:
+        parser.error(f"no *.jpg file in {options.folder}; give a folder of JPEG frames.")
     frames = [_frame(path, options.width) for path in paths[:: max(1, len(paths) // NUM_FRAMES)][:NUM_FRAMES]]
     calls = {name: lambda decode=decode: [*map(decode, frames)] for name, decode in decoders().items()}
     print(f"{len(frames)} frames of {np.mean([*map(len, frames)]) / 1024:.0f} KiB")

@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--num_frames", type=int, default=20_000, help="Number of frames.")
     num_frames = parser.parse_args().num_frames
     torch.manual_seed(0)
-    refiner = Refiner.from_network(cast("AlphaRefineNet", _Tiny()), "cpu")
+    refiner = Refiner.from_network(cast("AlphaRefineNet", _Tiny()), "cpu", "32")
     for module in (run, replay):
         module.load_refiner = lambda *_: refiner  # type: ignore[attr-defined]
     refinement = RefinementSettings(

@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="Number of data loader workers.")
     parser.add_argument("--batch_size", type=int, default=4, help="Number of pairs per step.")
     args = parser.parse_args()
+    steps_per_epoch = min(args.steps, STEPS_PER_EPOCH)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_got10k(root / "got10k", num_sequences=7, num_frames=20, frame_size=(360, 480))
@@ -87,7 +88,7 @@ def main() -> None:
             {"got10k": Source("got10k", "got10k", options={"split": "holdout"})},
             batch_size=args.batch_size,
             num_workers=args.workers,
-            pairs_per_epoch=STEPS_PER_EPOCH * args.batch_size,
+            pairs_per_epoch=steps_per_epoch * args.batch_size,
             val_pairs=32,
             on_bad_sample="skip",
             cache_dir=str(root / "cache"),
@@ -95,7 +96,7 @@ def main() -> None:
         last = LastCheckpoint(root / LAST, 100, timedelta(minutes=10), requeues=False)
         trainer = pl.Trainer(
             accelerator="cpu",
-            max_epochs=-(-args.steps // STEPS_PER_EPOCH),
+            max_epochs=-(-args.steps // steps_per_epoch),
             num_sanity_val_steps=0,
             logger=CSVLogger(folder),
             plugins=[WholeCheckpointIO()],

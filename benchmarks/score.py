@@ -2,9 +2,9 @@
 
 Random boxes of LaSOT's lengths are written to a temporary folder. The three metrics with their curves are computed by
 `alpharefine` and by a plain reference, which splits every line in Python and compares all frames with all thresholds
-once for each metric. `alpharefine evaluate` replays the results and draws its report. Refined boxes, which have up to 17
-digits, are read and written. Processor times, which other programs do not lengthen. The limit is numpy's parse of the
-files.
+once for each metric. `alpharefine evaluate` replays the results and draws its report. Refined boxes, which have up to
+17 digits, are read and written. Processor times, which other programs do not lengthen. The limit is numpy's parse of
+the files.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ ratio's factor, and the correlation of the sizes of the first two.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import cv2
@@ -27,14 +27,14 @@ FOUND_IOU = 0.3
 LOST_IOU = 0.15
 
 
-def main(root: Path, backbone: str, head: str) -> None:
-    """Measure and print.
-
-    Args:
-        root: Folder of the data sets.
-        backbone: Path of the tracker's backbone.
-        head: Path of the tracker's head.
-    """
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="Folder of the data sets.")
+    parser.add_argument("backbone", help="Backbone of NanoTrack, an ONNX file.")
+    parser.add_argument("head", help="Head of NanoTrack, an ONNX file.")
+    options = parser.parse_args()
+    root, backbone, head = options.data, options.backbone, options.head
     readers: dict[str, Reader] = {
         "davis_more": MaskVideo(root / "davis_more"),
         "got10k_more": GOT10k(root / "got10k_more"),
@@ -85,4 +85,4 @@ def errors(reader: Reader, record: SequenceRecord, backbone: str, head: str) -> 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main()

@@ -37,13 +37,6 @@ def test_paths_alternate_and_warm_up() -> None:
     assert len(times["a"]) == 3
 
 
-def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        main(["refin"])
-    assert error.value.code == 2
-    assert "no benchmark refin; there are train_step, refine" in capsys.readouterr().err
-
-
 def test_no_benchmark_is_started_after_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", "track", "--quick", "--limit_s", "0", "--output", str(tmp_path / "found.json")]) == 0
     printed = capsys.readouterr().out
@@ -71,6 +64,39 @@ def test_every_benchmark_runs_in_the_dry_mode_of_the_check_on_a_gpu() -> None:
         assert rows
         assert all(row["value"] > 0 for row in rows)
         assert all(row["name"] in done.stdout for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ("memory_train.py --steps 10 --workers 1 --batch_size 1", "step     10: process"),
+        ("memory_evaluate.py --num_frames 20", "published boxes: MiB after every 2 frames"),
+        ("memory_track.py --minutes 0.01", "MiB after every 1 frames"),
+        ("index.py --sequences 5 --frames 3", "4 workers with a copy each"),
+        ("decoders.py alpharefine/synthetic/photos 64 kept", "simplejpeg, upper 70 %"),
+    ],
+)
+def test_the_scripts_run(command: str, printed: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    script, *options = command.split()
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{script}", *options],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert printed in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [("refin", "no benchmark refin; there are train_step, refine"), ("--limit_s -1", "--limit_s must be")],
+)
+def test_an_impossible_option_is_refused(options: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(options.split())
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_check_on_a_gpu_needs_one() -> None:
