@@ -31,7 +31,9 @@ def make_parser() -> UserErrorParser:
         "--output", required=True, type=Path, help="path of the new file: .onnx, .pt2 or .safetensors by the format"
     )
     parser.add_argument(
-        "--precision", choices=("32", "16"), help="bits of the layers of onnx and torch_export (default: 32)"
+        "--precision",
+        choices=("32", "16", "8"),
+        help="bits of the layers of onnx and torch_export; 8 in onnx only, for CPUs (default: 32)",
     )
     parser.add_argument("--batch_size", type=int, help="fixed batch size of onnx and torch_export (default: free)")
     parser.add_argument("--heads", help="heads to export: corner, mask or corner,mask (default: those of the network)")

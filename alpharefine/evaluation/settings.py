@@ -14,7 +14,7 @@ from alpharefine.inference.options import resolve_box_head
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.models import HeadName, NetworkConfig
 from alpharefine.models.device import select_device
-from alpharefine.options import BoxSource, ComputePrecision, GeometryName, WhenLost
+from alpharefine.options import BoxSource, GeometryName, WhenLost
 from alpharefine.trackers import TimeLimits, TrackerEntry, check_arguments, find_tracker
 
 MIN_FEEDBACK_IOU = 0.5
@@ -35,7 +35,7 @@ class RefinementSettings:
     Attributes:
         ckpt: Path of the checkpoint.
         geometry: Crop geometry of the network.
-        precision: Floating-point precision of the network.
+        precision: Precision of the network.
         box_from: Head that the box is taken from.
         mask_threshold: Probability above which a pixel belongs to the target.
         flip_test: Average the predictions for each search region and its mirror image.
@@ -48,7 +48,7 @@ class RefinementSettings:
 
     ckpt: str
     geometry: GeometryName
-    precision: ComputePrecision
+    precision: str
     box_from: BoxSource
     mask_threshold: float
     flip_test: bool

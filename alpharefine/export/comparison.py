@@ -32,7 +32,11 @@ class Difference(NamedTuple):
         return f"{self.box_px:.2g} px in the boxes, {self.prob:.2g} in scores and masks"
 
 
-TOLERANCES: dict[ExportPrecision, Difference] = {"32": Difference(0.05, 0.01), "16": Difference(0.5, 0.05)}
+TOLERANCES: dict[ExportPrecision, Difference] = {
+    "32": Difference(0.05, 0.01),
+    "16": Difference(0.5, 0.05),
+    "8": Difference(8.0, 0.5),
+}
 """Largest accepted differences. The crop has 256 pixels a side."""
 
 

@@ -15,6 +15,7 @@ from alpharefine.checkpoints.exported import save_exported
 from alpharefine.errors import UserError, describe_exception
 from alpharefine.export.comparison import Difference, Predict, predict_with, require_agreement
 from alpharefine.export.programs import header_of, trace, write_onnx, write_torch_export
+from alpharefine.export.quantization import quantize
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.exported import (
     CROPS,
@@ -91,13 +92,15 @@ def save_programs(
         network: Network to write, on the CPU.
         path: Path of the search network. The template encoder gets `template_path`.
         format_name: Format of the files.
-        precision: Floating-point precision of the layers.
+        precision: Precision of the layers; 8 bits in ONNX only, see `quantize`.
         batch_size: Fixed batch size. None leaves it free.
 
     Raises:
-        UserError: If a file exists or cannot be written, a package is missing, the format cannot express the network,
-            or the predictions differ too much, see `alpharefine.export.comparison.TOLERANCES`.
+        UserError: If a file exists or cannot be written, a package is missing, the format cannot express the network or
+            the precision, or the predictions differ too much, see `alpharefine.export.comparison.TOLERANCES`.
     """
+    if precision == "8" and format_name != "onnx":
+        raise UserError(f"`--precision 8` is only possible with `--format onnx`, got {format_name}; export to ONNX.")
     for each in (path, template_path(path)):
         require_free(each)
     if format_name == "onnx":
@@ -109,6 +112,8 @@ def save_programs(
             for program in trace(network, precision, batch_size):
                 target = part if program.part == "search" else template_path(part)
                 _WRITERS[format_name](program, header, target)
+            if precision == "8":
+                quantize(part, batch_size or 1)
             predict = predict_with(OnnxBackend(part, "cpu")) if format_name == "onnx" else _reloaded(part, header)
             reference = predict_with(TorchBackend(network, "cpu", "32"))
             difference = require_agreement(predict, reference, precision, batch_size)

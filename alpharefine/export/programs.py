@@ -49,7 +49,7 @@ def header_of(network: AlphaRefineNet, precision: ExportPrecision) -> ExportHead
 
     Args:
         network: Network of the export.
-        precision: Floating-point precision of its layers.
+        precision: Precision of its layers.
     """
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
@@ -62,11 +62,11 @@ def trace(network: AlphaRefineNet, precision: ExportPrecision, batch_size: int |
 
     Args:
         network: Network of the export, on the CPU.
-        precision: Floating-point precision of its layers.
+        precision: Precision of its layers. 8 bits are traced in 32.
         batch_size: Fixed batch size. None leaves it free.
     """
     takes_targets, network = header_of(network, precision).takes_targets, deepcopy(network).eval()
-    set_precision(network, precision)
+    set_precision(network, "32" if precision == "8" else precision)
     num_crops = batch_size or 2  # the tracer takes an axis of one cell for one that always has one cell
     crops = torch.zeros(num_crops, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
     targets_xyxy = torch.tensor([0.25, 0.25, 0.75, 0.75]).mul(CROP_SIZE).repeat(num_crops, 1)

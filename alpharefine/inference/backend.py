@@ -54,7 +54,7 @@ class InferenceBackend(Protocol):
 
     @property
     def precision(self) -> str:
-        """Floating-point precision, such as ``32``, ``16`` or ``bf16``."""
+        """Precision, such as ``32``, ``16`` or ``bf16``."""
 
     def encode_templates(self, crops: Sequence[np.ndarray], targets_xyxy: np.ndarray) -> Sequence[Any]:
         """Encode the targets in template crops.

@@ -32,7 +32,7 @@ TARGETS = "targets_xyxy"
 OUTPUTS: dict[HeadName, tuple[str, ...]] = {"corner": ("crop_xyxy", "score"), "mask": ("mask",)}
 """Outputs of the search network by head, float32: ``(B, 4)`` in crop pixels; ``(B,)`` and ``(B, 256, 256)`` in 0..1."""
 
-ExportPrecision = Literal["32", "16"]
+ExportPrecision = Literal["32", "16", "8"]
 PartName = Literal["template", "search"]
 
 
@@ -54,7 +54,8 @@ class ExportHeader:
 
     Attributes:
         config: Configuration of the network; `heads` are the exported ones.
-        precision: Floating-point precision of the layers. Inputs and outputs are float32 in either.
+        precision: Bits of the layers: floating-point numbers of 32 or 16, or integers of 8 in the convolutions of the
+            search network. Inputs and outputs are float32 in all.
         weights: SHA-256 digest of the weights.
     """
 

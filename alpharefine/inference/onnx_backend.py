@@ -77,7 +77,7 @@ class OnnxBackend:
 
     @property
     def precision(self) -> str:
-        """Floating-point precision of the file."""
+        """Precision of the file."""
         return self.header.precision
 
     def encode_templates(self, crops: Sequence[np.ndarray], targets_xyxy: np.ndarray) -> list[np.ndarray]:

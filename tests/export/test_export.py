@@ -26,6 +26,7 @@ from alpharefine.export.programs import Program, header_of
 from alpharefine.inference.backend import CropPredictions
 from alpharefine.inference.exported import HEADER_KEY, template_path
 from alpharefine.inference.onnx_backend import OnnxBackend
+from alpharefine.inference.refiner import Refinement
 from alpharefine.inference.torch_backend import TorchBackend
 from alpharefine.models import AlphaRefineNet, CornerHeadName, NetworkConfig
 from alpharefine.models.heads import BoxHead
@@ -82,11 +83,7 @@ def test_the_refiner_gives_what_it_gives_in_torch(shipped: Path, flip_test: bool
     assert isinstance(found.backend, OnnxBackend)
     assert (found.backend.device, found.backend.precision) == ("cpu", "32")
     assert (found.heads, found.geometry) == (("corner", "mask"), "exact")
-    refinements = []
-    for refiner in (found, expected):
-        refiner.initialize(scene(0), FIRST_XYWH)
-        refinements.append(refiner.refine(scene(9), ROUGH_XYWH, mask=True))
-    one, other = refinements
+    one, other = map(_refined, (found, expected))
     np.testing.assert_allclose(one.box_xywh, other.box_xywh, atol=1e-3)
     assert one.score == pytest.approx(other.score, abs=1e-4)
     assert one.mask is not None
@@ -136,6 +133,44 @@ def test_the_files_describe_themselves(shipped: Path) -> None:
         assert header["part"] == ("search" if path == shipped else "template")
         assert (header["network"]["geometry"], header["network"]["heads"]) == ("exact", ["corner", "mask"])
         assert str(PROJECT).encode() not in path.read_bytes()  # no paths of the machine that exported
+
+
+def test_8_bits(shipped: Path, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "small.onnx"
+    command("ar18_cm", "onnx", path, "--precision", "8")
+    assert "difference from PyTorch: " in capsys.readouterr().out
+    assert path.stat().st_size < 0.3 * shipped.stat().st_size
+    model = onnx.load(path)
+    scaled = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    convs = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert [set(node.input) <= scaled for node in convs] == [False] + [True] * (len(convs) - 1)
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    integers = [values for values in weights.values() if values.dtype == np.int8]
+    assert len(integers) >= len(convs) - 1
+    assert max(np.abs(values).max() for values in integers) == 64  # 7 bits: see `quantize`
+    refiners = [Refiner.from_checkpoint(ckpt, "cpu") for ckpt in (path, shipped)]
+    assert (refiners[0].backend.precision, refiners[0].heads) == ("8", ("corner", "mask"))
+    one, other = (_refined(refiner) for refiner in refiners)
+    np.testing.assert_allclose(one.box_xywh, other.box_xywh, atol=2)
+    assert one.score == pytest.approx(other.score, abs=0.1)
+    assert one.mask is not None
+    assert other.mask is not None
+    assert np.mean((one.mask > 0.5) != (other.mask > 0.5)) < 0.01
+    np.testing.assert_array_equal(_refined(refiners[0]).box_xywh, refiners[0].refine(scene(9), ROUGH_XYWH).box_xywh)
+
+
+def _refined(refiner: Refiner) -> Refinement:
+    refiner.initialize(scene(0), FIRST_XYWH)
+    return refiner.refine(scene(9), ROUGH_XYWH, mask=True)
+
+
+@pytest.mark.exhaustive
+def test_8_bits_of_a_fixed_batch_and_a_sliding_neck(tmp_path: Path) -> None:
+    network = random_network(neck="depthwise", heads=("mask",), geometry="original")
+    difference = files.save_programs(network, tmp_path / "fixed.onnx", "onnx", "8", batch_size=2)
+    assert 0 < difference.prob < 0.5
+    backend = OnnxBackend(tmp_path / "fixed.onnx", "cpu")
+    assert (backend.geometry, backend.precision) == ("original", "8")
 
 
 @pytest.mark.exhaustive
@@ -293,6 +328,10 @@ def test_heads_can_be_left_out(tmp_path: Path) -> None:
         (["--format=onnx", "--output=a.onnx", "--batch_size=0"], "`--batch_size` must be at least 1, got 0"),
         (["--format=safetensors", "--output=a.safetensors", "--precision=16"], "`--precision` applies to onnx and"),
         (["--format=safetensors", "--output=a.safetensors", "--batch_size=1"], "`--batch_size` applies to onnx and"),
+        (
+            ["--format=torch_export", "--output=a.pt2", "--precision=8"],
+            "`--precision 8` is only possible with `--format o",
+        ),
         (["--format=onnx", "--output=nowhere/a.onnx"], "nowhere must be an existing folder"),
         (["--format=onnx", "--output=old.onnx"], r"old\.onnx exists, and is not overwritten"),
         (["--format=onnx", "--output=half.onnx"], r"half_template\.onnx exists, and is not overwritten"),
