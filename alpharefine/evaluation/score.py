@@ -6,10 +6,10 @@ Boxes are ``x, y, w, h`` rows as written in files, without a shift; see `alphare
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from alpharefine.evaluation.datasets.base import EvaluationSequence, Scoring
 from alpharefine.metrics import (
     AverageOverlap,
     NormalizedPrecision,
+    OnePassCurves,
     Precision,
     Protocol,
     SuccessAUC,
@@ -27,7 +28,7 @@ from alpharefine.metrics import (
     got10k_overlaps,
     one_pass_curves,
 )
-from alpharefine.metrics.functional import GOT10K_THRESHOLDS, count_greater, score_frames
+from alpharefine.metrics.functional import GOT10K_THRESHOLDS, count_greater
 from alpharefine.trackers.result_files import require_xywh
 
 ONE_PASS_KEYS = ("success_auc", "precision_20", "norm_precision_20")
@@ -35,6 +36,9 @@ GOT10K_KEYS = ("ao", "sr_50", "sr_75")
 
 _SUCCESS_RATES = (0.5, 0.75)
 """Thresholds of `GOT10K_KEYS`."""
+
+SequenceScore = OnePassCurves | np.ndarray
+"""Curves of one sequence, or its overlaps for GOT-10k's scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,50 +108,74 @@ def score_run(
     chosen = list(sequences)
     _require_once([sequence.name for sequence in chosen])
     _require_all([sequence.name for sequence in chosen if sequence.name not in boxes], "the results")
+    parts = []
     for sequence in chosen:
-        if len(boxes[sequence.name]):
-            require_xywh(boxes[sequence.name][0], sequence.truth.boxes_xywh[0], f"The result of {sequence.name}")
-    if scoring == "got10k":
-        return _score_got10k(boxes, chosen)
-    return _score_one_pass(boxes, chosen, protocol)
+        boxes_xywh = boxes[sequence.name]
+        if len(boxes_xywh):
+            require_xywh(boxes_xywh[0], sequence.truth.boxes_xywh[0], f"The result of {sequence.name}")
+        try:
+            parts.append(score_sequence(boxes_xywh, sequence, scoring, protocol))
+        except UserError as error:
+            raise UserError(f"Sequence {sequence.name}: {error}") from error
+    return combine_scores(parts, chosen, scoring, protocol)
 
 
-def check_scorable(
-    boxes_xywh: np.ndarray, sequence: EvaluationSequence, scoring: Scoring, protocol: Protocol = "lasot"
-) -> None:
-    """Check that the result of one sequence can be scored. A data set without scores accepts every result.
+def score_sequence(
+    boxes_xywh: np.ndarray,
+    sequence: EvaluationSequence,
+    scoring: Literal["one_pass", "got10k"],
+    protocol: Protocol = "lasot",
+) -> SequenceScore:
+    """Score the result of one sequence.
 
     Args:
         boxes_xywh: ``(N, 4)`` result boxes.
-        sequence: Sequence to score.
+        sequence: Sequence with the ground truth of N frames.
         scoring: Scores that the data set defines.
         protocol: Scoring conventions of ``one_pass``; not used by ``got10k``.
 
+    Returns:
+        Curves, or GOT-10k's overlaps.
+
     Raises:
-        UserError: If the result is too short, no frame of the sequence counts, only its first box is known, or the
-            protocol does not allow a box.
+        UserError: If the result is too short, no frame of the sequence counts, only its first box is known, GOT-10k's
+            size of the images is missing, or the protocol does not allow a box.
     """
     truth = sequence.truth
-    if scoring == "one_pass":
-        _require_truth(sequence)
-        score_frames(boxes_xywh, truth.boxes_xywh, truth.absent, protocol)
-    elif scoring == "got10k":
-        got10k_overlaps(boxes_xywh, truth.boxes_xywh, truth.absent, truth.image_size)
-
-
-def _require_truth(sequence: EvaluationSequence) -> None:
-    """Check that a sequence has more than its first box."""
-    truth = sequence.truth
+    if scoring == "got10k":
+        if truth.image_size is None:
+            raise UserError("GOT-10k's scores require the size of its images, got None; set `image_size`.")
+        return got10k_overlaps(boxes_xywh, truth.boxes_xywh, truth.absent, truth.image_size)
     later_xywh = truth.boxes_xywh[1:][~truth.absent[1:]]
     if later_xywh.size and np.isnan(later_xywh).all():
         raise UserError(
             f"Sequence {sequence.name} has only the box of its first frame, so it is not scored; give the boxes of "
             "all frames, or evaluate such sequences apart by `--sequences`."
         )
+    return one_pass_curves(boxes_xywh, truth.boxes_xywh, truth.absent, protocol)
 
 
-def _score_one_pass(
-    boxes: Mapping[str, np.ndarray], sequences: list[EvaluationSequence], protocol: Protocol
+def combine_scores(
+    parts: Sequence[SequenceScore],
+    sequences: Sequence[EvaluationSequence],
+    scoring: Literal["one_pass", "got10k"],
+    protocol: Protocol = "lasot",
+) -> RunScore:
+    """Average the scores of sequences.
+
+    Args:
+        parts: Results of `score_sequence`, at least one.
+        sequences: Sequences, in the same order.
+        scoring: Scores that the data set defines.
+        protocol: Scoring conventions of ``one_pass``; not used by ``got10k``.
+    """
+    if scoring == "got10k":
+        return _combine_got10k(cast("Sequence[np.ndarray]", parts), sequences)
+    return _combine_one_pass(cast("Sequence[OnePassCurves]", parts), sequences, protocol)
+
+
+def _combine_one_pass(
+    curves: Sequence[OnePassCurves], sequences: Sequence[EvaluationSequence], protocol: Protocol
 ) -> RunScore:
     # Every process that scores has all boxes, so there is nothing to sum over processes.
     metrics = {
@@ -155,12 +183,6 @@ def _score_one_pass(
         "precision": Precision(protocol, sync_on_compute=False),
         "norm_precision": NormalizedPrecision(protocol, sync_on_compute=False),
     }
-    curves = []
-    for sequence in sequences:
-        with _naming(sequence):
-            _require_truth(sequence)
-            truth = sequence.truth
-            curves.append(one_pass_curves(boxes[sequence.name], truth.boxes_xywh, truth.absent, protocol))
     for metric in metrics.values():
         for one in curves:
             metric.add_curves(one)
@@ -175,16 +197,9 @@ def _score_one_pass(
     )
 
 
-def _score_got10k(boxes: Mapping[str, np.ndarray], sequences: list[EvaluationSequence]) -> RunScore:
+def _combine_got10k(overlaps: Sequence[np.ndarray], sequences: Sequence[EvaluationSequence]) -> RunScore:
     average = AverageOverlap(sync_on_compute=False)
     metrics = (average, *(SuccessRate(threshold, sync_on_compute=False) for threshold in _SUCCESS_RATES))
-    overlaps = []
-    for sequence in sequences:
-        with _naming(sequence):
-            truth = sequence.truth
-            if truth.image_size is None:
-                raise UserError("GOT-10k's scores require the size of its images, got None; set `image_size`.")
-            overlaps.append(got10k_overlaps(boxes[sequence.name], truth.boxes_xywh, truth.absent, truth.image_size))
     for metric in metrics:
         for one in overlaps:
             metric.add_overlaps(one)
@@ -202,7 +217,7 @@ def _score_got10k(boxes: Mapping[str, np.ndarray], sequences: list[EvaluationSeq
 def _run_score(
     scores: dict[str, float],
     curves: dict[str, np.ndarray],
-    sequences: list[EvaluationSequence],
+    sequences: Sequence[EvaluationSequence],
     rows: np.ndarray,
     sequence_curves: dict[str, np.ndarray],
 ) -> RunScore:
@@ -222,15 +237,6 @@ def _run_score(
         sequence_curves,
         {attribute: percent(rows[indices].mean(0)) for attribute, indices in groups.items()},
     )
-
-
-@contextmanager
-def _naming(sequence: EvaluationSequence) -> Iterator[None]:
-    """Add the name of the sequence to an error message."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"Sequence {sequence.name}: {error}") from error
 
 
 def _require_once(names: list[str]) -> None:

@@ -13,7 +13,7 @@ from alpharefine.evaluation.datasets.base import EvaluationDataset, EvaluationSe
 from alpharefine.evaluation.failures import Failure, add_counts
 from alpharefine.evaluation.metrics_file import RunMetrics, TrackerMetrics
 from alpharefine.evaluation.results import CURVES_FILE, StoredResult, median_times, read_boxes, run_folders
-from alpharefine.evaluation.score import RunScore, check_scorable, score_run
+from alpharefine.evaluation.score import RunScore, SequenceScore, combine_scores, score_sequence
 from alpharefine.options import Protocol
 
 Read = Callable[[EvaluationSequence], StoredResult]
@@ -44,11 +44,13 @@ class StoredRuns(NamedTuple):
     Attributes:
         sequences: Sequences that all runs have and that can be scored.
         results: Results by run and by name of the sequence.
+        scores: Scores by run, in the order of `sequences`. Empty lists if the data set defines none.
         failures: Sequences that are left out.
     """
 
     sequences: list[EvaluationSequence]
     results: dict[str, dict[str, StoredResult]]
+    scores: dict[str, list[SequenceScore]]
     failures: list[Failure]
 
     def boxes(self, mask_root: Path | None = None) -> dict[str, SequenceBoxes]:
@@ -74,7 +76,9 @@ def read_runs(
     dataset: EvaluationDataset,
     protocol: Protocol,
 ) -> StoredRuns:
-    """Read the results of a tracker. A sequence that a run lacks, or that cannot be scored, is left out of all runs.
+    """Read and score the results of a tracker.
+
+    A sequence that a run lacks, or that cannot be scored, is left out of all runs.
 
     Args:
         tracker: Name of the tracker.
@@ -84,13 +88,16 @@ def read_runs(
         protocol: Scoring conventions of a one-pass data set.
     """
     results: dict[str, dict[str, StoredResult]] = {run: {} for run in runs}
+    scores: dict[str, list[SequenceScore]] = {run: [] for run in runs}
     present, failures = [], []
     for sequence in sequences:
         found: dict[str, StoredResult] = {}
+        scored: dict[str, SequenceScore] = {}
         for run, read in runs.items():
             try:
                 found[run] = read(sequence)
-                check_scorable(found[run].boxes_xywh, sequence, dataset.scoring, protocol)
+                if dataset.scoring in ("one_pass", "got10k"):
+                    scored[run] = score_sequence(found[run].boxes_xywh, sequence, dataset.scoring, protocol)
             except UserError as error:
                 failures.append(Failure(sequence.name, str(error), tracker, run))
                 break
@@ -98,7 +105,9 @@ def read_runs(
             present.append(sequence)
             for run, result in found.items():
                 results[run][sequence.name] = result
-    return StoredRuns(present, results, failures)
+            for run, part in scored.items():
+                scores[run].append(part)
+    return StoredRuns(present, results, scores, failures)
 
 
 def score_tracker(
@@ -118,33 +127,27 @@ def score_tracker(
         protocol: Scoring conventions of a one-pass data set.
     """
     return TrackerMetrics(
-        {
-            run: _score_run(results, stored.sequences, folders.get(run), dataset, protocol)
-            for run, results in stored.results.items()
-        },
+        {run: _score_run(stored, run, folders.get(run), dataset, protocol) for run in stored.results},
         dict(settings),
     )
 
 
 def _score_run(
-    stored: Mapping[str, StoredResult],
-    sequences: list[EvaluationSequence],
-    folder: Path | None,
-    dataset: EvaluationDataset,
-    protocol: Protocol,
+    stored: StoredRuns, run: str, folder: Path | None, dataset: EvaluationDataset, protocol: Protocol
 ) -> RunMetrics:
-    boxes_xywh = {name: result.boxes_xywh for name, result in stored.items()}
-    median_ms = median_times(result.times_ms for result in stored.values())
-    counts = add_counts(result.counts for result in stored.values())
+    results = stored.results[run]
+    median_ms = median_times(result.times_ms for result in results.values())
+    counts = add_counts(result.counts for result in results.values())
     if dataset.scoring == "none":
         return RunMetrics(None, median_ms, counts)
     if dataset.scoring == "server":
-        if folder is None or set(dataset.official_names()) - set(stored):
+        if folder is None or set(dataset.official_names()) - set(results):
             return RunMetrics(None, median_ms, counts)  # a part of the split, which the server does not accept
         archive = folder / "submission.zip"
-        dataset.pack(boxes_xywh, {name: result.times_ms.sum(axis=1) for name, result in stored.items()}, archive)
+        boxes_xywh = {name: result.boxes_xywh for name, result in results.items()}
+        dataset.pack(boxes_xywh, {name: result.times_ms.sum(axis=1) for name, result in results.items()}, archive)
         return RunMetrics(None, median_ms, counts, str(archive))
-    scored = score_run(boxes_xywh, sequences, dataset.scoring, protocol)
+    scored = combine_scores(stored.scores[run], stored.sequences, dataset.scoring, protocol)
     if folder is not None:
         _write_curves(scored, folder)
     return RunMetrics(scored, median_ms, counts)

@@ -3,7 +3,7 @@ import pytest
 
 from alpharefine.errors import UserError
 from alpharefine.evaluation.datasets.base import EvaluationSequence, GroundTruth
-from alpharefine.evaluation.score import GOT10K_KEYS, ONE_PASS_KEYS, check_scorable, read_results, score_run
+from alpharefine.evaluation.score import GOT10K_KEYS, ONE_PASS_KEYS, read_results, score_run, score_sequence
 from alpharefine.metrics import (
     PROTOCOLS,
     AverageOverlap,
@@ -168,34 +168,26 @@ def test_corners_in_place_of_sizes_are_refused(scoring):
         score_run(boxes, chosen, scoring)
 
 
-# ---- check of one result -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("scoring", "protocol"), [("one_pass", "lasot"), ("got10k", "lasot"), ("server", "lasot")])
-def test_a_result_that_can_be_scored(scoring, protocol):
-    (sequence, *_) = sequences((100, 100))
-    check_scorable(results()[sequence.name], sequence, scoring, protocol)
+# ---- one result ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scoring", ["one_pass", "got10k"])
 def test_a_result_that_is_too_short(scoring):
     (sequence, *_) = sequences((100, 100))
-    short = results()[sequence.name][:-2]
     with pytest.raises(UserError, match="28"):
-        check_scorable(short, sequence, scoring)
-    check_scorable(short, sequence, "server")
+        score_sequence(results()[sequence.name][:-2], sequence, scoring)
 
 
 def test_a_box_that_only_one_protocol_allows():
     (sequence, *_) = sequences()
     boxes = results()[sequence.name]
     boxes[7, 2] = -1
-    check_scorable(boxes, sequence, "one_pass")
+    score_sequence(boxes, sequence, "one_pass")
     with pytest.raises(UserError, match="row 8"):
-        check_scorable(boxes, sequence, "one_pass", "pytracking")
+        score_sequence(boxes, sequence, "one_pass", "pytracking")
 
 
 def test_a_sequence_whose_target_is_always_absent():
     truth = GroundTruth(np.array([BOX] * 3), np.ones(3, dtype=bool), (100, 100))
     with pytest.raises(UserError, match="None of the 3 frames counts"):
-        check_scorable(np.array([BOX] * 3), EvaluationSequence("a", truth), "got10k")
+        score_sequence(np.array([BOX] * 3), EvaluationSequence("a", truth), "got10k")
