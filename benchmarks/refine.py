@@ -42,7 +42,7 @@ FRAME_SIZE = (720, 1280)
 BOX_XYWH = np.array([600.0, 300.0, 120.0, 90.0])
 NUM_THREADS = 1
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-NOTE = "plain float32; limit: operations"
+NOTE = "plain float32"
 
 
 class PlainBackend:
@@ -157,13 +157,14 @@ def _rows(
     for name, each in times.items():
         path = f"{name.partition(',')[0]}, {backends[name].precision} on {torch.device(backends[name].device).type}"
         limit_s = limits_s.get(name)
+        note = NOTE if limit_s is None else f"{NOTE}; limit: operations"
         if batch == 1:
             for quantile, label in ((0.5, "p50"), (0.99, "p99")):
                 value, reference = (1e3 * float(np.quantile(seconds, quantile)) for seconds in (each, plain))
                 limit = None if limit_s is None else 1e3 * limit_s
-                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, NOTE, limit))
+                rows.append(Row(f"{what}, {path}, {label}", "ms", value, reference, note, limit))
         else:
             value, reference = (batch / float(np.median(seconds)) for seconds in (each, plain))
             limit = None if limit_s is None else batch / limit_s
-            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, NOTE, limit))
+            rows.append(Row(f"{what}, {path}, batches of {batch}", "boxes/s", value, reference, note, limit))
     return rows

@@ -160,8 +160,11 @@ def _plain_numbers(text: str, columns: int) -> np.ndarray | None:
 
 def _json_numbers(data: bytes) -> np.ndarray | None:
     """Decode numbers with many digits or exponents, each followed by one separator; None if JSON has no such number."""
+    text = data.translate(_COMMAS)
+    if len(text) == 1 or b"-0," in text:  # an integer has no negative zero
+        return None
     try:
-        return np.array(orjson.loads(b"[" + data[:-1].translate(_COMMAS) + b"]"), np.float64)
+        return np.array(orjson.loads(b"[" + text[:-1] + b"]"), np.float64)
     except ValueError:
         return None
 

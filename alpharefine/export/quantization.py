@@ -24,7 +24,7 @@ def quantize(path: Path, batch_size: int = 1) -> None:
     """Quantize the convolutions of an exported search network, in place.
 
     Weights are rounded to integers of 7 bits for each channel, and activations to 8 bits for each tensor: on processors
-    without instructions for neural networks, products of two 8-bit integers could overflow. The ranges of the
+    without instructions for neural networks, sums of two products of 8 bits could overflow. The ranges of the
     activations are those on videos made of photographs. The first convolution, whose error reaches all others, stays in
     float32.
 
@@ -36,7 +36,7 @@ def quantize(path: Path, batch_size: int = 1) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    inputs = calibration_inputs(OnnxBackend(path, "cpu"), batch_size)
+    inputs = _batches(calibration_inputs(OnnxBackend(path, "cpu")), batch_size)
     prepared, quantized = path.with_name("prepared.onnx"), path.with_name("quantized.onnx")
     quant_pre_process(path, prepared, skip_symbolic_shape=True)
     first = next(node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv")
@@ -55,20 +55,29 @@ def quantize(path: Path, batch_size: int = 1) -> None:
     quantized.replace(path)
 
 
-def calibration_inputs(backend: OnnxBackend, batch_size: int = 1) -> Iterator[dict[str, np.ndarray]]:
-    """Yield inputs of the search network: objects cut out of photographs, which move over other photographs.
+def calibration_inputs(backend: OnnxBackend) -> dict[str, np.ndarray]:
+    """Return inputs of the search network: objects cut out of photographs, which move over other photographs.
 
     Args:
         backend: Backend that encodes the targets.
-        batch_size: Number of times that each crop is repeated.
     """
+    crops, kernels = [], []
     window, rng = GEOMETRIES[backend.geometry].window, np.random.default_rng(0)
     for index in range(_NUM_VIDEOS):
         video = generate_sequence(0, index, _NUM_FRAMES, _FRAME_SIZE, "photos")
         place = window.around(video.boxes_xywh[0])
         target_xyxy = place.to_crop(xywh_to_xyxy(video.boxes_xywh[:1]))
-        kernels = np.stack(backend.encode_templates([place.cut(video.frames[0])], target_xyxy))
+        (kernel,) = backend.encode_templates([place.cut(video.frames[0])], target_xyxy)
         for frame, box_xywh in zip(video.frames[1:], video.boxes_xywh[1:], strict=True):
             rough_xywh = box_xywh + _JITTER * np.tile(box_xywh[2:], 2) * rng.standard_normal(4)
-            crops = window.around(rough_xywh).cut(frame)[None]
-            yield {CROPS: crops.repeat(batch_size, 0), KERNELS: kernels.repeat(batch_size, 0)}
+            crops.append(window.around(rough_xywh).cut(frame))
+            kernels.append(kernel)
+    return {CROPS: np.stack(crops), KERNELS: np.stack(kernels)}
+
+
+def _batches(inputs: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield batches; the last row fills up the last one."""
+    num_rows = len(inputs[CROPS])
+    for start in range(0, num_rows, batch_size):
+        rows = np.arange(start, start + batch_size).clip(max=num_rows - 1)
+        yield {name: values[rows] for name, values in inputs.items()}

@@ -39,7 +39,8 @@ class OnnxBackend:
 
     Args:
         path: Path of the search network. The template encoder lies beside it, see `template_path`.
-        device: ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` selects the GPU if ONNX Runtime has its CUDA provider.
+        device: ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` selects the GPU if ONNX Runtime has its CUDA provider. Files
+            in 8 bits run on the CPU alone.
         num_threads: Number of threads on the CPU. None takes the number of torch.
 
     Attributes:
@@ -52,8 +53,8 @@ class OnnxBackend:
 
     def __init__(self, path: str | Path, device: str = "auto", num_threads: int | None = None) -> None:
         path = Path(path)
-        self._device, self._num_threads = _resolve_device(device), num_threads
         self._model, self.header = _read(path, "search")
+        self._device, self._num_threads = _resolve_device(device, self.header), num_threads
         template, header = _read(template_path(path), "template")
         if header != self.header:
             raise UserError(f"{template_path(path)} and {path} are of different exports; export the checkpoint again.")
@@ -170,16 +171,20 @@ def require_packages(*names: str) -> None:
         raise UserError(f"ONNX files require {', '.join(missing)}; `pip install 'alpharefine[onnx]'`.")
 
 
-def _resolve_device(device: str) -> str:
-    require_packages("onnx", "onnxruntime")
+def _resolve_device(device: str, header: ExportHeader) -> str:
     import onnxruntime
 
-    has_cuda = _CUDA in onnxruntime.get_available_providers()
+    has_cuda = header.precision != "8" and _CUDA in onnxruntime.get_available_providers()
     if device == "auto":
         return "cuda:0" if has_cuda else "cpu"
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
         raise UserError(f"The device of an ONNX file must be auto, cpu, cuda or cuda:<number>, got {device!r}.")
+    if kind == "cuda" and header.precision == "8":
+        raise UserError(
+            f"A file in 8 bits is for CPUs, got the device {device!r}; export the checkpoint again in 16 bits, or run "
+            "on the CPU: choose the device cpu, or set CUDA_VISIBLE_DEVICES to nothing."
+        )
     if kind == "cuda" and not has_cuda:
         raise UserError(
             f"The installed ONNX Runtime has no CUDA provider for the device {device!r}; install onnxruntime-gpu in "

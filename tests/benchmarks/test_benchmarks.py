@@ -75,6 +75,7 @@ def test_every_benchmark_runs_in_the_dry_mode_of_the_check_on_a_gpu() -> None:
         ("memory_track.py --minutes 0.01", "MiB after every 1 frames"),
         ("index.py --sequences 5 --frames 3", "4 workers with a copy each"),
         ("decoders.py alpharefine/synthetic/photos 64 kept", "simplejpeg, upper 70 %"),
+        ("tracker_errors.py --help", "Folder of the data sets."),
     ],
 )
 def test_the_scripts_run(command: str, printed: str) -> None:

@@ -106,16 +106,17 @@ def test_flags_apart_by_uncommon_whitespace_and_no_flags(tmp_path: Path) -> None
     assert read_flags(path).shape == (0,)
 
 
+@pytest.mark.parametrize("other", ["0.25", "0.12345678901234567"])
 @pytest.mark.parametrize(
     "value",
     [
         *["0", "-0", "007", "-.5", "3.", "0.1", "366.0000", "-1234.5678", "123456789012345", "99999999.9999999"],
-        *["1e3", "+8", "inf", "-NaN", "9007199254740993", "0.1234567890123456789", "\u0663"],
+        *["1e3", "1E5", "1.5E-5", "+8", "inf", "-NaN", "9007199254740993", "0.1234567890123456789", "\u0663"],
     ],
 )
-def test_values_are_those_of_float(value: str) -> None:
-    rows = parse_rows(f"5,{value}\n{value},0.25", "here", columns=2)
-    np.testing.assert_array_equal(rows, [[5, float(value)], [float(value), 0.25]])
+def test_values_are_those_of_float(value: str, other: str) -> None:
+    rows = parse_rows(f"5,{value}\n{value},{other}", "here", columns=2)
+    np.testing.assert_array_equal(rows, [[5, float(value)], [float(value), float(other)]])
     assert np.array_equal(np.signbit(rows[:, ::-1].diagonal()), [np.signbit(float(value))] * 2)
 
 
@@ -125,6 +126,11 @@ def test_values_are_those_of_float(value: str) -> None:
 def test_a_malformed_value_is_found_among_plain_rows(value: str) -> None:
     with pytest.raises(UserError, match="here, row 3: a row must be 3 numbers"):
         parse_rows(f"1,2,3\n4,5,6\n7,{value},9\n1,2,3\n", "here", columns=3)
+
+
+def test_a_separator_alone_is_no_row() -> None:
+    with pytest.raises(UserError, match="here, row 1: a row must be 1 number, got ';'"):
+        parse_rows(";", "here", columns=1)
 
 
 def test_rows_of_unequal_lengths_that_add_up_are_refused() -> None:

@@ -135,7 +135,7 @@ def test_the_files_describe_themselves(shipped: Path) -> None:
         assert str(PROJECT).encode() not in path.read_bytes()  # no paths of the machine that exported
 
 
-def test_8_bits(shipped: Path, tmp_path: Path, capsys: Any) -> None:
+def test_8_bits(shipped: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "small.onnx"
     command("ar18_cm", "onnx", path, "--precision", "8")
     assert "difference from PyTorch: " in capsys.readouterr().out
@@ -157,6 +157,10 @@ def test_8_bits(shipped: Path, tmp_path: Path, capsys: Any) -> None:
     assert other.mask is not None
     assert np.mean((one.mask > 0.5) != (other.mask > 0.5)) < 0.01
     np.testing.assert_array_equal(_refined(refiners[0]).box_xywh, refiners[0].refine(scene(9), ROUGH_XYWH).box_xywh)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert Refiner.from_checkpoint(path).backend.device == "cpu"
+    with pytest.raises(UserError, match="A file in 8 bits is for CPUs, got the device 'cuda:0'"):
+        Refiner.from_checkpoint(path, "cuda:0")
 
 
 def _refined(refiner: Refiner) -> Refinement:
@@ -167,7 +171,7 @@ def _refined(refiner: Refiner) -> Refinement:
 @pytest.mark.exhaustive
 def test_8_bits_of_a_fixed_batch_and_a_sliding_neck(tmp_path: Path) -> None:
     network = random_network(neck="depthwise", heads=("mask",), geometry="original")
-    difference = files.save_programs(network, tmp_path / "fixed.onnx", "onnx", "8", batch_size=2)
+    difference = files.save_programs(network, tmp_path / "fixed.onnx", "onnx", "8", batch_size=5)
     assert 0 < difference.prob < 0.5
     backend = OnnxBackend(tmp_path / "fixed.onnx", "cpu")
     assert (backend.geometry, backend.precision) == ("original", "8")
