@@ -6,7 +6,7 @@ WEIGHTS_VARIABLE = "ALPHAREFINE_WEIGHTS"
 """Environment variable with the path of a folder of official files."""
 
 GeometryName = Literal["exact", "original", "original_window"]
-ComputePrecision = Literal["auto", "32", "16", "bf16"]
+ComputePrecision = Literal["auto", "32", "16", "bf16", "8"]
 BoxSource = Literal["auto", "corner", "mask"]
 WhenLost = Literal["refine", "report", "keep"]
 WandbMode = Literal["auto", "online", "offline", "off"]

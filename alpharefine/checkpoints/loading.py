@@ -62,6 +62,8 @@ def load_checkpoint(
             given neck or corner head, or a weight is not finite.
     """
     path = find_checkpoint(path, option)
+    if path.suffix in (".onnx", ".pt2"):
+        raise UserError(f"`{option}`: {path} is an export; give the checkpoint that it was made from.")
     place = f"`{option}`: {path}"
     network, description, assumptions = _build(read_weight_file(path, option), place)
     require_finite(network.state_dict(), place)

@@ -187,5 +187,8 @@ def saved_config(folder: Path, name: str) -> list[str]:
     """
     path = folder / name
     if not path.is_file():
-        raise UserError(f"No file {path}; give the `--output_dir` of an `evaluate` that has finished without failures.")
+        raise UserError(
+            f"No file {path}; give the `--output_dir` of an `evaluate`. Boxes of other programs are scored by "
+            "`alpharefine evaluate --tracker replay --results_dir FOLDER`."
+        )
     return [f"--config={path}"]

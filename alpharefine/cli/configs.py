@@ -127,6 +127,8 @@ def _require_small(path: Path) -> None:
     try:
         root = yaml.compose(path.read_text(), yaml.SafeLoader)
         num_nodes = 0 if root is None else _count(root, {}, set())
+        if root is not None and not isinstance(root, yaml.MappingNode):
+            raise UserError(f"`--config`: {path} must hold options by name; correct it, or give another file.")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"`--config`: {path} is not a YAML file ({reason}); correct it.") from error

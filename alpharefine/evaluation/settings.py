@@ -14,7 +14,7 @@ from alpharefine.inference.options import resolve_box_head
 from alpharefine.masks import MASK_THRESHOLD
 from alpharefine.models import HeadName, NetworkConfig
 from alpharefine.models.device import select_device
-from alpharefine.options import BoxSource, GeometryName, WhenLost
+from alpharefine.options import BoxSource, ComputePrecision, GeometryName, WhenLost
 from alpharefine.trackers import TimeLimits, TrackerEntry, check_arguments, find_tracker
 
 MIN_FEEDBACK_IOU = 0.5
@@ -48,7 +48,7 @@ class RefinementSettings:
 
     ckpt: str
     geometry: GeometryName
-    precision: str
+    precision: ComputePrecision
     box_from: BoxSource
     mask_threshold: float
     flip_test: bool

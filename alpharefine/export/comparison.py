@@ -90,7 +90,7 @@ def require_agreement(
     if not (found.box_px <= limit.box_px and found.prob <= limit.prob):  # NaN is no agreement either
         raise UserError(
             f"The exported files differ from the network in PyTorch by {found} ({limit} are allowed). Nothing was "
-            "written; export the checkpoint in 32 bits, or as .safetensors."
+            f"written; export the checkpoint {'' if precision == '32' else 'in 32 bits, or '}as .safetensors."
         )
     return found
 

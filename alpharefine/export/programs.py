@@ -24,6 +24,7 @@ from alpharefine.inference.exported import (
     output_names,
 )
 from alpharefine.inference.networks import SearchNetwork, TemplateEncoder, set_precision
+from alpharefine.inference.onnx_backend import seal
 from alpharefine.models import AlphaRefineNet
 from alpharefine.models.correlation import KERNEL_SIZE
 
@@ -111,6 +112,7 @@ def write_onnx(program: Program, header: ExportHeader, path: Path) -> None:
     ClearMetadataAndDocStringPass()(written.model)  # paths and lines of the sources, for each layer
     written.model.metadata_props[HEADER_KEY] = header.to_json(program.part)
     written.save(path, external_data=False)
+    seal(path)
 
 
 def write_torch_export(program: Program, header: ExportHeader, path: Path) -> None:

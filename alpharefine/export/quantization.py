@@ -11,7 +11,7 @@ import numpy as np
 from alpharefine.boxes import xywh_to_xyxy
 from alpharefine.crops import GEOMETRIES
 from alpharefine.inference.exported import CROPS, KERNELS
-from alpharefine.inference.onnx_backend import OnnxBackend
+from alpharefine.inference.onnx_backend import OnnxBackend, seal
 from alpharefine.synthetic.scenes import generate_sequence
 
 _NUM_VIDEOS, _NUM_FRAMES, _FRAME_SIZE = 16, 4, (360, 480)
@@ -53,6 +53,7 @@ def quantize(path: Path, batch_size: int = 1) -> None:
         weight_type=QuantType.QInt8,
     )
     quantized.replace(path)
+    seal(path)
 
 
 def calibration_inputs(backend: OnnxBackend) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 from alpharefine.checkpoints.loading import LoadedCheckpoint, load_checkpoint
 from alpharefine.checkpoints.shipped import find_checkpoint
@@ -32,8 +32,8 @@ class LoadedNetwork(Protocol):
     def doubts(self) -> str:
         """Assumptions about properties that the file does not determine. Empty if there are none."""
 
-    def resolve_precision(self, precision: ComputePrecision, device_type: str) -> str:
-        """Resolve ``auto``; an export may have a precision that PyTorch does not have.
+    def resolve_precision(self, precision: ComputePrecision, device_type: str) -> ComputePrecision:
+        """Resolve ``auto``.
 
         Args:
             precision: Floating-point precision, or ``auto``.
@@ -43,12 +43,12 @@ class LoadedNetwork(Protocol):
             UserError: If the file does not allow the precision.
         """
 
-    def make_backend(self, device: str, precision: str) -> InferenceBackend:
+    def make_backend(self, device: str, precision: ComputePrecision) -> InferenceBackend:
         """Build the backend that runs the network.
 
         Args:
             device: Name of the device such as ``cpu`` or ``cuda:1``; ``auto`` selects the GPU if there is one.
-            precision: Precision from `resolve_precision`, or ``auto``.
+            precision: Floating-point precision, or ``auto``.
 
         Raises:
             UserError: If the file does not allow the precision.
@@ -99,11 +99,11 @@ class _TorchNetwork(NamedTuple):
     def doubts(self) -> str:
         return self.checkpoint.doubts
 
-    def resolve_precision(self, precision: ComputePrecision, device_type: str) -> str:
+    def resolve_precision(self, precision: ComputePrecision, device_type: str) -> ComputePrecision:
         return resolve_precision(precision, device_type, self.config.geometry)
 
-    def make_backend(self, device: str, precision: str) -> InferenceBackend:
-        return TorchBackend(self.checkpoint.network, device, cast("ComputePrecision", precision))  # which checks it
+    def make_backend(self, device: str, precision: ComputePrecision) -> InferenceBackend:
+        return TorchBackend(self.checkpoint.network, device, precision)
 
 
 class _OnnxNetwork(NamedTuple):
@@ -124,7 +124,7 @@ class _OnnxNetwork(NamedTuple):
     def doubts(self) -> str:
         return ""
 
-    def resolve_precision(self, precision: str, device_type: str) -> str:  # noqa: ARG002
+    def resolve_precision(self, precision: ComputePrecision, device_type: str) -> ComputePrecision:  # noqa: ARG002
         if precision not in ("auto", self.header.precision):
             raise UserError(
                 f"{self.path} was exported in {self.header.precision} bits, got `--precision {precision}`; export the "
@@ -132,6 +132,6 @@ class _OnnxNetwork(NamedTuple):
             )
         return self.header.precision
 
-    def make_backend(self, device: str, precision: str) -> InferenceBackend:
+    def make_backend(self, device: str, precision: ComputePrecision) -> InferenceBackend:
         self.resolve_precision(precision, device)
         return OnnxBackend(self.path, device)

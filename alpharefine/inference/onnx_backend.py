@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _REASON_LENGTH = 200
+
+_DIGEST_KEY = "alpharefine_sha256"
+"""Key of the digest in the metadata of a file."""
 
 
 class OnnxBackend:
@@ -157,6 +161,19 @@ def read_header(path: Path) -> ExportHeader:
     return _read(path, "search")[1]
 
 
+def seal(path: Path) -> None:
+    """Write the digest of the weights into a file, by which `OnnxBackend` detects damage.
+
+    Args:
+        path: Path of an exported network.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {**_metadata(model), _DIGEST_KEY: _digest_of(model)})
+    onnx.save(model, path)
+
+
 def require_packages(*names: str) -> None:
     """Raise an error if a package of the extra ``onnx`` is missing.
 
@@ -207,10 +224,28 @@ def _read(path: Path, part: PartName) -> tuple[ModelProto, ExportHeader]:
     except (DecodeError, onnx.checker.ValidationError) as error:
         reason = shorten(str(error), _REASON_LENGTH)
         raise UserError(f"{path} cannot be read as an ONNX network ({reason}); export the checkpoint again.") from error
-    text = next((entry.value for entry in model.metadata_props if entry.key == HEADER_KEY), None)
+    text = _metadata(model).get(HEADER_KEY)
     if text is None:
         raise UserError(f"{path} is no file of `alpharefine export`; export a checkpoint to ONNX, and give that file.")
-    return model, ExportHeader.from_json(text, part, str(path))
+    header = ExportHeader.from_json(text, part, str(path))
+    if _metadata(model).get(_DIGEST_KEY) != _digest_of(model):
+        raise UserError(f"{path} has other weights than it was exported with; copy it, or export the checkpoint again.")
+    return model, header
+
+
+def _metadata(model: ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _digest_of(model: ModelProto) -> str:
+    """Compute the SHA-256 digest of the tensors of a network."""
+    from onnx.numpy_helper import to_array
+
+    digest = hashlib.sha256()
+    for tensor in model.graph.initializer:
+        digest.update(tensor.name.encode())
+        digest.update(np.ascontiguousarray(to_array(tensor)).data)
+    return digest.hexdigest()
 
 
 def _with_outputs(model: ModelProto, names: list[str]) -> ModelProto:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alpharefine.errors import UserError
 from alpharefine.options import BoxSource, ComputePrecision
 
 if TYPE_CHECKING:
@@ -34,9 +35,17 @@ def resolve_precision(precision: ComputePrecision, device_type: str, geometry: G
         device_type: Type of the device, such as ``cpu`` or ``cuda``.
         geometry: Crop geometry of the network.
 
+    Raises:
+        UserError: If the precision is that of an export alone.
+
     >>> [resolve_precision("auto", *where) for where in (("cuda", "exact"), ("cuda", "original"), ("cpu", "original"))]
     ['16', '32', '32']
     """
+    if precision == "8":
+        raise UserError(
+            "Only an ONNX file computes in 8 bits: write it by `alpharefine export --format onnx --precision 8`, or "
+            "choose another `--precision`."
+        )
     if precision != "auto":
         return precision
     if geometry != "exact":

@@ -38,6 +38,7 @@ class TorchBackend:
             always runs in 32 bits.
 
     Raises:
+        UserError: If the precision is ``8``, which only an export has.
         ValueError: If the precision is unknown, or there is no such device.
     """
 

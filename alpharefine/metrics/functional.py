@@ -166,7 +166,7 @@ def score_frames(
     """
     check_protocol(protocol)
     pred, target, gone = _check_sequence(pred_xywh, target_xywh, absent)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         frames = _SCORERS[protocol](pred, target, gone | np.isnan(target).any(0))
     if frames.num_frames == 0:
         raise UserError(

@@ -108,7 +108,7 @@ def require_rows(rows: np.ndarray, num_frames: int, place: str) -> np.ndarray:
     if len(rows) < num_frames:
         raise UserError(
             f"{place} has {len(rows)} rows, the sequence has {num_frames} frames; a result file needs one row per "
-            "frame: download it again, or remove it."
+            "frame: restore it, or remove it."
         )
     return rows[:num_frames]
 

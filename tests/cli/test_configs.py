@@ -38,6 +38,7 @@ def bomb(levels: int = 9) -> str:
         pytest.param("a: 1\n" * 300_000, "larger than 1 MiB", id="long"),
         pytest.param("a: [1", "is not a YAML file", id="open bracket"),
         pytest.param(b"\xff\xfe\x00", "is not a YAML file", id="no text"),
+        pytest.param(":::[", "bomb.yaml must hold options by name; correct it", id="no options"),
     ],
 )
 @pytest.mark.parametrize("main", [evaluate.main, train.main], ids=["evaluate", "train"])

@@ -127,7 +127,8 @@ def test_the_files_describe_themselves(shipped: Path) -> None:
         assert found == inputs
         assert [output.name for output in model.graph.output] == outputs
         assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-        (entry,) = model.metadata_props
+        entry, digest = model.metadata_props
+        assert (digest.key, len(digest.value)) == ("alpharefine_sha256", 64)
         header = json.loads(entry.value)
         assert (entry.key, header["format"], header["precision"]) == (HEADER_KEY, 1, "32")
         assert header["part"] == ("search" if path == shipped else "template")
@@ -140,6 +141,7 @@ def test_8_bits(shipped: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.
     command("ar18_cm", "onnx", path, "--precision", "8")
     assert "difference from PyTorch: " in capsys.readouterr().out
     assert path.stat().st_size < 0.3 * shipped.stat().st_size
+    assert Refiner.from_checkpoint(path, "cpu", precision="8").backend.precision == "8"
     model = onnx.load(path)
     scaled = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -242,6 +244,7 @@ def test_track_takes_the_export(shipped: Path, tmp_path: Path) -> None:
     [
         (["--geometry=original"], r"was exported in the geometry exact, got `--geometry original`; export"),
         (["--precision=16"], r"was exported in 32 bits, got `--precision 16`; export"),
+        (["--precision=8", "--ckpt=ar18_cm"], "Only an ONNX file computes in 8 bits: write it by `alpharefine export"),
     ],
 )
 def test_evaluate_refuses_what_the_export_has_not(
@@ -352,6 +355,11 @@ def test_unfit_options(arguments: list[str], message: str, tmp_path: Path, monke
     )
 
 
+def test_an_export_is_not_exported_again(shipped: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"`--ckpt`: .*ar18\.onnx is an export; give the checkpoint that it was made"):
+        command(shipped, "onnx", tmp_path / "again.onnx", "--precision", "8")
+
+
 def test_files_that_differ_from_the_network_are_not_written(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,6 +416,16 @@ def test_files_of_two_exports(copied: Path) -> None:
     onnx.save(model, template_path(copied))
     with pytest.raises(UserError, match=r"ar18_template\.onnx and .*ar18\.onnx are of different exports; export"):
         Refiner.from_checkpoint(copied)
+
+
+def test_a_weight_that_has_changed(copied: Path) -> None:
+    for path in (template_path(copied), copied):
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 64] = bytes(64)
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{path.name} has other weights than it was exported with; copy it"):
+            Refiner.from_checkpoint(copied)
 
 
 def test_unfit_files(copied: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from alpharefine import Refiner, Template
+from alpharefine.errors import UserError
 from alpharefine.inference import options
 from alpharefine.inference.options import resolve_precision
 from alpharefine.models import AlphaRefineNet, NetworkConfig
@@ -346,8 +347,10 @@ def test_a_device_that_is_not_there(device: str) -> None:
 
 
 def test_an_unknown_precision() -> None:
-    with pytest.raises(ValueError, match="`precision` must be one of auto, 32, 16, bf16, got 'fp16'"):
+    with pytest.raises(ValueError, match="`precision` must be one of auto, 32, 16, bf16, 8, got 'fp16'"):
         Refiner.from_network(KnownNetwork([0, 0, 1, 1]), "cpu", precision="fp16")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="Only an ONNX file computes in 8 bits"):
+        Refiner.from_network(KnownNetwork([0, 0, 1, 1]), "cpu", precision="8")  # type: ignore[arg-type]
 
 
 # ---- the mirrored second look ----------------------------------------------------------------------------------------

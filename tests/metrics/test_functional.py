@@ -41,6 +41,12 @@ def test_perfect_result_without_absent_frames(protocol):
     assert curves.norm_precision.tolist() == [1.0] * 51
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_huge_box_is_a_miss_without_a_warning(protocol):
+    assert overlaps(protocol, (1e300,) * 4, BOX) == [1.0, 0.0]
+    assert got10k_overlaps([BOX, (1e300,) * 4], [BOX] * 2, image_size=(100, 100)).tolist() == [0.0]
+
+
 @pytest.mark.parametrize(
     ("protocol", "share"),
     [("lasot", 0.75), ("pysot", 0.75), ("pytracking", 0.75), ("pytracking_valid", 1.0), ("got10k", 1.0)],
