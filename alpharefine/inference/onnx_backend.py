@@ -229,7 +229,7 @@ def _read(path: Path, part: PartName) -> tuple[ModelProto, ExportHeader]:
         raise UserError(f"{path} is no file of `alpharefine export`; export a checkpoint to ONNX, and give that file.")
     header = ExportHeader.from_json(text, part, str(path))
     if _metadata(model).get(_DIGEST_KEY) != _digest_of(model):
-        raise UserError(f"{path} has other weights than it was exported with; copy it, or export the checkpoint again.")
+        raise UserError(f"{path} has other weights than it was exported with; copy it again, or export the checkpoint.")
     return model, header
 
 
